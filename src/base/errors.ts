@@ -1,0 +1,67 @@
+/**
+ * The failure table: every refusal or error that the gateway itself can answer with.
+ *
+ * A failure has a stable code (what logs, metrics and `reason` in error bodies carry), the HTTP status it becomes, who is to
+ * blame, and a public text. Internal causes never reach a client.
+ */
+
+export type FailureSource = 'client' | 'upstream' | 'gateway'
+
+export interface Failure {
+  readonly code: string
+  readonly status: number
+  readonly source: FailureSource
+  /** Public text: goes to `error_msg`. */
+  readonly message: string
+  /** The connection is in an unknown framing state after this failure and is closed behind the answer. */
+  readonly closes: boolean
+}
+
+function failure(code: string, status: number, source: FailureSource, message: string, closes = false): Failure {
+  return Object.freeze({ code, status, source, message, closes })
+}
+
+export const failures = {
+  // framing and limits at the edge
+  BAD_FRAMING: failure('BAD_FRAMING', 400, 'client', 'ambiguous message framing', true),
+  BAD_HOST: failure('BAD_HOST', 400, 'client', 'missing, repeated or malformed Host header', true),
+  BAD_HEADER: failure('BAD_HEADER', 400, 'client', 'malformed header', true),
+  BAD_TARGET: failure('BAD_TARGET', 400, 'client', 'malformed or ambiguous request target', true),
+  METHOD_NOT_SUPPORTED: failure('METHOD_NOT_SUPPORTED', 501, 'client', 'method is not supported', true),
+  EXPECTATION_FAILED: failure('EXPECTATION_FAILED', 417, 'client', 'only "100-continue" is supported in Expect', true),
+  REQUEST_TIMEOUT: failure('REQUEST_TIMEOUT', 408, 'client', 'the request did not arrive in time', true),
+  BODY_TOO_LARGE: failure('BODY_TOO_LARGE', 413, 'client', 'request body is too large', true),
+  TARGET_TOO_LONG: failure('TARGET_TOO_LONG', 414, 'client', 'request target is too long', true),
+  HEADERS_TOO_LARGE: failure('HEADERS_TOO_LARGE', 431, 'client', 'request header fields are too large', true),
+  TOO_MANY_CONNECTIONS: failure('TOO_MANY_CONNECTIONS', 503, 'gateway', 'the gateway is at its connection limit', true),
+  UPGRADE_NOT_SUPPORTED: failure('UPGRADE_NOT_SUPPORTED', 501, 'gateway', 'protocol upgrades are not supported', true),
+  // routing
+  NO_ROUTE: failure('NO_ROUTE', 404, 'gateway', '404 Route Not Found'),
+  NO_UPSTREAM: failure('NO_UPSTREAM', 503, 'gateway', 'the route has no upstream'),
+  NO_NODES: failure('NO_NODES', 503, 'gateway', 'no valid upstream node'),
+  // upstream
+  UPSTREAM_CONNECT_FAILED: failure('UPSTREAM_CONNECT_FAILED', 502, 'upstream', 'could not connect to the upstream'),
+  UPSTREAM_CONNECT_TIMEOUT: failure('UPSTREAM_CONNECT_TIMEOUT', 504, 'upstream', 'connecting to the upstream timed out'),
+  UPSTREAM_SEND_TIMEOUT: failure('UPSTREAM_SEND_TIMEOUT', 504, 'upstream', 'sending to the upstream timed out'),
+  UPSTREAM_READ_TIMEOUT: failure('UPSTREAM_READ_TIMEOUT', 504, 'upstream', 'the upstream did not answer in time'),
+  UPSTREAM_RESET: failure('UPSTREAM_RESET', 502, 'upstream', 'the upstream closed the connection'),
+  UPSTREAM_BAD_RESPONSE: failure('UPSTREAM_BAD_RESPONSE', 502, 'upstream', 'the upstream sent an invalid response'),
+  UPSTREAM_RETRIES_TIMEOUT: failure('UPSTREAM_RETRIES_TIMEOUT', 502, 'upstream', 'the upstream could not be reached within retry_timeout'),
+  UPSTREAM_TLS_FAILED: failure('UPSTREAM_TLS_FAILED', 502, 'upstream', 'the TLS handshake with the upstream failed'),
+  UPSTREAM_QUEUE_FULL: failure('UPSTREAM_QUEUE_FULL', 503, 'gateway', 'too many requests are waiting for the upstream'),
+  // gateway
+  PLUGIN_FAILED: failure('PLUGIN_FAILED', 500, 'gateway', 'An unexpected error occurred'),
+  RESPONSE_TOO_LARGE: failure('RESPONSE_TOO_LARGE', 502, 'upstream', 'the upstream response is too large to be rewritten'),
+  DRAINING: failure('DRAINING', 503, 'gateway', 'the gateway is shutting down', true),
+} as const satisfies Record<string, Failure>
+
+/** A wrong configuration, wrong usage or a missing permission: printed as one clear line, exit code 2 unless said otherwise. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError'
+  constructor(
+    message: string,
+    readonly exitCode: 1 | 2 = 2,
+  ) {
+    super(message)
+  }
+}

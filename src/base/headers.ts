@@ -1,0 +1,81 @@
+/**
+ * An ordered list of header fields, as plugins see and change it.
+ *
+ * Parallel arrays instead of objects, reused from request to request: `reset()` forgets the fields and keeps the storage.
+ * `keys` holds the lower-case name that is compared, `names` the spelling that is sent.
+ */
+export class HeaderList {
+  readonly keys: string[] = []
+  readonly names: string[] = []
+  readonly values: string[] = []
+  count = 0
+
+  reset(): void {
+    this.count = 0
+  }
+
+  /** Appends a field. `key` must be the lower-case form of `name`. */
+  push(key: string, name: string, value: string): void {
+    const index = this.count++
+    this.keys[index] = key
+    this.names[index] = name
+    this.values[index] = value
+  }
+
+  /** First value of the field, or undefined. `key` is lower-case. */
+  get(key: string): string | undefined {
+    const keys = this.keys
+    for (let index = 0; index < this.count; index++) if (keys[index] === key) return this.values[index]
+    return undefined
+  }
+
+  /** All values of the field in order of arrival. `key` is lower-case. */
+  getAll(key: string): string[] {
+    const found: string[] = []
+    for (let index = 0; index < this.count; index++) if (this.keys[index] === key) found.push(this.values[index] as string)
+    return found
+  }
+
+  has(key: string): boolean {
+    return this.get(key) !== undefined
+  }
+
+  /** Adds one more line of this field. */
+  add(name: string, value: string): void {
+    this.push(name.toLowerCase(), name, value)
+  }
+
+  /** Replaces all lines of this field by one, in the place of the first; appends when it was absent. */
+  set(name: string, value: string): void {
+    const key = name.toLowerCase()
+    for (let index = 0; index < this.count; index++) {
+      if (this.keys[index] !== key) continue
+      this.names[index] = name
+      this.values[index] = value
+      this.removeFrom(index + 1, key)
+      return
+    }
+    this.push(key, name, value)
+  }
+
+  /** Removes all lines of this field; true if there was one. `key` is lower-case. */
+  remove(key: string): boolean {
+    return this.removeFrom(0, key)
+  }
+
+  private removeFrom(start: number, key: string): boolean {
+    let write = start
+    for (let read = start; read < this.count; read++) {
+      if (this.keys[read] === key) continue
+      if (write !== read) {
+        this.keys[write] = this.keys[read] as string
+        this.names[write] = this.names[read] as string
+        this.values[write] = this.values[read] as string
+      }
+      write++
+    }
+    const removed = write !== this.count
+    this.count = write
+    return removed
+  }
+}

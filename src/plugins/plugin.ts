@@ -1,0 +1,254 @@
+/**
+ * The plugin contract: the only module of the house that a plugin imports.
+ *
+ * Life of a plugin: `schema` + `check` (primary, validation) → `prepare` (primary, once per configuration; may throw; returns plain
+ * JSON) → `link` (each worker, once per route and snapshot, on first use) → phase functions (per request).
+ *
+ * Phases run in this order; within a phase global rules first, then the route's plugins by priority (higher first):
+ *
+ *   rewrite       change the request before anything was decided (auth, rewriting, CORS preflight). May answer. May be async.
+ *   access        decide (limits, breaker, traffic-split). May answer. May be async.
+ *   headerFilter  change status and headers of any answer, the upstream's or the gateway's own; arrange body changes. Sync.
+ *   log           always, exactly once, after the answer or the abort. Sync, must not throw, cannot change anything.
+ *
+ * A plugin never writes to the socket: it returns a `Reply` and the proxy answers. Returning nothing means "go on".
+ * Work that depends only on the configuration belongs to `prepare` or `link`, never to a phase function.
+ */
+import type { TObject } from '@sinclair/typebox'
+import type { HeaderList } from '../base/headers.js'
+import type { Json } from '../schema/compiled.js'
+
+export { type Static, Type } from '@sinclair/typebox'
+export type { HeaderList } from '../base/headers.js'
+export type { Json } from '../schema/compiled.js'
+
+/** An answer made by a plugin. */
+export interface Reply {
+  readonly status: number
+  /** Absent = empty body, except that for status ≥ 400 the gateway sends `{"error_msg":"<reason phrase>"}`. */
+  readonly body?: string | Uint8Array
+  /** Name/value pairs. `Content-Type` defaults to `application/json` for bodies. */
+  readonly headers?: readonly (readonly [string, string])[]
+}
+
+export type PhaseResult = undefined | Reply
+// biome-ignore lint/suspicious/noConfusingVoidType: phase functions may end without a return statement
+export type PhaseReturn = void | PhaseResult | Promise<void | PhaseResult>
+
+/** What a plugin may know about the matched route. */
+export interface RouteInfo {
+  readonly id: string
+  readonly name: string
+  readonly serviceId: string
+  readonly serviceName: string
+  readonly labels: { readonly [key: string]: string }
+}
+
+/** Changes a response body as it streams. Chunks passed in are only valid during the call: copy what must live longer. */
+export interface BodyTransform {
+  /**
+   * Takes one chunk. Call `emit` any number of times, now or later, with bytes that the transform no longer touches.
+   * After `isLast` was given, `emit(bytes, true)` must be called exactly once.
+   */
+  push(chunk: Uint8Array, isLast: boolean, emit: (bytes: Uint8Array, isLast: boolean) => void): void
+  /** The exchange ended early: release everything; never emit again. */
+  destroy(): void
+}
+
+export interface ResponseView {
+  /** Status that will be sent; may be changed in headerFilter. */
+  status: number
+  /** Headers that will be sent, without framing ones; may be changed in headerFilter. */
+  readonly headers: HeaderList
+  /** Who made the answer. */
+  readonly source: 'upstream' | 'gateway'
+  /** Replaces the whole body; what the upstream still sends is read and dropped. Removes Content-Encoding, ETag, Last-Modified. */
+  replaceBody(body: string | Uint8Array): void
+  /** Collects the body up to `maxBytes` (502 RESPONSE_TOO_LARGE beyond) and sends what `change` returns. Removes the same headers. */
+  collectBody(maxBytes: number, change: (body: Buffer) => string | Uint8Array | Promise<string | Uint8Array>): void
+  /** Streams the body through `transform`; the answer becomes chunked. Several transforms run in the order of arrangement. */
+  transformBody(transform: BodyTransform): void
+}
+
+/** One request with its response, as plugins see it. Fixed shape, reused for later requests: never keep it past `log`. */
+export interface Exchange {
+  /** Upper-case. */
+  readonly method: string
+  readonly scheme: 'http' | 'https'
+  /** Lower-case host without port; `hostHeader` is the field as received. */
+  readonly host: string
+  readonly hostHeader: string
+  /** Port of the listener. */
+  readonly serverPort: number
+  /** Canonical path, decoded once: what the router matched. */
+  readonly path: string
+  /** Query string as received, without `?`; empty if none. */
+  readonly query: string
+  /** Request target exactly as received (path and query). */
+  readonly rawTarget: string
+  /** Request headers as they will go upstream; plugins may change them. Identity headers of clients are already gone. */
+  readonly requestHeaders: HeaderList
+  /** Client address (after trusted proxies); the real-ip plugin may set it. Text form. */
+  clientAddress: string
+  /** Port that belongs to clientAddress; 0 = unknown. */
+  clientPort: number
+  /** Address of the TCP peer. Text form. */
+  readonly peerAddress: string
+  /** Length in bytes; -1 = unknown (chunked), 0 = no body. */
+  readonly requestBodyLength: number
+  /** Larger bodies are refused with 413, also while they stream. 0 = no limit. Plugins may set it. */
+  maxRequestBodyBytes: number
+
+  /** What will be sent to the upstream. Path and query are in wire form (percent-encoded). */
+  upstreamPath: string
+  upstreamQuery: string
+  upstreamMethod: string
+  /** Host to send; empty = as `pass_host` says. */
+  upstreamHost: string
+  /** Index of the upstream in the snapshot; -1 = none. traffic-split sets it. */
+  upstreamIndex: number
+
+  readonly route: RouteInfo | null
+  /** Values captured by `:name` patterns of the router, by name. */
+  readonly uriParams: ReadonlyMap<string, string> | null
+  /** Set by authentication; empty = none. */
+  consumerName: string
+  consumerGroupId: string
+  /** Id of this request; the request-id plugin sets it, the gateway makes one when an answer needs it. */
+  requestId: string
+  /** True once the client has gone. */
+  readonly aborted: boolean
+
+  /** Valid in headerFilter and log. */
+  readonly response: ResponseView
+
+  /** Wall clock at the arrival of the request, milliseconds since the epoch. */
+  readonly startedAtMs: number
+  /** Milliseconds since arrival, with fraction. */
+  elapsedMs(): number
+  /** `address:port` of the node of the last try, or empty. */
+  readonly upstreamAddress: string
+  /** Statuses of all tries so far, `502, 200`; empty before the first. */
+  readonly upstreamStatus: string
+  /** Milliseconds from sending to the last byte of the response, last try; -1 = none. */
+  readonly upstreamResponseMs: number
+  /** Bytes of body sent to the client so far. */
+  readonly bodyBytesSent: number
+
+  /** A value that this plugin binding stored for this request (`kit.slot`), or undefined. */
+  getSlot(slot: number): unknown
+  setSlot(slot: number, value: unknown): void
+}
+
+export type Accessor = (exchange: Exchange) => string | undefined
+export type Template = (exchange: Exchange, captures?: RegExpLikeMatch | null) => string
+export type Predicate = (exchange: Exchange) => boolean
+/** Full match at 0, groups after it. */
+export type RegExpLikeMatch = readonly (string | undefined)[]
+
+/** A compiled pattern that is safe on hostile input: linear time, or refused at configuration time. */
+export interface Pattern {
+  test(input: string): boolean
+  exec(input: string): RegExpLikeMatch | null
+  /** Replaces the first match, or all; `$1`…`$9` and `$0` in the replacement. */
+  replace(input: string, replacement: string, all: boolean): string
+}
+
+/** What `prepare` may use (primary thread). */
+export interface PrepareKit {
+  /** Where the plugin is configured, for messages: `routes/1`. */
+  readonly owner: string
+  /** The plugin's metadata (`plugin_metadata`), validated, or null. */
+  readonly metadata: Json | null
+  /** `plugin_attr.<name>`, or null. */
+  readonly attributes: Json | null
+  /** Index in the snapshot of an upstream named by id, or of an inline upstream object; throws PluginConfigError if there is none. */
+  upstream(reference: { readonly id: string } | { readonly inline: Json; readonly path: string }): number
+  /** Ports on which the gateway listens with TLS. */
+  readonly tlsPorts: readonly number[]
+}
+
+/** What `link` may use (worker thread). */
+export interface LinkKit {
+  readonly route: RouteInfo | null
+  /** Compiles access to a variable (`remote_addr`, `http_x_y`, `arg_z`, …). Unknown names give undefined. */
+  variable(name: string): Accessor
+  /** Compiles `$name`, `${name}`, `${name ?? default}`; with `captures`, also `$0`…`$9`. */
+  template(text: string, options?: { readonly captures?: boolean }): Template
+  /** Compiles an expression in the language of `vars`. */
+  expression(vars: Json): Predicate
+  pattern(source: string, options?: { readonly ignoreCase?: boolean }): Pattern
+  /** A set of addresses and CIDR blocks. */
+  addressSet(items: readonly string[]): { has(address: string): boolean }
+  /** A slot for one value per request and binding. */
+  slot(): number
+  /** Resolves after the delay. The only timer a plugin may use. */
+  delay(ms: number): Promise<void>
+  /** Writes to the process log, rate-limited. Never pass secrets. */
+  log(level: 'info' | 'warn' | 'error', message: string): void
+}
+
+/** The linked form of one configured plugin. Absent phases cost nothing. */
+export interface PluginInstance {
+  rewrite?(exchange: Exchange): PhaseReturn
+  access?(exchange: Exchange): PhaseReturn
+  headerFilter?(exchange: Exchange): void
+  log?(exchange: Exchange): void
+}
+
+export interface PluginProblem {
+  /** Path below the plugin's conf: `headers.set`, or empty. */
+  readonly path: string
+  readonly message: string
+}
+
+/** Thrown by `prepare`: the configuration is refused with this text at this path. */
+export class PluginConfigError extends Error {
+  override readonly name = 'PluginConfigError'
+  constructor(
+    message: string,
+    readonly path = '',
+  ) {
+    super(message)
+  }
+}
+
+export interface PluginDefinition<Conf = Json, Prepared = Json> {
+  readonly name: string
+  /** Higher runs first; the values of the reference gateways (semantics §1.5). */
+  readonly priority: number
+  /** One sentence for the reference page. */
+  readonly description: string
+  /** TypeBox object; every field has a `description`; defaults are filled in before `check`. Unknown fields are warnings. */
+  readonly schema: TObject
+  readonly metadataSchema?: TObject
+  /** Rules across fields, or on expressions, patterns and templates. Runs after the schema passed. */
+  check?(conf: Conf): PluginProblem[]
+  prepare(conf: Conf, kit: PrepareKit): Prepared
+  link(prepared: Prepared, kit: LinkKit): PluginInstance
+}
+
+/** A definition whose type parameters are hidden, as registries hold it. */
+export interface AnyPlugin extends Omit<PluginDefinition, 'check' | 'prepare' | 'link'> {
+  check(conf: Json): PluginProblem[]
+  prepare(conf: Json, kit: PrepareKit): Json
+  link(prepared: Json, kit: LinkKit): PluginInstance
+}
+
+/**
+ * Declares a plugin. The schema is checked before `Conf` values are handed over, which is what makes the one cast in here sound.
+ */
+export function definePlugin<Conf, Prepared>(definition: PluginDefinition<Conf, Prepared>): AnyPlugin {
+  return Object.freeze({
+    ...definition,
+    check: (conf: Json) => definition.check?.(conf as Conf) ?? [],
+    prepare: (conf: Json, kit: PrepareKit) => definition.prepare(conf as Conf, kit) as Json,
+    link: (prepared: Json, kit: LinkKit) => definition.link(prepared as Prepared, kit),
+  })
+}
+
+/** A JSON answer `{"<key>": message}` with the trailing newline of the reference gateway. */
+export function jsonReply(status: number, key: string, message: string, headers?: Reply['headers']): Reply {
+  const body = `${JSON.stringify({ [key]: message })}\n`
+  return headers === undefined ? { status, body } : { status, body, headers }
+}

@@ -1,0 +1,130 @@
+/**
+ * The compiled form of a configuration: plain JSON data, made once in the primary by `controlplane/compile`, packed into shared
+ * memory by `controlplane/publish`, and linked lazily by each worker (`dataplane/snapshot`). Types only.
+ *
+ * Times are milliseconds here, whatever unit the option has in the file.
+ */
+
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+
+export type RouterMode = 'radixtree_host_uri' | 'radixtree_uri' | 'radixtree_uri_with_parameter'
+
+export interface CompiledConfig {
+  readonly router: RouterOptions
+  readonly routes: CompiledRoute[]
+  readonly upstreams: CompiledUpstream[]
+  /** Plugins of all global rules, in run order. They run on every request, also on those that no route matches. */
+  readonly globalPlugins: CompiledPlugin[]
+}
+
+export interface RouterOptions {
+  readonly mode: RouterMode
+  readonly path: PathPolicy
+}
+
+/** What `canonicalPath` does with the spellings on which gateways and upstreams disagree. Defaults in brackets. */
+export interface PathPolicy {
+  /** `%2F`: keep it as three characters in matching and forwarding [keep], refuse with 400, or decode to `/` in both. */
+  readonly encodedSlash: 'keep' | 'reject' | 'decode'
+  /** `//`: [merge] to one, keep, or refuse with 400. */
+  readonly doubleSlash: 'merge' | 'keep' | 'reject'
+  /** APISIX `delete_uri_tail_slash` [false]. */
+  readonly deleteTailSlash: boolean
+  /** APISIX `normalize_uri_like_servlet`: strip `;params` from each segment before matching [false]. */
+  readonly servlet: boolean
+}
+
+export interface CompiledRoute {
+  readonly id: string
+  readonly name: string
+  readonly uris: string[]
+  /** Lower-case; empty = any. Own hosts, else the service's. */
+  readonly hosts: string[]
+  /** Upper-case; empty = any. */
+  readonly methods: string[]
+  /** Addresses and CIDR blocks; empty = any. */
+  readonly remoteAddrs: string[]
+  /** The expression as configured (validated), or null. */
+  readonly vars: Json | null
+  readonly priority: number
+  readonly serviceId: string
+  readonly serviceName: string
+  readonly labels: { [key: string]: string }
+  /** Merged route ⟵ service ⟵ plugin_config, disabled ones gone, in run order. */
+  readonly plugins: CompiledPlugin[]
+  /** Index into `upstreams`, or -1. */
+  readonly upstream: number
+  /** Route timeouts; null = the upstream's. */
+  readonly timeout: CompiledTimeout | null
+  readonly websocket: boolean
+}
+
+export interface CompiledPlugin {
+  readonly name: string
+  readonly priority: number
+  /** What the plugin's `prepare` returned. */
+  readonly prepared: Json
+  /** `_meta.filter` as configured (validated), or null. */
+  readonly filter: Json | null
+  /** `_meta.error_response`, or null. */
+  readonly errorResponse: Json | null
+  /** The resource whose conf this is: `routes/1`, `services/x`, `plugin_configs/y`, `global_rules/z`. */
+  readonly owner: string
+}
+
+export interface CompiledTimeout {
+  readonly connectMs: number
+  readonly sendMs: number
+  readonly readMs: number
+}
+
+export interface CompiledUpstream {
+  /** Stable across reloads while it means the same upstream: `upstreams/<id>`, `routes/<id>`, `services/<id>`, `traffic-split:<hash>`. */
+  readonly key: string
+  readonly name: string
+  readonly type: 'roundrobin'
+  readonly scheme: 'http' | 'https'
+  readonly nodes: CompiledNode[]
+  readonly passHost: 'pass' | 'node' | 'rewrite'
+  /** Only with `passHost: rewrite`, else empty. */
+  readonly upstreamHost: string
+  /** -1 = number of nodes - 1. */
+  readonly retries: number
+  /** 0 = no limit. */
+  readonly retryTimeoutMs: number
+  readonly timeout: CompiledTimeout
+  readonly keepalive: CompiledKeepalive
+  readonly tls: CompiledUpstreamTls | null
+  /** Slot of the shared round-robin rotor (shared/rotors); the same key keeps the same slot across reloads. */
+  readonly rotor: number
+}
+
+export interface CompiledKeepalive {
+  /** Idle connections kept per worker and node. */
+  readonly size: number
+  readonly idleTimeoutMs: number
+  /** Requests on one connection before it is closed. */
+  readonly requests: number
+  /** Requests in flight on one connection; 1 = no pipelining. */
+  readonly pipelining: number
+}
+
+export interface CompiledUpstreamTls {
+  readonly verify: boolean
+  /** PEM, or empty. */
+  readonly clientCert: string
+  readonly clientKey: string
+  readonly ca: string
+  /** SNI and name to verify; empty = the Host sent upstream. */
+  readonly serverName: string
+}
+
+export interface CompiledNode {
+  /** Name as configured: what `pass_host: node` sends and TLS verifies. */
+  readonly host: string
+  /** Address to connect to. Equal to `host` for literals; filled by DNS for names; absolute path for `unix:` nodes. */
+  readonly address: string
+  readonly port: number
+  readonly weight: number
+  readonly priority: number
+}
