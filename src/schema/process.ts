@@ -1,0 +1,92 @@
+/**
+ * The `sluice:` section after validation: what concerns the process, not the traffic rules. Types only; the TypeBox schema with
+ * defaults and descriptions is in `schema/sluice-section.ts`. Times in milliseconds, sizes in bytes.
+ */
+import type { PathPolicy, RouterMode } from './compiled.js'
+
+export type AcceptMode = 'auto' | 'primary' | 'kernel'
+
+export interface ProcessConfig {
+  /** 0 = the cores available to the process. */
+  readonly workers: number
+  readonly accept: AcceptMode
+  readonly listeners: ListenerConfig[]
+  readonly admin: AdminConfig | null
+  /** Address of /metrics, /status and /v1/*; null = off. */
+  readonly metrics: SocketAddress | null
+  readonly limits: LimitsConfig
+  readonly log: LogConfig
+  /** Module files of user plugins, absolute. */
+  readonly plugins: string[]
+  readonly realIp: RealIpConfig
+  readonly router: { readonly mode: RouterMode; readonly path: PathPolicy }
+  readonly dns: DnsConfig
+  readonly drainTimeoutMs: number
+  /** Let identity headers of clients pass (default false). */
+  readonly trustIdentityHeaders: boolean
+  readonly pidFile: string | null
+}
+
+export interface SocketAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface ListenerConfig extends SocketAddress {
+  /** null = plain HTTP. */
+  readonly tls: ListenerTls | null
+}
+
+export interface ListenerTls {
+  /** PEM files. The default certificate; `ssls` add certificates by SNI. */
+  readonly certFile: string
+  readonly keyFile: string
+  /** Certificates by server name, from `ssls`, as PEM text. */
+  readonly byServerName: readonly { readonly names: string[]; readonly cert: string; readonly key: string }[]
+}
+
+export interface AdminConfig extends SocketAddress {
+  readonly keys: readonly { readonly name: string; readonly key: string; readonly role: 'admin' | 'viewer' }[]
+}
+
+export interface LimitsConfig {
+  /** All header fields of a request together (431). */
+  readonly maxHeaderBytes: number
+  /** Number of header fields of a request (431). */
+  readonly maxHeaderCount: number
+  /** Request target (414). */
+  readonly maxTargetBytes: number
+  /** Request body (413); 0 = no limit. */
+  readonly maxBodyBytes: number
+  /** Bytes of a body held in memory for one exchange: collected, or waiting for a slow peer. */
+  readonly maxBufferedBytes: number
+  /** Client connections of the process. */
+  readonly maxConnections: number
+  /** No byte of a request body for so long: 408. */
+  readonly bodyTimeoutMs: number
+  /** The client takes nothing of a response for so long: closed. */
+  readonly sendTimeoutMs: number
+  /** Header block of an upstream's response (502). */
+  readonly maxResponseHeaderBytes: number
+}
+
+export interface LogConfig {
+  readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  readonly access: { readonly format: 'off' | 'common' | 'json'; /** Absolute path, or `stdout`. */ readonly path: string }
+}
+
+export interface RealIpConfig {
+  /** Peers whose forwarding headers are believed. Empty = nobody. */
+  readonly trustedAddresses: string[]
+  /** Header that names the client: lower-case. */
+  readonly header: string
+  readonly recursive: boolean
+}
+
+export interface DnsConfig {
+  /** `host:port` of resolvers; empty = the system's. */
+  readonly servers: string[]
+  /** Overrides the TTL of answers; 0 = honour them (floor 1 s). */
+  readonly ttlMs: number
+  readonly timeoutMs: number
+}

@@ -1,0 +1,72 @@
+/**
+ * Every message between the primary and its workers, and what a worker is started with. One union per direction.
+ *
+ * Configuration travels as a versioned immutable snapshot whose bulk lies in shared memory, so that receiving 100,000 routes costs a
+ * worker no more than receiving one. A worker swaps whole, then writes the epoch into its slot (shared/epochs): that is the
+ * acknowledgement. Older epochs than the current one are ignored.
+ */
+import type { Json } from '../schema/compiled.js'
+import type { ProcessConfig } from '../schema/process.js'
+import type { CompiledNode, RouterOptions } from '../schema/compiled.js'
+import type { PackedRecords } from '../shared/packed-records.js'
+import type { RouterTables } from '../shared/router-tables.js'
+import type { SharedRegions } from '../shared/regions.js'
+
+export interface SnapshotMessage {
+  readonly type: 'snapshot'
+  readonly epoch: number
+  readonly router: RouterOptions
+  readonly tables: RouterTables
+  /** CompiledRoute by index. */
+  readonly routes: PackedRecords
+  /** CompiledUpstream by index. */
+  readonly upstreams: PackedRecords
+  /** CompiledPlugin[] of the global rules. */
+  readonly globals: Json
+}
+
+/** New addresses of upstreams whose nodes are names, for the snapshot of this epoch. */
+export interface NodesMessage {
+  readonly type: 'nodes'
+  readonly epoch: number
+  readonly updates: readonly { readonly upstream: number; readonly nodes: CompiledNode[] }[]
+}
+
+export type ToWorker =
+  | SnapshotMessage
+  | NodesMessage
+  /** Listen now (sent once, after the first snapshot was acknowledged). */
+  | { readonly type: 'listen' }
+  /** Stop accepting; answer what is in flight with `Connection: close`; report `drained` when nothing is left. */
+  | { readonly type: 'drain' }
+  /** Stop (false) or resume (true) accepting because of max_connections. */
+  | { readonly type: 'accepting'; readonly on: boolean }
+  /** Close every socket and end the thread a turn later. */
+  | { readonly type: 'close' }
+  /** Reopen access log files. */
+  | { readonly type: 'reopen-logs' }
+  /** Test hook behind SLUICE_FAULTS=1: throw an uncaught error, or exhaust the heap. */
+  | { readonly type: 'fault'; readonly kind: 'throw' | 'out-of-memory' }
+
+export type FromWorker =
+  | { readonly type: 'ready' }
+  | { readonly type: 'listening'; readonly ports: readonly number[] }
+  | { readonly type: 'listen-failed'; readonly address: string; readonly reason: string }
+  | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields: Json }
+  /** A metric series was created in this worker's slab. */
+  | { readonly type: 'series'; readonly slot: number; readonly labels: readonly string[] }
+  | { readonly type: 'drained' }
+  /** Uncaught error: sockets are closed, the thread ends a turn later. */
+  | { readonly type: 'failed'; readonly message: string; readonly stack: string }
+
+export interface WorkerStart {
+  readonly index: number
+  readonly process: ProcessConfig
+  readonly regions: SharedRegions
+  /** Accept mode after `auto` was resolved. */
+  readonly accept: 'primary' | 'kernel'
+  /** Package name of the uWebSockets.js build to load (tests load a second build). */
+  readonly binding: string
+  /** A replacement for a worker that failed listens as soon as it has its snapshot. */
+  readonly replacement: boolean
+}
