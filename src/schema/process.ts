@@ -72,7 +72,8 @@ export interface LimitsConfig {
 
 export interface LogConfig {
   readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent'
-  readonly access: { readonly format: 'off' | 'common' | 'json'; /** Absolute path, or `stdout`. */ readonly path: string }
+  /** `path` is absolute, or `stdout`. */
+  readonly access: { readonly format: 'off' | 'common' | 'json'; readonly path: string }
 }
 
 export interface RealIpConfig {

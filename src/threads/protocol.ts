@@ -5,12 +5,11 @@
  * worker no more than receiving one. A worker swaps whole, then writes the epoch into its slot (shared/epochs): that is the
  * acknowledgement. Older epochs than the current one are ignored.
  */
-import type { Json } from '../schema/compiled.js'
+import type { CompiledNode, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
-import type { CompiledNode, RouterOptions } from '../schema/compiled.js'
 import type { PackedRecords } from '../shared/packed-records.js'
-import type { RouterTables } from '../shared/router-tables.js'
 import type { SharedRegions } from '../shared/regions.js'
+import type { RouterTables } from '../shared/router-tables.js'
 
 export interface SnapshotMessage {
   readonly type: 'snapshot'
@@ -35,8 +34,11 @@ export interface NodesMessage {
 export type ToWorker =
   | SnapshotMessage
   | NodesMessage
-  /** Listen now (sent once, after the first snapshot was acknowledged). */
-  | { readonly type: 'listen' }
+  /**
+   * Listen now (sent once, after the first snapshot was acknowledged). `ports`: one per listener of the configuration, where the
+   * first worker already listens; they replace the configured ones (which may be 0). Absent for the first worker.
+   */
+  | { readonly type: 'listen'; readonly ports?: readonly number[] }
   /** Stop accepting; answer what is in flight with `Connection: close`; report `drained` when nothing is left. */
   | { readonly type: 'drain' }
   /** Stop (false) or resume (true) accepting because of max_connections. */
@@ -67,6 +69,9 @@ export interface WorkerStart {
   readonly accept: 'primary' | 'kernel'
   /** Package name of the uWebSockets.js build to load (tests load a second build). */
   readonly binding: string
-  /** A replacement for a worker that failed listens as soon as it has its snapshot. */
+  /**
+   * A replacement for a worker that failed listens as soon as it has its snapshot. The ports in its `process.listeners` are the real
+   * ones, never 0.
+   */
   readonly replacement: boolean
 }
