@@ -9,6 +9,7 @@
  *   rewrite       change the request before anything was decided (auth, rewriting, CORS preflight). May answer. May be async.
  *   access        decide (limits, breaker, traffic-split). May answer. May be async.
  *   headerFilter  change status and headers of any answer, the upstream's or the gateway's own; arrange body changes. Sync.
+ *   encodingFilter after all headerFilters: content codings. Sync.
  *   log           always, exactly once, after the answer or the abort. Sync, must not throw, cannot change anything.
  *
  * A plugin never writes to the socket: it returns a `Reply` and the proxy answers. Returning nothing means "go on".
@@ -19,6 +20,7 @@ import type { HeaderList } from '../base/headers.js'
 import type { Json } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
+export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
 export type { Json } from '../schema/compiled.js'
 
@@ -49,8 +51,9 @@ export interface BodyTransform {
   /**
    * Takes one chunk. Call `emit` any number of times, now or later, with bytes that the transform no longer touches.
    * After `isLast` was given, `emit(bytes, true)` must be called exactly once.
+   * A returned promise is backpressure: the proxy stops reading the body until it resolves. It never rejects.
    */
-  push(chunk: Uint8Array, isLast: boolean, emit: (bytes: Uint8Array, isLast: boolean) => void): void
+  push(chunk: Uint8Array, isLast: boolean, emit: (bytes: Uint8Array, isLast: boolean) => void): void | Promise<void>
   /** The exchange ended early: release everything; never emit again. */
   destroy(): void
 }
@@ -62,6 +65,8 @@ export interface ResponseView {
   readonly headers: HeaderList
   /** Who made the answer. */
   readonly source: 'upstream' | 'gateway'
+  /** Bytes of the body as arranged so far; -1 = not known before its end (chunked, collected or transformed). */
+  readonly bodyLength: number
   /** Replaces the whole body; what the upstream still sends is read and dropped. Removes Content-Encoding, ETag, Last-Modified. */
   replaceBody(body: string | Uint8Array): void
   /** Collects the body up to `maxBytes` (502 RESPONSE_TOO_LARGE beyond) and sends what `change` returns. Removes the same headers. */
@@ -193,6 +198,11 @@ export interface PluginInstance {
   rewrite?(exchange: Exchange): PhaseReturn
   access?(exchange: Exchange): PhaseReturn
   headerFilter?(exchange: Exchange): void
+  /**
+   * Content codings (gzip): called after the headerFilter of every plugin of the chain, global ones included, in the same order,
+   * so that they see the final headers and their transforms come last. Sync; for plugins that must be outermost.
+   */
+  encodingFilter?(exchange: Exchange): void
   log?(exchange: Exchange): void
 }
 
