@@ -1,0 +1,34 @@
+/** Turns a compiled configuration into what workers receive: handles to shared memory, however many routes there are. */
+import type { CompiledConfig, Json, RouterOptions } from '../schema/compiled.js'
+import { type PackedRecords, packRecords } from '../shared/packed-records.js'
+import type { RouterTables } from '../shared/router-tables.js'
+import { compileRouterTables } from './compile-router.js'
+
+export interface PackedSnapshot {
+  readonly epoch: number
+  readonly router: RouterOptions
+  readonly tables: RouterTables
+  /** CompiledRoute by index. */
+  readonly routes: PackedRecords
+  /** CompiledUpstream by index. */
+  readonly upstreams: PackedRecords
+  /** CompiledPlugin[] of the global rules. */
+  readonly globals: Json
+}
+
+/** Packs `config` under this epoch. Pure CPU work: about 1 s for 100,000 routes, in the primary, where nothing waits for it. */
+export function packSnapshot(config: CompiledConfig, epoch: number): PackedSnapshot {
+  return {
+    epoch,
+    router: config.router,
+    tables: compileRouterTables(config.routes, config.router),
+    routes: packRecords(plain(config.routes)),
+    upstreams: packRecords(plain(config.upstreams)),
+    globals: plain(config.globalPlugins),
+  }
+}
+
+/** Compiled data is JSON by construction (schema/compiled.ts); interfaces have no index signature, which is all that this hides. */
+function plain(items: readonly object[]): Json[] {
+  return items as readonly Json[] as Json[]
+}
