@@ -41,8 +41,9 @@ export class Reloader {
 
   /** Resolves with the outcome of a reload that began after this call. Never rejects. */
   request(): Promise<ReloadOutcome> {
+    if (this.following !== null) return this.following
     if (this.current === null) return this.begin()
-    this.following ??= this.current.then(() => {
+    this.following = this.current.then(() => {
       this.following = null
       return this.begin()
     })
