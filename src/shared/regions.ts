@@ -1,0 +1,39 @@
+/**
+ * All regions that the primary makes once and hands to every worker: the map of the shared memory.
+ *
+ * | region     | cells   | bytes                     | writer                              | reader            |
+ * |------------|---------|---------------------------|-------------------------------------|-------------------|
+ * | epochs     | int32   | 64 × (1 + workers)        | line 0 primary (and every           | primary           |
+ * |            |         |                           | acknowledgement); line 1+i worker i |                   |
+ * | rotors     | uint32  | 16 × 262,144 = 4 MiB      | all workers, by atomic add          | the adding worker |
+ * | metrics[i] | float64 | 8 MiB, touched as it fills| worker i alone; the primary zeroes  | primary           |
+ * |            |         |                           | it after that worker has ended      |                   |
+ *
+ * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
+ */
+import { epochsBytes } from './epochs.js'
+import { METRICS_SLAB_BYTES } from './metrics-slab.js'
+import { allocateRegion } from './region.js'
+import { ROTORS_BYTES } from './rotors.js'
+
+export interface SharedRegions {
+  readonly epochs: SharedArrayBuffer
+  readonly rotors: SharedArrayBuffer
+  /** One slab per worker slot. */
+  readonly metrics: readonly SharedArrayBuffer[]
+}
+
+/** Workers of one process; far above what a machine has cores for, so that a mistyped number is refused instead of allocated. */
+export const WORKERS_MAX = 1024
+
+/** Makes all regions, zeroed. Throws RangeError unless 1 ≤ workers ≤ WORKERS_MAX. */
+export function createRegions(workers: number): SharedRegions {
+  if (!Number.isInteger(workers) || workers < 1 || workers > WORKERS_MAX) {
+    throw new RangeError(`the number of workers is ${workers}; it must be an integer from 1 to ${WORKERS_MAX}`)
+  }
+  return {
+    epochs: allocateRegion('epochs', epochsBytes(workers)),
+    rotors: allocateRegion('rotors', ROTORS_BYTES),
+    metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
+  }
+}
