@@ -133,9 +133,10 @@ async function readBody(request: IncomingMessage): Promise<string | null> {
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > maxBodyBytes) return null
-    chunks.push(chunk)
+    // Too much is read to its end and dropped: leaving the loop would close the connection before the answer.
+    if (size <= maxBodyBytes) chunks.push(chunk)
   }
+  if (size > maxBodyBytes) return null
   return Buffer.concat(chunks).toString('utf8')
 }
 
