@@ -1,0 +1,46 @@
+/** A configuration after every check, before merging: what `compile` works on. Types only. */
+import type { PluginRegistry } from '../plugins/registry.js'
+import type { PluginMeta } from '../schema/common.js'
+import type { Json } from '../schema/compiled.js'
+import type { ProcessConfig } from '../schema/process.js'
+import type { GlobalRuleResource, PluginConfigResource, RouteResource, ServiceResource } from '../schema/route.js'
+import type { UpstreamResource } from '../schema/upstream.js'
+import type { ConfigIssue, DocumentPath } from './load-issue.js'
+import type { SourceDocument } from './load-source.js'
+
+/** One plugin of one resource, checked, with its defaults filled in. */
+export interface CheckedPlugin {
+  readonly name: string
+  readonly conf: Json
+  readonly meta: PluginMeta
+  readonly path: DocumentPath
+}
+
+/** One resource with its place in the file. */
+export interface Entry<T> {
+  /** Own id, or `arr_<n>`. */
+  readonly id: string
+  readonly path: DocumentPath
+  readonly value: T
+  readonly plugins: ReadonlyMap<string, CheckedPlugin>
+}
+
+export interface LoadedConfig {
+  readonly file: string
+  readonly source: SourceDocument
+  readonly registry: PluginRegistry
+  readonly process: ProcessConfig
+  readonly routes: readonly Entry<RouteResource>[]
+  readonly services: ReadonlyMap<string, Entry<ServiceResource>>
+  readonly upstreams: ReadonlyMap<string, Entry<UpstreamResource>>
+  readonly pluginConfigs: ReadonlyMap<string, Entry<PluginConfigResource>>
+  readonly globalRules: readonly Entry<GlobalRuleResource>[]
+  /** Metadata by plugin name, checked. */
+  readonly metadata: ReadonlyMap<string, Json>
+  /** `plugin_attr` by plugin name. */
+  readonly attributes: ReadonlyMap<string, Json>
+}
+
+export type LoadResult =
+  | { readonly ok: true; readonly config: LoadedConfig; readonly warnings: readonly ConfigIssue[] }
+  | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }

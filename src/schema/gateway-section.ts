@@ -1,0 +1,256 @@
+/**
+ * The keys of the reference gateway's own `config.yaml` that are honoured. They mean the same as the matching `sluice:` key, which wins
+ * when both are there. Keys that the reference knows and we do not are listed, so that they are refused by name.
+ */
+import { type Static, Type } from '@sinclair/typebox'
+import { oneOf } from './common.js'
+
+const port = Type.Integer({ minimum: 0, maximum: 65_535 })
+
+const nodeListen = Type.Object(
+  {
+    ip: Type.Optional(Type.String({ minLength: 1, default: '0.0.0.0', description: 'Address to listen on.' })),
+    port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, default: 9080, description: 'Port to listen on.' })),
+    enable_http2: Type.Optional(Type.Boolean({ default: false, description: 'HTTP/2: not supported yet.' })),
+  },
+  { additionalProperties: false },
+)
+
+const sslListen = Type.Object(
+  {
+    ip: Type.Optional(Type.String({ minLength: 1, default: '0.0.0.0', description: 'Address to listen on.' })),
+    port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, default: 9443, description: 'Port to listen on.' })),
+    enable_http2: Type.Optional(Type.Boolean({ default: false, description: 'HTTP/2: not supported yet.' })),
+  },
+  { additionalProperties: false },
+)
+
+export const apisixSchema = Type.Object(
+  {
+    node_listen: Type.Optional(
+      Type.Union([port, Type.Array(Type.Union([port, nodeListen]), { minItems: 1 })], {
+        description: 'Plain listeners: a port, or a list of ports or `{ip, port}`.',
+      }),
+    ),
+    ssl: Type.Optional(
+      Type.Object(
+        {
+          enable: Type.Optional(Type.Boolean({ default: true, description: 'Open the TLS listeners.' })),
+          listen: Type.Optional(
+            Type.Array(Type.Union([port, sslListen]), {
+              minItems: 1,
+              description: 'TLS listeners; certificates come from `ssls`. Default port 9443.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'TLS listeners.' },
+      ),
+    ),
+    router: Type.Optional(
+      Type.Object(
+        {
+          http: Type.Optional(
+            oneOf(['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'], {
+              default: 'radixtree_host_uri',
+              description: 'As `sluice.router.mode`.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'Router.' },
+      ),
+    ),
+    trusted_addresses: Type.Optional(
+      Type.Array(Type.String({ minLength: 1 }), { minItems: 1, description: 'As `sluice.real_ip.trusted_addresses`.' }),
+    ),
+    delete_uri_tail_slash: Type.Optional(Type.Boolean({ default: false, description: 'As `sluice.router.delete_uri_tail_slash`.' })),
+    normalize_uri_like_servlet: Type.Optional(
+      Type.Boolean({ default: false, description: 'As `sluice.router.normalize_uri_like_servlet`.' }),
+    ),
+    match_uri_encoded_slash: Type.Optional(Type.Boolean({ description: 'true = `sluice.router.encoded_slash: keep`, false = `decode`.' })),
+  },
+  { additionalProperties: false, description: 'Settings under the name that the reference gateway gives them.' },
+)
+
+const duration = (description: string) =>
+  Type.Union([Type.Number({ minimum: 0.001 }), Type.String({ pattern: '^\\d+(\\.\\d+)?(ms|s|m|h)?$' })], { description })
+
+export const nginxSchema = Type.Object(
+  {
+    worker_processes: Type.Optional(
+      Type.Union([Type.Literal('auto'), Type.Integer({ minimum: 1, maximum: 512 })], { description: 'As `sluice.workers`.' }),
+    ),
+    http: Type.Optional(
+      Type.Object(
+        {
+          client_max_body_size: Type.Optional(
+            Type.Union([Type.Integer({ minimum: 0 }), Type.String({ pattern: '^\\d+[kKmMgG]?$' })], {
+              description: 'As `sluice.limits.max_body_size`; `k`, `m`, `g` are understood.',
+            }),
+          ),
+          client_body_timeout: Type.Optional(duration('As `sluice.limits.body_timeout`; seconds, or with a unit.')),
+          send_timeout: Type.Optional(duration('As `sluice.limits.send_timeout`; seconds, or with a unit.')),
+          real_ip_header: Type.Optional(Type.String({ minLength: 1, description: 'As `sluice.real_ip.header`.' })),
+          real_ip_recursive: Type.Optional(oneOf(['on', 'off'], { description: 'As `sluice.real_ip.recursive`.' })),
+          real_ip_from: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { description: 'As `sluice.real_ip.trusted_addresses`.' })),
+        },
+        { additionalProperties: false, description: 'HTTP settings.' },
+      ),
+    ),
+  },
+  { additionalProperties: false, description: 'Settings under the name that the reference gateway gives them.' },
+)
+
+export const deploymentSchema = Type.Object(
+  {
+    role: Type.Optional(
+      oneOf(['data_plane', 'traditional', 'control_plane'], {
+        description: 'Only `data_plane` with a configuration file, or `traditional` with provider yaml.',
+      }),
+    ),
+    role_data_plane: Type.Optional(
+      Type.Object(
+        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file.' }) },
+        { additionalProperties: false, description: 'Source of the resources.' },
+      ),
+    ),
+    role_traditional: Type.Optional(
+      Type.Object(
+        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file.' }) },
+        { additionalProperties: false, description: 'Source of the resources.' },
+      ),
+    ),
+    admin: Type.Optional(
+      Type.Object(
+        {
+          admin_key: Type.Optional(
+            Type.Array(
+              Type.Object(
+                {
+                  name: Type.String({ minLength: 1, description: 'Name of the key.' }),
+                  key: Type.String({ minLength: 1, description: 'The secret.' }),
+                  role: Type.Optional(oneOf(['admin', 'viewer'], { default: 'admin', description: 'What the key may do.' })),
+                },
+                { additionalProperties: false },
+              ),
+              { minItems: 1, description: 'As `sluice.admin.keys`.' },
+            ),
+          ),
+          admin_listen: Type.Optional(
+            Type.Object(
+              {
+                ip: Type.Optional(Type.String({ minLength: 1, default: '127.0.0.1', description: 'Address.' })),
+                port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, default: 9180, description: 'Port.' })),
+              },
+              { additionalProperties: false, description: 'As `sluice.admin.listen`.' },
+            ),
+          ),
+        },
+        { additionalProperties: false, description: 'Admin server.' },
+      ),
+    ),
+  },
+  { additionalProperties: false, description: 'Settings under the name that the reference gateway gives them.' },
+)
+
+/** Settings of `plugin_attr`: by plugin. */
+export const pluginAttrSchema = Type.Object(
+  {
+    redirect: Type.Optional(
+      Type.Object(
+        {
+          https_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, description: 'Port in the Location of `http_to_https`.' })),
+        },
+        { additionalProperties: false, description: 'Attributes of redirect.' },
+      ),
+    ),
+  },
+  { additionalProperties: true, description: 'Attributes of plugins that hold for the whole process.' },
+)
+
+/** Keys below these sections that the reference gateway knows and this one does not honour yet. */
+export const unsupportedKeys: { readonly [section: string]: readonly string[] } = {
+  apisix: [
+    'proxy_mode',
+    'stream_proxy',
+    'proxy_cache',
+    'enable_control',
+    'control',
+    'status',
+    'enable_admin',
+    'enable_server_tokens',
+    'enable_ipv6',
+    'dns_resolver',
+    'dns_resolver_valid',
+    'resolver_timeout',
+    'enable_resolv_search_opt',
+    'extra_lua_path',
+    'extra_lua_cpath',
+    'lua_module_hook',
+    'data_encryption',
+    'disable_sync_configuration_during_start',
+    'show_upstream_status_in_response_header',
+    'events',
+    'tracing',
+    'proxy_protocol',
+    'max_post_args_size',
+    'enable_reuseport',
+    'id',
+    'normalize_uri',
+    'lru',
+  ],
+  'apisix.ssl': ['ssl_protocols', 'ssl_ciphers', 'ssl_session_tickets', 'ssl_trusted_certificate', 'fallback_sni', 'key_encrypt_salt'],
+  'apisix.router': ['ssl'],
+  nginx_config: [
+    'user',
+    'error_log',
+    'error_log_level',
+    'worker_rlimit_nofile',
+    'worker_rlimit_core',
+    'worker_shutdown_timeout',
+    'max_pending_timers',
+    'max_running_timers',
+    'event',
+    'stream',
+    'meta',
+    'enable_cpu_affinity',
+    'main_configuration_snippet',
+    'http_configuration_snippet',
+    'http_server_configuration_snippet',
+    'http_server_location_configuration_snippet',
+    'http_admin_configuration_snippet',
+    'http_end_configuration_snippet',
+    'stream_configuration_snippet',
+    'envs',
+  ],
+  'nginx_config.http': [
+    'enable_access_log',
+    'access_log',
+    'access_log_buffer',
+    'access_log_format',
+    'access_log_format_escape',
+    'keepalive_timeout',
+    'client_header_timeout',
+    'underscores_in_headers',
+    'proxy_ssl_server_name',
+    'upstream',
+    'charset',
+    'variables_hash_max_size',
+    'lua_shared_dict',
+    'custom_lua_shared_dict',
+    'keepalive_requests',
+  ],
+  deployment: ['role_control_plane', 'etcd', 'certs', 'config_provider'],
+  'deployment.admin': [
+    'allow_admin',
+    'enable_admin_cors',
+    'admin_key_required',
+    'https_admin',
+    'admin_api_mtls',
+    'admin_api_version',
+    'enable_admin_ui',
+  ],
+}
+
+export type ApisixSection = Static<typeof apisixSchema>
+export type NginxSection = Static<typeof nginxSchema>
+export type DeploymentSection = Static<typeof deploymentSchema>

@@ -1,0 +1,236 @@
+/** Schema of the `sluice:` section: what concerns the process. `controlplane/validate-process` turns it into ProcessConfig. */
+import { type Static, Type } from '@sinclair/typebox'
+import { oneOf } from './common.js'
+
+const socketAddress = (description: string) =>
+  Type.String({
+    minLength: 1,
+    maxLength: 300,
+    pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^:\\[\\]\\s]*):\\d{1,5}$|^\\d{1,5}$',
+    description: `${description} \`host:port\`, \`[v6]:port\` or a port alone.`,
+  })
+
+const bytes = (description: string, fallback: number, minimum = 1) =>
+  Type.Optional(Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER, default: fallback, description }))
+
+const count = (description: string, fallback: number, maximum: number) =>
+  Type.Optional(Type.Integer({ minimum: 1, maximum, default: fallback, description }))
+
+const seconds = (description: string, fallback: number, minimum = 0.001) =>
+  Type.Optional(Type.Number({ minimum, maximum: 86_400, default: fallback, description }))
+
+const listener = Type.Union(
+  [
+    socketAddress('Address of a plain HTTP listener:'),
+    Type.Object(
+      {
+        listen: socketAddress('Address:'),
+        tls: Type.Optional(
+          Type.Object(
+            {
+              cert: Type.Optional(
+                Type.String({
+                  minLength: 1,
+                  description:
+                    'File of the default certificate with its chain, PEM; relative to the configuration file. Absent: only the certificates of `ssls`.',
+                }),
+              ),
+              key: Type.Optional(Type.String({ minLength: 1, description: 'File of its private key, PEM.' })),
+            },
+            { additionalProperties: false, description: 'Makes this a TLS listener (TLS 1.2 and 1.3).' },
+          ),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+  ],
+  { description: 'One listener: an address, or an object with `listen` and `tls`.' },
+)
+
+export const sluiceSchema = Type.Object(
+  {
+    workers: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 512, default: 0, description: 'Worker threads; 0 = the cores available to the process.' }),
+    ),
+    accept: Type.Optional(
+      oneOf(['auto', 'primary', 'kernel'], {
+        default: 'auto',
+        description: 'Who spreads connections over workers: the primary thread, or the kernel (SO_REUSEPORT).',
+      }),
+    ),
+    listeners: Type.Optional(Type.Array(listener, { minItems: 1, description: 'Where clients connect. Default `0.0.0.0:9080`.' })),
+    admin: Type.Optional(
+      Type.Object(
+        {
+          listen: Type.Optional(socketAddress('Address of the admin server. Default `127.0.0.1:9180` when keys are configured, else off.')),
+          keys: Type.Array(
+            Type.Object(
+              {
+                name: Type.String({ minLength: 1, maxLength: 256, description: 'Name of the key, for logs.' }),
+                key: Type.String({ minLength: 1, maxLength: 1024, description: 'The secret that goes into `X-API-KEY`.' }),
+                role: Type.Optional(
+                  oneOf(['admin', 'viewer'], { default: 'admin', description: '`admin` may change, `viewer` may only read.' }),
+                ),
+              },
+              { additionalProperties: false },
+            ),
+            { minItems: 1, description: 'Keys that are accepted.' },
+          ),
+        },
+        { additionalProperties: false, description: 'The admin server. Off without keys.' },
+      ),
+    ),
+    metrics: Type.Optional(
+      Type.Object(
+        {
+          enabled: Type.Optional(Type.Boolean({ default: true, description: 'false = no metrics and status server.' })),
+          listen: Type.Optional(socketAddress('Address of `/metrics`, `/status` and `/v1/*`. Default `127.0.0.1:9091`.')),
+        },
+        { additionalProperties: false, description: 'The metrics and status server.' },
+      ),
+    ),
+    limits: Type.Optional(
+      Type.Object(
+        {
+          max_header_size: bytes('All header fields of a request together, bytes; more is 431.', 65_536, 256),
+          max_header_count: count('Header fields of a request; more is 431.', 100, 1_000),
+          max_target_size: bytes('Request target, bytes; more is 414.', 16_384, 16),
+          max_body_size: bytes('Request body, bytes; more is 413. 0 = no limit.', 0, 0),
+          max_buffered_size: bytes(
+            'Bytes of a body held in memory for one request: collected, or waiting for a slow peer.',
+            1_048_576,
+            16_384,
+          ),
+          max_connections: count('Client connections of the process.', 65_536, 10_000_000),
+          body_timeout: seconds('Seconds without a byte of a request body before 408.', 60),
+          send_timeout: seconds('Seconds in which the client takes nothing of a response before it is closed.', 60),
+          max_response_header_size: bytes('Header block of an upstream response, bytes; more is 502.', 65_536, 256),
+        },
+        { additionalProperties: false, description: 'Bounds of what a client or upstream may use.' },
+      ),
+    ),
+    log: Type.Optional(
+      Type.Object(
+        {
+          level: Type.Optional(
+            oneOf(['debug', 'info', 'warn', 'error', 'silent'], {
+              default: 'info',
+              description: 'Least level of the process log (stderr).',
+            }),
+          ),
+          access: Type.Optional(
+            Type.Object(
+              {
+                format: Type.Optional(oneOf(['off', 'common', 'json'], { default: 'off', description: 'Form of the access log.' })),
+                path: Type.Optional(
+                  Type.String({ minLength: 1, default: 'stdout', description: 'File, relative to the configuration file, or `stdout`.' }),
+                ),
+              },
+              { additionalProperties: false, description: 'One line per request.' },
+            ),
+          ),
+        },
+        { additionalProperties: false, description: 'Logs.' },
+      ),
+    ),
+    plugins: Type.Optional(
+      Type.Array(Type.String({ minLength: 1 }), {
+        uniqueItems: true,
+        description: 'Module files of user plugins, relative to the configuration file.',
+      }),
+    ),
+    real_ip: Type.Optional(
+      Type.Object(
+        {
+          trusted_addresses: Type.Optional(
+            Type.Array(Type.String({ minLength: 1 }), {
+              default: [],
+              description: 'Peers (addresses, CIDR blocks) whose forwarding headers are believed. Empty = nobody.',
+            }),
+          ),
+          header: Type.Optional(
+            Type.String({
+              minLength: 1,
+              maxLength: 256,
+              pattern: "^[0-9A-Za-z!#$%&'*+.^_`|~-]+$",
+              default: 'x-forwarded-for',
+              description: 'Header that names the client.',
+            }),
+          ),
+          recursive: Type.Optional(
+            Type.Boolean({
+              default: false,
+              description: 'Walk the list from the right past trusted addresses instead of taking the last one.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'How the address of the client is found behind proxies.' },
+      ),
+    ),
+    router: Type.Optional(
+      Type.Object(
+        {
+          mode: Type.Optional(
+            oneOf(['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'], {
+              default: 'radixtree_host_uri',
+              description: 'Host first, path only, or path with `:name` parameters.',
+            }),
+          ),
+          encoded_slash: Type.Optional(
+            oneOf(['keep', 'reject', 'decode'], {
+              default: 'keep',
+              description: 'What `%2F` in a path becomes: three characters, 400, or `/` for matching and upstream alike.',
+            }),
+          ),
+          double_slash: Type.Optional(
+            oneOf(['merge', 'keep', 'reject'], {
+              default: 'merge',
+              description: 'What `//` in a path becomes: one slash, itself, or 400.',
+            }),
+          ),
+          delete_uri_tail_slash: Type.Optional(Type.Boolean({ default: false, description: 'Match `/a/` as `/a`.' })),
+          normalize_uri_like_servlet: Type.Optional(
+            Type.Boolean({ default: false, description: 'Strip `;parameters` of segments before matching.' }),
+          ),
+        },
+        { additionalProperties: false, description: 'How paths are read and matched.' },
+      ),
+    ),
+    dns: Type.Optional(
+      Type.Object(
+        {
+          servers: Type.Optional(
+            Type.Array(Type.String({ minLength: 1 }), {
+              default: [],
+              description: 'Resolvers as `address` or `address:port`; empty = those of the system.',
+            }),
+          ),
+          ttl: Type.Optional(
+            Type.Number({
+              minimum: 0,
+              maximum: 86_400,
+              default: 0,
+              description: 'Seconds that replace the TTL of answers; 0 = honour them (at least 1 s).',
+            }),
+          ),
+          timeout: seconds('Seconds to wait for an answer.', 5),
+        },
+        { additionalProperties: false, description: 'How names of nodes are resolved.' },
+      ),
+    ),
+    drain_timeout: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 86_400, default: 30, description: 'Seconds for requests in flight after SIGTERM.' }),
+    ),
+    trust_identity_headers: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'Let identity headers of clients (`X-Consumer-*`, …) pass. Only behind another gateway that sets them.',
+      }),
+    ),
+    pid_file: Type.Optional(Type.String({ minLength: 1, description: 'File for the process id, relative to the configuration file.' })),
+    redis: Type.Optional(Type.Unknown({ description: 'Shared counters in Redis: not supported yet.' })),
+  },
+  { additionalProperties: false, description: 'Settings of the process.' },
+)
+
+export type SluiceSection = Static<typeof sluiceSchema>

@@ -1,0 +1,129 @@
+/** Schema of `upstreams`, also used inline in routes, services and traffic-split. */
+import { type Static, Type } from '@sinclair/typebox'
+import { described, host, oneOf, reference, timeoutSchema } from './common.js'
+
+const node = Type.Object(
+  {
+    host: Type.String({
+      minLength: 1,
+      maxLength: 1024,
+      description: 'Name, IPv4 address, IPv6 address in brackets, or `unix:/path` of a socket.',
+    }),
+    port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535, description: 'Port; without it 80, or 443 for scheme https.' })),
+    weight: Type.Integer({ minimum: 0, maximum: 1_000_000, description: 'Share of the requests relative to the other nodes; 0 = none.' }),
+    priority: Type.Optional(
+      Type.Integer({
+        minimum: -1_000_000,
+        maximum: 1_000_000,
+        default: 0,
+        description: 'Nodes of the highest priority are used until all of them failed in this request.',
+      }),
+    ),
+    metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Free data about the node. Kept, not used.' })),
+  },
+  { additionalProperties: false },
+)
+
+/** Balancers of the reference gateway; those not built yet are refused by name. */
+export const upstreamTypes = ['roundrobin', 'chash', 'least_conn', 'ewma'] as const
+export const upstreamSchemes = ['http', 'https', 'grpc', 'grpcs', 'tcp', 'tls', 'udp', 'kafka'] as const
+
+export const upstreamSchema = Type.Object(
+  {
+    ...described,
+    type: Type.Optional(
+      oneOf(upstreamTypes, {
+        default: 'roundrobin',
+        description: 'How a node is picked. `roundrobin`: exactly by weight, over all workers together.',
+      }),
+    ),
+    nodes: Type.Optional(
+      Type.Union([Type.Record(Type.String({ minLength: 1 }), Type.Integer({ minimum: 0, maximum: 1_000_000 })), Type.Array(node)], {
+        description:
+          'Either a map `"host:port": weight` or a list of `{host, port, weight, priority}`. IPv6 addresses in brackets. An empty list answers 503.',
+      }),
+    ),
+    scheme: Type.Optional(oneOf(upstreamSchemes, { default: 'http', description: 'Protocol spoken to the nodes: `http` or `https`.' })),
+    retries: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 1_000,
+        description: 'Further tries after a failed connection; default: number of nodes - 1; 0 = none.',
+      }),
+    ),
+    retry_timeout: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 86_400,
+        default: 0,
+        description: 'No further try once so many seconds have passed; 0 = no limit.',
+      }),
+    ),
+    timeout: Type.Optional(timeoutSchema),
+    pass_host: Type.Optional(
+      oneOf(['pass', 'node', 'rewrite'], {
+        default: 'pass',
+        description: "Host sent upstream: `pass` the client's, `node` the host of the node, `rewrite` the value of `upstream_host`.",
+      }),
+    ),
+    upstream_host: Type.Optional(host('Host sent with `pass_host: rewrite`.')),
+    keepalive_pool: Type.Optional(
+      Type.Object(
+        {
+          size: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 65_536, default: 320, description: 'Idle connections kept per worker and node.' }),
+          ),
+          idle_timeout: Type.Optional(
+            Type.Number({ minimum: 0, maximum: 86_400, default: 60, description: 'Seconds after which an idle connection is closed.' }),
+          ),
+          requests: Type.Optional(
+            Type.Integer({
+              minimum: 1,
+              maximum: 1_000_000_000,
+              default: 1_000,
+              description: 'Requests on one connection before it is closed.',
+            }),
+          ),
+          pipelining: Type.Optional(
+            Type.Integer({
+              minimum: 1,
+              maximum: 256,
+              default: 1,
+              description: 'Requests in flight on one connection; 1 = no pipelining. Only safe methods are pipelined.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'Connections to the nodes that are kept open.' },
+      ),
+    ),
+    tls: Type.Optional(
+      Type.Object(
+        {
+          verify: Type.Optional(Type.Boolean({ default: false, description: 'Verify the certificate of the node.' })),
+          client_cert: Type.Optional(Type.String({ minLength: 1, description: 'Client certificate, PEM text.' })),
+          client_key: Type.Optional(Type.String({ minLength: 1, description: 'Key of the client certificate, PEM text.' })),
+          client_cert_id: Type.Optional(reference('ssls')),
+          ca: Type.Optional(
+            Type.String({
+              minLength: 1,
+              description: 'Certificate authorities that are believed, PEM text; default: those of the system.',
+            }),
+          ),
+          server_name: Type.Optional(
+            Type.String({ minLength: 1, maxLength: 256, description: 'SNI and name to verify; default: the Host sent upstream.' }),
+          ),
+        },
+        { additionalProperties: false, description: 'TLS towards the nodes, with `scheme: https`.' },
+      ),
+    ),
+    hash_on: Type.Optional(oneOf(['vars', 'header', 'cookie', 'consumer', 'vars_combinations'], { description: 'Only for type chash.' })),
+    key: Type.Optional(Type.String({ description: 'Only for type chash.' })),
+    checks: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Health checks.' })),
+    service_name: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: 'Name in a service registry.' })),
+    discovery_type: Type.Optional(Type.String({ description: 'Kind of service registry.' })),
+    discovery_args: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Arguments of the service registry.' })),
+  },
+  { additionalProperties: false, description: 'A group of nodes that answer the same requests.' },
+)
+
+export type UpstreamResource = Static<typeof upstreamSchema>
