@@ -1,0 +1,123 @@
+/**
+ * Every metric of the gateway, declared once: name, type, unit, labels, help. Whoever counts or shows a metric takes it from here.
+ *
+ * Names and labels with the prefix `apisix_` are those of Apache APISIX, so that dashboards made for it keep working; `gateway_` is
+ * what it does not have. The three LLM labels are always empty here; dashboards group by them.
+ */
+
+export type MetricType = 'counter' | 'gauge' | 'histogram'
+export type MetricUnit = 'none' | 'milliseconds' | 'seconds' | 'bytes'
+
+export interface Metric {
+  readonly name: string
+  readonly type: MetricType
+  readonly unit: MetricUnit
+  readonly labels: readonly string[]
+  readonly help: string
+}
+
+function metric(name: string, type: MetricType, unit: MetricUnit, labels: readonly string[], help: string): Metric {
+  return Object.freeze({ name, type, unit, labels: Object.freeze([...labels]), help })
+}
+
+const llmLabels = ['request_type', 'request_llm_model', 'llm_model'] as const
+
+export const metrics = {
+  // from the series of routes
+  httpStatus: metric(
+    'apisix_http_status',
+    'counter',
+    'none',
+    ['code', 'route', 'matched_uri', 'matched_host', 'service', 'consumer', 'node', ...llmLabels, 'response_source'],
+    'HTTP answers by status code.',
+  ),
+  httpLatency: metric(
+    'apisix_http_latency',
+    'histogram',
+    'milliseconds',
+    ['type', 'route', 'service', 'consumer', 'node', ...llmLabels],
+    'Latency in milliseconds: of the whole request, of the upstream, and what the gateway added.',
+  ),
+  bandwidth: metric(
+    'apisix_bandwidth',
+    'counter',
+    'bytes',
+    ['type', 'route', 'service', 'consumer', 'node', ...llmLabels],
+    'Bytes of bodies received from clients (ingress) and sent to them (egress).',
+  ),
+  // from the fixed cells
+  httpRequests: metric('apisix_http_requests_total', 'gauge', 'none', [], 'Requests since the start of the process.'),
+  connections: metric(
+    'apisix_nginx_http_current_connections',
+    'gauge',
+    'none',
+    ['state'],
+    'Client connections: active, waiting (without a request) and writing (with one) now; accepted and handled since the start.',
+  ),
+  requestDuration: metric('gateway_request_duration_seconds', 'histogram', 'seconds', [], 'Duration of all requests.'),
+  seriesOverflow: metric(
+    'gateway_metric_series_overflow_total',
+    'counter',
+    'none',
+    [],
+    'Series that found no room; what they would have counted stands under the label value "overflow".',
+  ),
+  // counted by name in the workers
+  upstreamRetries: metric('gateway_upstream_retries_total', 'counter', 'none', ['upstream'], 'Tries after the first one.'),
+  upstreamConnects: metric(
+    'gateway_upstream_connects_total',
+    'counter',
+    'none',
+    ['upstream', 'result'],
+    'Connections opened to upstream nodes, by result (ok, failed, timeout).',
+  ),
+  upstreamReuse: metric(
+    'gateway_upstream_connection_reuse_total',
+    'counter',
+    'none',
+    ['upstream'],
+    'Upstream requests sent on a connection that was kept open.',
+  ),
+  refused: metric(
+    'gateway_refused_requests_total',
+    'counter',
+    'none',
+    ['reason'],
+    'Requests that the gateway itself refused, by failure code.',
+  ),
+  logDropped: metric(
+    'gateway_access_log_dropped_lines_total',
+    'counter',
+    'none',
+    [],
+    'Access log lines dropped because the disk or pipe did not keep up, or failed.',
+  ),
+  pluginErrors: metric('gateway_plugin_errors_total', 'counter', 'none', ['plugin', 'phase'], 'Plugin calls that threw an error.'),
+  // read by the primary at the time of the scrape
+  configEpoch: metric('gateway_config_epoch', 'gauge', 'none', [], 'Version of the newest published configuration.'),
+  configReloads: metric('gateway_config_reloads_total', 'counter', 'none', [], 'Reloads that were published.'),
+  configReloadFailures: metric('gateway_config_reload_failures_total', 'counter', 'none', [], 'Reloads that were refused.'),
+  workerEpoch: metric('gateway_worker_config_epoch', 'gauge', 'none', ['worker'], 'Version of the configuration by which a worker serves.'),
+  workerLag: metric(
+    'gateway_worker_event_loop_lag_seconds',
+    'gauge',
+    'seconds',
+    ['worker'],
+    "How late a worker's event loop ran its last timer.",
+  ),
+  workerInFlight: metric('gateway_worker_requests_in_flight', 'gauge', 'none', ['worker'], 'Requests being served by a worker.'),
+  workerRestarts: metric('gateway_worker_restarts_total', 'counter', 'none', [], 'Workers replaced after a failure.'),
+  nodeInfo: metric('apisix_node_info', 'gauge', 'none', ['hostname', 'version'], 'Always 1; the labels say who answers.'),
+  sharedCapacity: metric('apisix_shared_dict_capacity_bytes', 'gauge', 'bytes', ['name'], 'Size of a region of shared memory.'),
+  sharedFree: metric('apisix_shared_dict_free_space_bytes', 'gauge', 'bytes', ['name'], 'Free part of a region of shared memory.'),
+} as const satisfies Record<string, Metric>
+
+/** Metrics that workers count by name with `WorkerMetrics.counter(metric.name, labelValues)`. */
+export const workerCounters: readonly Metric[] = [
+  metrics.upstreamRetries,
+  metrics.upstreamConnects,
+  metrics.upstreamReuse,
+  metrics.refused,
+  metrics.logDropped,
+  metrics.pluginErrors,
+]
