@@ -17,12 +17,18 @@
  */
 import type { TObject } from '@sinclair/typebox'
 import type { HeaderList } from '../base/headers.js'
+import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
 import type { Json } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
+export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
+export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
+export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
 export type { Json } from '../schema/compiled.js'
+export { expressionProblem } from '../schema/expression.js'
+export { templateProblem } from '../schema/template.js'
 
 /** An answer made by a plugin. */
 export interface Reply {
@@ -148,17 +154,6 @@ export interface Exchange {
 export type Accessor = (exchange: Exchange) => string | undefined
 export type Template = (exchange: Exchange, captures?: RegExpLikeMatch | null) => string
 export type Predicate = (exchange: Exchange) => boolean
-/** Full match at 0, groups after it. */
-export type RegExpLikeMatch = readonly (string | undefined)[]
-
-/** A compiled pattern that is safe on hostile input: linear time, or refused at configuration time. */
-export interface Pattern {
-  test(input: string): boolean
-  exec(input: string): RegExpLikeMatch | null
-  /** Replaces the first match, or all; `$1`…`$9` and `$0` in the replacement. */
-  replace(input: string, replacement: string, all: boolean): string
-}
-
 /** What `prepare` may use (primary thread). */
 export interface PrepareKit {
   /** Where the plugin is configured, for messages: `routes/1`. */
