@@ -5,6 +5,10 @@
  * Times are milliseconds here, whatever unit the option has in the file.
  */
 
+import type { PathPolicy } from '../base/path.js'
+
+export type { PathPolicy } from '../base/path.js'
+
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export type RouterMode = 'radixtree_host_uri' | 'radixtree_uri' | 'radixtree_uri_with_parameter'
@@ -20,18 +24,6 @@ export interface CompiledConfig {
 export interface RouterOptions {
   readonly mode: RouterMode
   readonly path: PathPolicy
-}
-
-/** What `canonicalPath` does with the spellings on which gateways and upstreams disagree. Defaults in brackets. */
-export interface PathPolicy {
-  /** `%2F`: keep it as three characters in matching and forwarding [keep], refuse with 400, or decode to `/` in both. */
-  readonly encodedSlash: 'keep' | 'reject' | 'decode'
-  /** `//`: [merge] to one, keep, or refuse with 400. */
-  readonly doubleSlash: 'merge' | 'keep' | 'reject'
-  /** APISIX `delete_uri_tail_slash` [false]. */
-  readonly deleteTailSlash: boolean
-  /** APISIX `normalize_uri_like_servlet`: strip `;params` from each segment before matching [false]. */
-  readonly servlet: boolean
 }
 
 export interface CompiledRoute {
