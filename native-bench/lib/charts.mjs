@@ -1,0 +1,61 @@
+/** Charts as SVG text, drawn by echarts without a browser. */
+import * as echarts from 'echarts'
+
+const colours = { sluice: '#1f6feb', 'sluice-pipelining': '#0b3d91', nginx: '#2da44e', haproxy: '#bf8700', 'http-proxy': '#8c959f' }
+
+function render(option, width, height) {
+  const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height })
+  try {
+    chart.setOption({ animation: false, backgroundColor: '#ffffff', ...option })
+    return `${chart.renderToSVGString()}\n`
+  } finally {
+    chart.dispose()
+  }
+}
+
+/**
+ * Grouped bars.
+ *
+ * @param groups names along the axis; `series`: one value (or null) for each group.
+ */
+export function barChart({ title, unit, groups, series }) {
+  return render(
+    {
+      title: { text: title, left: 'center' },
+      legend: { bottom: 0 },
+      grid: { left: 80, right: 20, top: 60, bottom: 60 },
+      xAxis: { type: 'category', data: groups },
+      yAxis: { type: 'value', name: unit },
+      series: series.map(({ name, values }) => ({
+        type: 'bar',
+        name,
+        data: values.map((value) => (value === null ? '-' : Math.round(value))),
+        label: {
+          show: true,
+          position: 'top',
+          fontSize: 10,
+          formatter: ({ value }) => (value === '-' ? '' : `${(value / 1000).toFixed(1)}k`),
+        },
+        ...(colours[name] === undefined ? {} : { itemStyle: { color: colours[name] } }),
+      })),
+    },
+    960,
+    420,
+  )
+}
+
+/** Curves over time. At most two units: the second has its axis on the right. */
+export function curveChart({ title, xName, x, curves }) {
+  return render(
+    {
+      title: { text: title, left: 'center' },
+      legend: { bottom: 0 },
+      grid: { left: 80, right: 80, top: 60, bottom: 70 },
+      xAxis: { type: 'category', name: xName, nameLocation: 'middle', nameGap: 25, data: x },
+      yAxis: curves.map(({ unit, scale }) => ({ type: 'value', name: unit, min: 0, max: scale })),
+      series: curves.map(({ name, values }, index) => ({ type: 'line', name, yAxisIndex: index, showSymbol: false, data: values })),
+    },
+    960,
+    420,
+  )
+}

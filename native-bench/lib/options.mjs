@@ -1,0 +1,30 @@
+/** Reading of command line values; a wrong one ends the program with exit code 2. */
+
+function wrong(text) {
+  console.error(text)
+  process.exit(2)
+}
+
+/** A whole number of at least 1. */
+export function count(name, text, fallback) {
+  if (text === undefined) return fallback
+  const value = Number(text)
+  return Number.isInteger(value) && value >= 1 ? value : wrong(`${name}: found "${text}"; expected a whole number of at least 1`)
+}
+
+/** A number above 0, not necessarily whole. */
+export function amount(name, text, fallback) {
+  if (text === undefined) return fallback
+  const value = Number(text)
+  return Number.isFinite(value) && value > 0 ? value : wrong(`${name}: found "${text}"; expected a number above 0`)
+}
+
+/** Comma-separated names out of `known`; without a text all of them. */
+export function list(name, text, known) {
+  if (text === undefined) return [...known]
+  const items = text.split(',').filter((item) => item !== '')
+  for (const item of items) {
+    if (!known.includes(item)) wrong(`${name}: found "${item}"; expected one or more of ${known.join(', ')}`)
+  }
+  return items
+}

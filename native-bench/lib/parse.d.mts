@@ -1,0 +1,42 @@
+export interface WrkReport {
+  readonly requests: number
+  readonly seconds: number
+  readonly requestsPerSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly maxMs: number
+  readonly errors: {
+    readonly connect: number
+    readonly read: number
+    readonly write: number
+    readonly timeout: number
+    readonly non2xx: number
+  }
+  /** All errors together. */
+  readonly failed: number
+}
+
+export interface Round {
+  readonly requestsPerSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly cpuMicrosPerRequest: number
+  readonly requestsPerCpuSecond: number
+  readonly failed: number
+}
+
+export interface ProcStat {
+  readonly pid: number
+  readonly name: string
+  readonly state: string
+  readonly parent: number
+  /** User and system time of all threads, in clock ticks. */
+  readonly cpuTicks: number
+}
+
+export function durationMs(text: string): number
+export function parseWrk(output: string): WrkReport
+export function parseProcStat(text: string): ProcStat
+export function median(values: readonly number[]): number
+export function percentile(sorted: readonly number[], percent: number): number
+export function summarise(rounds: readonly Round[]): Round

@@ -1,0 +1,74 @@
+import { describe, expect, test } from 'vitest'
+import { durationMs, median, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
+
+const clean = `Running 5s test @ http://127.0.0.1:8000/
+  1 threads and 64 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     1.21ms  450.11us  15.20ms   90.00%
+    Req/Sec    50.12k     2.01k   55.00k    70.00%
+  Latency Distribution
+     50%    1.10ms
+     75%    1.32ms
+     90%  980.00us
+     99%    2.50ms
+  250600 requests in 5.01s, 70.00MB read
+Requests/sec:  50020.00
+Transfer/sec:     14.00MB
+`
+const failing = clean.replace(
+  'Requests/sec',
+  '  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\nRequests/sec',
+)
+
+describe('report of wrk', () => {
+  test('numbers and units', () => {
+    const report = parseWrk(clean)
+    expect(report).toMatchObject({ requests: 250600, seconds: 5.01, p50Ms: 1.1, p99Ms: 2.5, maxMs: 15.2, failed: 0 })
+    expect(report.requestsPerSecond).toBeCloseTo(50020, 0)
+  })
+
+  test('every kind of failure is counted', () => {
+    expect(parseWrk(failing)).toMatchObject({ failed: 15, errors: { connect: 1, read: 2, write: 3, timeout: 4, non2xx: 5 } })
+  })
+
+  test('anything else is an error, not zeros', () => {
+    expect(() => parseWrk('unable to connect to 127.0.0.1:1 Connection refused')).toThrow(/no report/)
+    expect(() => durationMs('5 fortnights')).toThrow(/not a duration/)
+  })
+
+  test.each([
+    ['850.00us', 0.85],
+    ['1.50ms', 1.5],
+    ['2.00s', 2000],
+    ['10.00m', 600_000],
+    ['1.00h', 3_600_000],
+  ])('%s is %d ms', (text, ms) => expect(durationMs(text)).toBeCloseTo(ms, 6))
+})
+
+test('a process name may hold blanks and parentheses', () => {
+  const text = '4242 (ng) inx: (w) S 17 4242 1 0 -1 4194560 500 0 0 0 120 30 7 7 20 0 1 0 12345 1000000 900'
+  expect(parseProcStat(text)).toEqual({ pid: 4242, name: 'ng) inx: (w', state: 'S', parent: 17, cpuTicks: 150 })
+})
+
+describe('arithmetic', () => {
+  test('median and percentile', () => {
+    expect(median([3, 1, 2])).toBe(2)
+    expect(median([4, 1, 3, 2])).toBe(2.5)
+    expect(() => median([])).toThrow(/no values/)
+    const sorted = Array.from({ length: 100 }, (_, i) => i + 1)
+    expect([50, 99, 100].map((percent) => percentile(sorted, percent))).toEqual([50, 99, 100])
+    expect(percentile([7], 0)).toBe(7)
+  })
+
+  test('a summary takes medians per column and the sum of failures', () => {
+    const round = (value: number, failed: number) => ({
+      requestsPerSecond: value,
+      p50Ms: value,
+      p99Ms: value,
+      cpuMicrosPerRequest: value,
+      requestsPerCpuSecond: value,
+      failed,
+    })
+    expect(summarise([round(1, 0), round(9, 2), round(5, 1)])).toEqual(round(5, 3))
+  })
+})
