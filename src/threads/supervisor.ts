@@ -145,7 +145,9 @@ export class Supervisor {
   async close(): Promise<void> {
     this.phase = 'closing'
     for (const handle of this.handles) handle.send({ type: 'close' })
-    const ended = await this.wait(() => this.handles.every((handle) => handle.hasExited), this.closeTimeoutMs)
+    // A thread that is still loading its modules reads the message later, and has no sockets yet that would make haste necessary.
+    const patienceMs = this.handles.every((handle) => handle.isReady || handle.hasExited) ? this.closeTimeoutMs : this.startTimeoutMs
+    const ended = await this.wait(() => this.handles.every((handle) => handle.hasExited), patienceMs)
     if (!ended) this.kill('a worker did not close its sockets in time')
   }
 

@@ -1,0 +1,59 @@
+/** The two servers of the primary for operators: metrics and status without a key, admin with one. */
+import { type AdminActions, type AdminServer, startAdminServer } from '../controlplane/admin/server.js'
+import type { Json } from '../schema/compiled.js'
+import type { ProcessConfig, SocketAddress } from '../schema/process.js'
+import type { EpochBoard } from '../shared/epochs.js'
+import type { MetricsDirectory } from '../shared/metrics-directory.js'
+import type { ProcessLog } from '../telemetry/process-log.js'
+import { type ExplainQuery, type GatewayState, type StatusServer, startStatusServer } from '../telemetry/status-server.js'
+
+export interface OperatorServersOptions {
+  readonly config: ProcessConfig
+  readonly board: EpochBoard
+  readonly directory: MetricsDirectory
+  readonly state: () => GatewayState
+  readonly explain: (query: ExplainQuery) => Json
+  readonly reload: AdminActions['reload']
+  readonly fault: AdminActions['fault']
+  readonly log: ProcessLog
+}
+
+export interface OperatorServers {
+  /** Real addresses; null = not configured. */
+  readonly metrics: SocketAddress | null
+  readonly admin: SocketAddress | null
+  close(): Promise<void>
+}
+
+/** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
+export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
+  const { config, board, directory, state, explain, log } = options
+  const running: (StatusServer | AdminServer)[] = []
+  const close = async () => void (await Promise.all(running.map((server) => server.close())))
+  let metrics: SocketAddress | null = null
+  let admin: SocketAddress | null = null
+  try {
+    if (config.metrics !== null) {
+      const address = config.metrics
+      const server = await startStatusServer({ address, directory, board, state, explain, log: (message) => log.error(message) })
+      running.push(server)
+      metrics = server.address
+    }
+    if (config.admin !== null) {
+      if (config.admin.keys.length === 0) {
+        log.warn('the admin server has no key and refuses every request; set sluice.admin.keys in the file, or SLUICE_ADMIN_KEY')
+      }
+      const server = await startAdminServer(config.admin, {
+        status: () => ({ ...state(), epoch: board.published(), workers: board.readAll() }),
+        reload: options.reload,
+        fault: options.fault,
+      })
+      running.push(server)
+      admin = server.address
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  return { metrics, admin, close }
+}
