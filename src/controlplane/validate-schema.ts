@@ -18,11 +18,15 @@ export interface SchemaProblem {
 
 type JsonSchema = { readonly [keyword: string]: unknown }
 
-const validators = new WeakMap<object, ValidateFunction>()
-const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true, logger: false, inlineRefs: true })
+const options = { allErrors: true, strict: false, verbose: true, logger: false } as const
+/** For our own sections: defaults stay away from the value, so that "not said" can be told from "said". */
+const checker = { ajv: new Ajv(options), validators: new WeakMap<object, ValidateFunction>() }
+/** For confs of plugins, which receive their defaults filled in. */
+const filler = { ajv: new Ajv({ ...options, useDefaults: true }), validators: new WeakMap<object, ValidateFunction>() }
 
-/** Problems of `value`; fills in defaults where there are none. An empty list means that `value` has the type of the schema. */
-export function schemaProblems(schema: object, value: unknown): SchemaProblem[] {
+/** Problems of `value`; an empty list means that it has the type of the schema. With `fill`, defaults are put into the value. */
+export function schemaProblems(schema: object, value: unknown, fill = false): SchemaProblem[] {
+  const { ajv, validators } = fill ? filler : checker
   let validate = validators.get(schema)
   if (validate === undefined) {
     validate = ajv.compile(schema)

@@ -1,0 +1,28 @@
+/** Listeners in the vocabulary of the reference gateway (`apisix.node_listen`, `apisix.ssl.listen`), and the default one. */
+import type { ApisixSection } from '../schema/gateway-section.js'
+import type { ListenerConfig } from '../schema/process.js'
+import type { DocumentPath, IssueList } from './load-issue.js'
+import type { ServerCertificate } from './validate-process.js'
+
+export function gatewayListeners(apisix: ApisixSection, byServerName: readonly ServerCertificate[], issues: IssueList): ListenerConfig[] {
+  const plain = apisix.node_listen ?? 9080
+  const found: ListenerConfig[] = []
+  for (const [index, item] of (Array.isArray(plain) ? plain : [plain]).entries()) {
+    found.push({ ...address(item, 9080, ['apisix', 'node_listen', index], issues), tls: null })
+  }
+  const ssl = apisix.ssl
+  if (ssl === undefined || ssl.enable === false) return found
+  if (byServerName.length === 0) issues.error(['apisix', 'ssl'], 'the TLS listener has no certificate', 'an entry of ssls', { atKey: true })
+  for (const [index, item] of (ssl.listen ?? [9443]).entries()) {
+    found.push({ ...address(item, 9443, ['apisix', 'ssl', 'listen', index], issues), tls: { certFile: '', keyFile: '', byServerName } })
+  }
+  return found
+}
+
+type Listen = number | { readonly ip?: string; readonly port?: number; readonly enable_http2?: boolean }
+
+function address(item: Listen, fallbackPort: number, path: DocumentPath, issues: IssueList): { host: string; port: number } {
+  if (typeof item === 'number') return { host: '0.0.0.0', port: item }
+  if (item.enable_http2 === true) issues.error([...path, 'enable_http2'], 'enable_http2 is not supported yet', 'false')
+  return { host: (item.ip ?? '0.0.0.0').replace(/^\[(.*)\]$/, '$1'), port: item.port ?? fallbackPort }
+}

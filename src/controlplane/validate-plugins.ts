@@ -1,0 +1,120 @@
+/**
+ * Checks of plugin confs: the plugin exists, its options fit its schema and its own rules, `_meta` is well-formed. A plugin that is
+ * wrong is never left out: that is how a route would lose its protection unseen.
+ */
+import type { TObject } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { AnyPlugin } from '../plugins/plugin.js'
+import type { PluginRegistry } from '../plugins/registry.js'
+import { type PluginMeta, pluginMetaSchema } from '../schema/common.js'
+import type { Json } from '../schema/compiled.js'
+import { expressionProblem } from '../schema/expression.js'
+import { knownPlugins } from '../schema/known-plugins.js'
+import type { DocumentPath, IssueList } from './load-issue.js'
+import type { CheckedPlugin } from './load-types.js'
+import { suggest } from './suggest.js'
+import { checkSchema, schemaProblems } from './validate-schema.js'
+import { unknownOptions } from './validate-unknown.js'
+
+const none: ReadonlyMap<string, CheckedPlugin> = new Map()
+
+export interface PluginChecks {
+  readonly registry: PluginRegistry
+  /** Names that the `plugins` list of the file allows; null = there is no list. */
+  readonly enabled: ReadonlySet<string> | null
+  readonly issues: IssueList
+}
+
+/** Checks `plugins` of one resource. Confs that are wrong are reported and left out of the answer. */
+export function checkPlugins(plugins: object | undefined, path: DocumentPath, checks: PluginChecks): ReadonlyMap<string, CheckedPlugin> {
+  if (plugins === undefined) return none
+  const checked = new Map<string, CheckedPlugin>()
+  for (const [name, conf] of Object.entries(plugins)) {
+    const at = [...path, name]
+    const plugin = findPlugin(name, at, checks)
+    if (plugin === null) continue
+    const result = checkConf(plugin, asRecord(conf), at, checks.issues)
+    if (result !== null) checked.set(name, result)
+  }
+  return checked
+}
+
+/** The plugin of this name, or null with an issue that says why there is none. */
+export function findPlugin(name: string, path: DocumentPath, checks: PluginChecks): AnyPlugin | null {
+  const { registry, enabled, issues } = checks
+  const plugin = registry.get(name)
+  if (plugin !== undefined) {
+    if (enabled === null || enabled.has(name)) return plugin
+    issues.error(path, `plugin ${name} is not enabled`, 'its name in the top-level list `plugins`, or no such list', { atKey: true })
+  } else if (knownPlugins.has(name)) {
+    issues.error(path, `plugin ${name} is not supported yet`, `one of ${registry.names().join(', ')}`, { atKey: true })
+  } else {
+    const suggestion = suggest(name, [...registry.names(), ...knownPlugins])
+    issues.error(path, `unknown plugin [${name}]`, 'the name of a plugin', { atKey: true, suggestion })
+  }
+  return null
+}
+
+function checkConf(plugin: AnyPlugin, raw: { readonly [name: string]: Json }, path: DocumentPath, issues: IssueList): CheckedPlugin | null {
+  const { _meta: rawMeta, ...options } = raw
+  const meta = checkMeta(rawMeta, [...path, '_meta'], issues)
+  const conf = checkOptions(plugin.schema, options, `plugin ${plugin.name}`, path, issues)
+  if (conf === null) return null
+  const problems = plugin.check(conf)
+  for (const problem of problems) issues.error([...path, ...optionPath(problem.path)], problem.message, '')
+  if (meta === null || problems.length > 0) return null
+  return { name: plugin.name, conf, meta, path }
+}
+
+/** Checks options against the schema of a plugin: wrong ones are errors, unknown ones warnings. Null when there were errors. */
+export function checkOptions(
+  schema: TObject,
+  options: { [name: string]: Json },
+  owner: string,
+  path: DocumentPath,
+  issues: IssueList,
+): Json | null {
+  for (const unknown of unknownOptions(schema, options)) {
+    const at = [...path, ...unknown.path]
+    issues.warn(at, `unknown option "${unknown.name}" of ${owner}, it has no effect`, unknown.expected, {
+      atKey: true,
+      suggestion: unknown.suggestion,
+    })
+  }
+  // Unknown names are warnings whatever the schema says about additional properties.
+  const problems = schemaProblems(schema, options, true).filter((problem) => problem.unknownName === undefined)
+  for (const problem of problems) {
+    issues.error([...path, ...problem.path], problem.message, problem.expected, { atKey: problem.atKey, suggestion: problem.suggestion })
+  }
+  if (problems.length > 0) return null
+  // Ajv leaves defaults inside of unions alone.
+  return Value.Default(schema, options) as Json
+}
+
+function checkMeta(raw: Json | undefined, path: DocumentPath, issues: IssueList): PluginMeta | null {
+  if (raw === undefined) return {}
+  const record = asRecord(raw)
+  if (record['pre_function'] !== undefined) {
+    issues.error([...path, 'pre_function'], '_meta.pre_function (a Lua function) is not supported', 'no pre_function', { atKey: true })
+    return null
+  }
+  if (!checkSchema<PluginMeta>(pluginMetaSchema, raw, path, issues)) return null
+  if (raw.filter === undefined) return raw
+  const problem = expressionProblem(raw.filter as Json)
+  if (problem === null) return raw
+  issues.error([...path, 'filter'], problem, 'an expression such as [["arg_name", "==", "json"]]')
+  return null
+}
+
+/** `headers.set[0]` or `rules.0.match` as path parts. */
+export function optionPath(path: string): (string | number)[] {
+  if (path === '') return []
+  return path
+    .replaceAll(/\[(\d+)\]/g, '.$1')
+    .split('.')
+    .map((part) => (/^\d+$/.test(part) ? Number(part) : part))
+}
+
+function asRecord(value: unknown): { readonly [name: string]: Json } {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as { [name: string]: Json }) : {}
+}

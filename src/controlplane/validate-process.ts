@@ -1,0 +1,229 @@
+/**
+ * The sections about the process (`sluice`, `apisix`, `nginx_config`, `deployment`) to one ProcessConfig with all defaults. Where two
+ * sections say the same, `sluice` wins. Seconds become milliseconds; relative files become absolute, from the folder of the file.
+ */
+import { readFileSync } from 'node:fs'
+import { dirname, isAbsolute, resolve } from 'node:path'
+import type { PathPolicy } from '../schema/compiled.js'
+import type { ApisixSection, DeploymentSection, NginxSection } from '../schema/gateway-section.js'
+import type { AdminConfig, LimitsConfig, ListenerConfig, ProcessConfig, RealIpConfig, SocketAddress } from '../schema/process.js'
+import type { SluiceSection } from '../schema/sluice-section.js'
+import type { DocumentPath, IssueList } from './load-issue.js'
+import { pairProblem } from './validate-certificates.js'
+import { gatewayListeners } from './validate-listeners.js'
+import { checkAddress } from './validate-routes.js'
+
+export interface Sections {
+  readonly sluice: SluiceSection
+  readonly apisix: ApisixSection
+  readonly nginx: NginxSection
+  readonly deployment: DeploymentSection
+}
+
+export type ServerCertificate = { readonly names: string[]; readonly cert: string; readonly key: string }
+
+/** Builds the process configuration; what is wrong is added to `issues`. `certificates` come from `ssls`. */
+export function processConfig(
+  sections: Sections,
+  file: string,
+  certificates: readonly ServerCertificate[],
+  issues: IssueList,
+): ProcessConfig {
+  const { sluice, apisix, nginx } = sections
+  const folder = dirname(resolve(file))
+  const workers = nginx.worker_processes === 'auto' ? 0 : nginx.worker_processes
+  const log = sluice.log ?? {}
+  const accessPath = log.access?.path ?? 'stdout'
+  checkDeployment(sections.deployment, issues)
+  return {
+    workers: sluice.workers ?? workers ?? 0,
+    accept: sluice.accept ?? 'auto',
+    listeners: listeners(sections, folder, certificates, issues),
+    admin: admin(sections, issues),
+    metrics: metrics(sluice, issues),
+    limits: limits(sections),
+    log: {
+      level: log.level ?? 'info',
+      access: { format: log.access?.format ?? 'off', path: accessPath === 'stdout' ? accessPath : resolve(folder, accessPath) },
+    },
+    plugins: (sluice.plugins ?? []).map((path) => resolve(folder, path)),
+    realIp: realIp(sections, issues),
+    router: { mode: sluice.router?.mode ?? apisix.router?.http ?? 'radixtree_host_uri', path: pathPolicy(sections) },
+    dns: {
+      servers: dnsServers(sluice, issues),
+      ttlMs: milliseconds(sluice.dns?.ttl ?? 0),
+      timeoutMs: milliseconds(sluice.dns?.timeout ?? 5),
+    },
+    drainTimeoutMs: milliseconds(sluice.drain_timeout ?? 30),
+    trustIdentityHeaders: sluice.trust_identity_headers ?? false,
+    pidFile: sluice.pid_file === undefined ? null : resolve(folder, sluice.pid_file),
+  }
+}
+
+export function milliseconds(seconds: number): number {
+  return Math.round(seconds * 1_000)
+}
+
+function pathPolicy({ sluice, apisix }: Sections): PathPolicy {
+  const encoded = apisix.match_uri_encoded_slash === false ? 'decode' : 'keep'
+  return {
+    encodedSlash: sluice.router?.encoded_slash ?? encoded,
+    doubleSlash: sluice.router?.double_slash ?? 'merge',
+    deleteTailSlash: sluice.router?.delete_uri_tail_slash ?? apisix.delete_uri_tail_slash ?? false,
+    servlet: sluice.router?.normalize_uri_like_servlet ?? apisix.normalize_uri_like_servlet ?? false,
+  }
+}
+
+function limits({ sluice, nginx }: Sections): LimitsConfig {
+  const own = sluice.limits ?? {}
+  const http = nginx.http ?? {}
+  return {
+    maxHeaderBytes: own.max_header_size ?? 65_536,
+    maxHeaderCount: own.max_header_count ?? 100,
+    maxTargetBytes: own.max_target_size ?? 16_384,
+    maxBodyBytes: own.max_body_size ?? sizeInBytes(http.client_max_body_size ?? 0),
+    maxBufferedBytes: own.max_buffered_size ?? 1_048_576,
+    maxConnections: own.max_connections ?? 65_536,
+    bodyTimeoutMs: own.body_timeout === undefined ? durationMs(http.client_body_timeout ?? 60) : milliseconds(own.body_timeout),
+    sendTimeoutMs: own.send_timeout === undefined ? durationMs(http.send_timeout ?? 60) : milliseconds(own.send_timeout),
+    maxResponseHeaderBytes: own.max_response_header_size ?? 65_536,
+  }
+}
+
+const sizeUnits: { readonly [unit: string]: number } = { '': 1, k: 1_024, m: 1_048_576, g: 1_073_741_824 }
+const timeUnits: { readonly [unit: string]: number } = { '': 1_000, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 }
+
+function sizeInBytes(size: number | string): number {
+  const [, digits = '', unit = ''] = /^(\d+)([kmg]?)$/i.exec(String(size)) ?? []
+  return Number(digits) * (sizeUnits[unit.toLowerCase()] ?? 1)
+}
+
+function durationMs(duration: number | string): number {
+  const [, digits = '', unit = ''] = /^([\d.]+)(ms|s|m|h|)$/.exec(String(duration)) ?? []
+  return Math.round(Number(digits) * (timeUnits[unit] ?? 1_000))
+}
+
+function realIp({ sluice, apisix, nginx }: Sections, issues: IssueList): RealIpConfig {
+  const http = nginx.http ?? {}
+  const own = sluice.real_ip ?? {}
+  const lists: [readonly string[] | undefined, DocumentPath][] = [
+    [own.trusted_addresses, ['sluice', 'real_ip', 'trusted_addresses']],
+    [apisix.trusted_addresses, ['apisix', 'trusted_addresses']],
+    [http.real_ip_from, ['nginx_config', 'http', 'real_ip_from']],
+  ]
+  for (const [list, path] of lists) for (const [index, item] of (list ?? []).entries()) checkAddress(item, [...path, index], issues)
+  return {
+    trustedAddresses: [...(own.trusted_addresses ?? apisix.trusted_addresses ?? http.real_ip_from ?? [])],
+    header: (sluice.real_ip?.header ?? http.real_ip_header ?? 'x-forwarded-for').toLowerCase(),
+    recursive: sluice.real_ip?.recursive ?? http.real_ip_recursive === 'on',
+  }
+}
+
+function admin({ sluice, deployment }: Sections, issues: IssueList): AdminConfig | null {
+  const own = sluice.admin
+  const theirs = deployment.admin
+  const keys = (own?.keys ?? theirs?.admin_key ?? []).map((item) => ({
+    name: item.name,
+    key: item.key,
+    role: item.role ?? ('admin' as const),
+  }))
+  const keyPath: DocumentPath = own?.keys === undefined ? ['deployment', 'admin', 'admin_key'] : ['sluice', 'admin', 'keys']
+  for (const [index, item] of keys.entries()) {
+    const first = keys.findIndex((other) => other.key === item.key)
+    if (first < index) issues.error([...keyPath, index, 'key'], `the same key as that of entry ${first + 1}`, 'a key of its own')
+  }
+  if (keys.length === 0) {
+    if (theirs?.admin_listen !== undefined) {
+      issues.error(['deployment', 'admin', 'admin_listen'], 'the admin server has no keys', 'admin_key with at least one key', {
+        atKey: true,
+      })
+    }
+    return null
+  }
+  const listen = theirs?.admin_listen
+  const fallback = { host: listen?.ip ?? '127.0.0.1', port: listen?.port ?? 9180 }
+  const address = own?.listen === undefined ? fallback : socketAddress(own.listen, '127.0.0.1', ['sluice', 'admin', 'listen'], issues)
+  return { ...address, keys }
+}
+
+function metrics(sluice: SluiceSection, issues: IssueList): SocketAddress | null {
+  if (sluice.metrics?.enabled === false) return null
+  const listen = sluice.metrics?.listen
+  return listen === undefined
+    ? { host: '127.0.0.1', port: 9091 }
+    : socketAddress(listen, '127.0.0.1', ['sluice', 'metrics', 'listen'], issues)
+}
+
+/** `host:port`, `[v6]:port` or `port`; the schema has checked the form. */
+export function socketAddress(text: string, fallbackHost: string, path: DocumentPath, issues: IssueList): SocketAddress {
+  const colon = text.lastIndexOf(':')
+  const port = Number(text.slice(colon + 1))
+  if (port > 65_535) issues.error(path, `expected port ${port} to be at most 65535`, 'a port from 0 to 65535')
+  const host = text.slice(0, Math.max(colon, 0)).replace(/^\[(.*)\]$/, '$1')
+  return { host: host === '' || host === '*' ? fallbackHost : host, port }
+}
+
+function listeners(sections: Sections, folder: string, byServerName: readonly ServerCertificate[], issues: IssueList): ListenerConfig[] {
+  const own = sections.sluice.listeners
+  if (own === undefined) return gatewayListeners(sections.apisix, byServerName, issues)
+  return own.map((item, index): ListenerConfig => {
+    const path: DocumentPath = ['sluice', 'listeners', index]
+    if (typeof item === 'string') return { ...socketAddress(item, '0.0.0.0', path, issues), tls: null }
+    const address = socketAddress(item.listen, '0.0.0.0', [...path, 'listen'], issues)
+    if (item.tls === undefined) return { ...address, tls: null }
+    const file = (name: string | undefined): string => (name === undefined ? '' : isAbsolute(name) ? name : resolve(folder, name))
+    const tls = { certFile: file(item.tls.cert), keyFile: file(item.tls.key), byServerName }
+    checkListenerTls(tls, [...path, 'tls'], issues)
+    return { ...address, tls }
+  })
+}
+
+function checkListenerTls(
+  tls: { certFile: string; keyFile: string; byServerName: readonly ServerCertificate[] },
+  path: DocumentPath,
+  issues: IssueList,
+): void {
+  if (tls.certFile === '' && tls.keyFile === '') {
+    if (tls.byServerName.length === 0) issues.error(path, 'the TLS listener has no certificate', 'cert and key, or an entry of ssls')
+    return
+  }
+  if (tls.certFile === '') issues.error(path, 'property "cert" is required', 'the certificate of this key')
+  if (tls.keyFile === '') issues.error(path, 'property "key" is required', 'the key of this certificate')
+  if (tls.certFile === '' || tls.keyFile === '') return
+  const cert = readPem(tls.certFile, [...path, 'cert'], issues)
+  const key = readPem(tls.keyFile, [...path, 'key'], issues)
+  if (cert === null || key === null) return
+  const problem = pairProblem(cert, key)
+  if (problem !== null) issues.error([...path, problem.at], problem.message, 'a PEM certificate with its private key')
+}
+
+function readPem(file: string, path: DocumentPath, issues: IssueList): string | null {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
+    issues.error(path, `the file ${file} cannot be read (${code})`, 'a readable PEM file')
+    return null
+  }
+}
+
+function dnsServers(sluice: SluiceSection, issues: IssueList): string[] {
+  return (sluice.dns?.servers ?? []).map((server, index) => {
+    const path: DocumentPath = ['sluice', 'dns', 'servers', index]
+    const [, host = server, port = '53'] = /^(\[[^\]]*\]|[^:]*):(\d{1,5})$/.exec(server) ?? []
+    const bare = host.replace(/^\[(.*)\]$/, '$1')
+    checkAddress(bare, path, issues)
+    if (Number(port) > 65_535 || Number(port) === 0) issues.error(path, `expected port ${port} to be from 1 to 65535`, 'address:port')
+    return bare.includes(':') ? `[${bare}]:${port}` : `${bare}:${port}`
+  })
+}
+
+function checkDeployment(deployment: DeploymentSection, issues: IssueList): void {
+  if (deployment.role === 'control_plane')
+    issues.error(['deployment', 'role'], 'deployment role control_plane is not supported yet', 'data_plane')
+  for (const role of ['role_data_plane', 'role_traditional'] as const) {
+    const provider = deployment[role]?.config_provider
+    if (provider === 'etcd')
+      issues.error(['deployment', role, 'config_provider'], 'config_provider etcd is not supported yet', 'yaml or json')
+  }
+}

@@ -1,0 +1,132 @@
+/** The top of a configuration file: which names may stand there, and the sections about the process. */
+import type { PluginRegistry } from '../plugins/registry.js'
+import type { Json } from '../schema/compiled.js'
+import { apisixSchema, deploymentSchema, nginxSchema, pluginAttrSchema, unsupportedKeys } from '../schema/gateway-section.js'
+import { knownPlugins } from '../schema/known-plugins.js'
+import { pluginListSchema, resourceKinds, sectionKinds, unsupportedTopLevel } from '../schema/resources.js'
+import { sluiceSchema } from '../schema/sluice-section.js'
+import type { DocumentPath, IssueList } from './load-issue.js'
+import { suggest } from './suggest.js'
+import { findPlugin } from './validate-plugins.js'
+import type { Sections } from './validate-process.js'
+import { checkSchema, schemaProblems } from './validate-schema.js'
+
+export type Root = { readonly [name: string]: unknown }
+
+/** The document as a map of top-level names; null with an issue when it is something else. */
+export function checkRoot(value: unknown, issues: IssueList): Root | null {
+  if (value === null || value === undefined) {
+    issues.error([], 'the file is empty', 'a map with routes, upstreams, sluice, …')
+    return null
+  }
+  if (typeof value !== 'object' || Array.isArray(value)) {
+    issues.error(
+      [],
+      `wrong type: expected object, got ${Array.isArray(value) ? 'array' : typeof value}`,
+      'a map with routes, upstreams, sluice, …',
+    )
+    return null
+  }
+  const root: Root = { ...value }
+  if (root['_format_version'] !== undefined) {
+    issues.error(['_format_version'], 'Kong declarative configuration is not supported yet', 'a file with routes, upstreams, sluice, …', {
+      atKey: true,
+    })
+    return null
+  }
+  checkTopLevelNames(root, issues)
+  return root
+}
+
+function checkTopLevelNames(root: Root, issues: IssueList): void {
+  const known = [...resourceKinds.map((item) => item.kind), ...sectionKinds.map((item) => item.name), 'plugins']
+  for (const name of Object.keys(root)) {
+    if (known.includes(name)) continue
+    if (unsupportedTopLevel.includes(name)) {
+      if (!isEmpty(root[name])) issues.error([name], `${name} are not supported yet`, `no ${name}`, { atKey: true })
+    } else {
+      issues.error([name], `additional properties forbidden, found ${name}`, `one of ${known.join(', ')}`, {
+        atKey: true,
+        suggestion: suggest(name, known),
+      })
+    }
+  }
+}
+
+export function isEmpty(value: unknown): boolean {
+  return value === null || value === undefined || (typeof value === 'object' && Object.keys(value).length === 0)
+}
+
+/** Reads the four sections about the process; parts that are wrong are reported and read as absent. */
+export function readSections(root: Root, issues: IssueList): Sections {
+  const section = <T extends object>(name: string, schema: object, none: T): T => {
+    const value = root[name]
+    if (value === undefined || value === null) return none
+    return checkSection<T>(name, schema, value, issues) ? value : none
+  }
+  const sluice = root['sluice']
+  if (typeof sluice === 'object' && sluice !== null && 'redis' in sluice) {
+    issues.error(['sluice', 'redis'], 'sluice.redis is not supported yet', 'no redis', { atKey: true })
+  }
+  return {
+    sluice: section('sluice', sluiceSchema, {}),
+    apisix: section('apisix', apisixSchema, {}),
+    nginx: section('nginx_config', nginxSchema, {}),
+    deployment: section('deployment', deploymentSchema, {}),
+  }
+}
+
+/** As `checkSchema`, but names that the reference gateway knows are "not supported yet" instead of unknown. */
+function checkSection<T>(name: string, schema: object, value: unknown, issues: IssueList): value is T {
+  const problems = schemaProblems(schema, value)
+  for (const problem of problems) {
+    const path: DocumentPath = [name, ...problem.path]
+    const parent = path.slice(0, -1).join('.')
+    const unsupported = problem.unknownName !== undefined && (unsupportedKeys[parent] ?? []).includes(problem.unknownName)
+    if (unsupported) issues.error(path, `${path.join('.')} is not supported yet`, `no ${problem.unknownName}`, { atKey: true })
+    else issues.error(path, problem.message, problem.expected, { atKey: problem.atKey, suggestion: problem.suggestion })
+  }
+  return problems.length === 0
+}
+
+/** The top-level list `plugins`: names that may be used, or null when there is no list. */
+export function readPluginList(root: Root, registry: PluginRegistry, issues: IssueList): ReadonlySet<string> | null {
+  const list = root['plugins']
+  if (list === undefined || list === null) return null
+  if (!checkSchema<(string | { name: string; stream?: boolean })[]>(pluginListSchema, list, ['plugins'], issues)) return null
+  const enabled = new Set<string>()
+  for (const [index, item] of list.entries()) {
+    const name = typeof item === 'string' ? item : item.name
+    if (typeof item !== 'string' && item.stream === true)
+      issues.warn(['plugins', index], `stream plugin ${name} is not supported yet, the entry has no effect`, 'a plugin for HTTP')
+    else if (registry.get(name) !== undefined) enabled.add(name)
+    else if (knownPlugins.has(name))
+      issues.warn(['plugins', index], `plugin ${name} is not supported yet, the entry has no effect`, 'a plugin of this gateway')
+    else
+      issues.error(['plugins', index], `unknown plugin [${name}]`, 'the name of a plugin', { suggestion: suggest(name, registry.names()) })
+  }
+  return enabled
+}
+
+/** `plugin_attr` by plugin. Built-in plugins without attributes take none; those of user plugins are theirs to judge. */
+export function readAttributes(
+  root: Root,
+  registry: PluginRegistry,
+  builtin: ReadonlySet<string>,
+  issues: IssueList,
+): ReadonlyMap<string, Json> {
+  const attributes = new Map<string, Json>()
+  const value = root['plugin_attr']
+  if (value === undefined || value === null) return attributes
+  if (!checkSchema<{ readonly [name: string]: Json }>(pluginAttrSchema, value, ['plugin_attr'], issues)) return attributes
+  for (const [name, own] of Object.entries(value)) {
+    const path: DocumentPath = ['plugin_attr', name]
+    if (findPlugin(name, path, { registry, enabled: null, issues }) === null) continue
+    if (builtin.has(name) && !Object.hasOwn(pluginAttrSchema.properties, name)) {
+      issues.error(path, `plugin ${name} takes no attributes`, `attributes of ${Object.keys(pluginAttrSchema.properties).join(', ')}`, {
+        atKey: true,
+      })
+    } else attributes.set(name, own)
+  }
+  return attributes
+}
