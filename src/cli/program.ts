@@ -9,7 +9,7 @@ import { chooseFile, type StartFlags } from './flags.js'
 import { packageRoot, version } from './version.js'
 
 /** More workers than this is a typing error, not a machine. */
-const mostWorkers = 1024
+const mostWorkers = 512
 
 const examples = `
 Examples:
