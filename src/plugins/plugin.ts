@@ -24,11 +24,12 @@ export { type Static, Type } from '@sinclair/typebox'
 export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
-export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
+export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { templateProblem } from '../schema/template.js'
+export { variableProblem } from '../schema/variable-name.js'
 
 /** An answer made by a plugin. */
 export interface Reply {
