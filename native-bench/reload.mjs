@@ -1,0 +1,152 @@
+/** What running requests notice of a reload to 100,000 routes; see README.md. Exit codes as `run`. */
+import { execFileSync } from 'node:child_process'
+import { Agent } from 'node:http'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { parseArgs } from 'node:util'
+import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
+import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
+import { amount, count } from './lib/options.mjs'
+import { median, percentile } from './lib/parse.mjs'
+import { Workshop } from './lib/processes.mjs'
+import { reload, status } from './lib/reloads.mjs'
+import { machineLines, textTable } from './lib/report.mjs'
+import { startSluice, startUpstream } from './lib/rivals.mjs'
+
+const usage = `node native-bench/reload.mjs: latency at a constant rate, without and with reloads
+
+  --routes N    routes of the configuration (100000)
+  --rate N      requests per second, sent whatever the answers do (500)
+  --seconds N   length of the measurement without reloads (10)
+  --reloads N   reloads that are measured (5)
+  --force       run although there is one core only`
+
+const reloadTimeoutMs = 120_000
+const warmUpSeconds = 2
+const settleSeconds = 1
+const connections = 128
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      routes: { type: 'string' },
+      rate: { type: 'string' },
+      seconds: { type: 'string' },
+      reloads: { type: 'string' },
+      force: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(usage)
+    return 0
+  }
+  const settings = {
+    routes: count('--routes', values.routes, 100_000),
+    rate: count('--rate', values.rate, 500),
+    seconds: amount('--seconds', values.seconds, 10),
+    reloads: count('--reloads', values.reloads, 5),
+  }
+  requirePrograms(['nginx', 'taskset'])
+  requireBuild()
+  requireTwoCores(values.force)
+  console.log(machineLines(describeMachine()).join('\n'))
+  const cores = corePair()
+  execFileSync('taskset', ['-a', '-c', '-p', cores.load, String(process.pid)], { stdio: 'ignore' })
+  const phases = [
+    ...(await measurePlacement('all cores', cores.all, cores, settings)),
+    ...(await measurePlacement('one core', cores.gateway, cores, settings)),
+  ]
+  const head = ['gateway on', 'phase', 'requests', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'client delay max ms', 'failed', 'reload ms']
+  console.log(textTable(head, phases.map(row)))
+  return phases.some(({ failed }) => failed > 0) ? 1 : 0
+}
+
+function row({ placement, phase, latencies, clientDelayMs, failed, reloadMs }) {
+  const at = (percent) => percentile(latencies, percent).toFixed(2)
+  const reloads = reloadMs.length === 0 ? '' : `${median(reloadMs).toFixed(0)} (max ${Math.max(...reloadMs).toFixed(0)})`
+  return [placement, phase, latencies.length, at(50), at(99), at(99.9), at(100), clientDelayMs.toFixed(2), failed, reloads]
+}
+
+async function measurePlacement(placement, gatewayCores, cores, settings) {
+  const workshop = await new Workshop().open()
+  try {
+    const upstream = await startUpstream(workshop, cores.load)
+    const document = (generation) => manyRoutes({ count: settings.routes, upstreamPort: upstream.port, generation })
+    const documents = { a: document('a'), b: document('b') }
+    const file = join(workshop.folder, 'reload.json')
+    await replaceFile(file, documents.a)
+    const gateway = await startSluice(workshop, gatewayCores, { config: file, upstreamPort: upstream.port })
+    const path = routePath(settings.routes - 1)
+    const quiet = (seconds) => () => new Promise((resolve) => setTimeout(() => resolve([]), seconds * 1000))
+    const reloading = async () => {
+      const times = []
+      for (let number = 1; number <= settings.reloads; number++) {
+        const generation = number % 2 === 1 ? 'b' : 'a'
+        times.push(await reload(gateway, file, { text: documents[generation], generation, timeoutMs: reloadTimeoutMs }))
+        // What the change costs afterwards (first use of routes, the old configuration's memory) belongs to it.
+        await quiet(settleSeconds)()
+      }
+      return times
+    }
+    await underLoad(gateway, path, settings.rate, quiet(warmUpSeconds))
+    return [
+      { placement, phase: 'quiet', ...(await underLoad(gateway, path, settings.rate, quiet(settings.seconds))) },
+      { placement, phase: 'reloading', ...(await underLoad(gateway, path, settings.rate, reloading)) },
+    ]
+  } finally {
+    await workshop.close()
+  }
+}
+
+/**
+ * Sends at a constant rate while `work` goes on. A latency counts from the moment the request was due, so waiting for a late timer or
+ * for a free connection is part of it.
+ *
+ * @returns sorted latencies in ms, failures, the largest delay of this process' own event loop, and what `work` returned.
+ */
+async function underLoad(gateway, path, rate, work) {
+  const agent = new Agent({ keepAlive: true, maxSockets: connections })
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  const latencies = []
+  const open = new Set()
+  let failed = 0
+  let sent = 0
+  const started = performance.now()
+  const send = (due) => {
+    const answered = status(gateway.port, path, agent).then(
+      (found) => {
+        if (found === 200) latencies.push(performance.now() - due)
+        else failed++
+      },
+      () => {
+        failed++
+      },
+    )
+    open.add(answered)
+    answered.then(() => open.delete(answered))
+  }
+  delay.enable()
+  const timer = setInterval(() => {
+    for (; started + (sent * 1000) / rate <= performance.now(); sent++) send(started + (sent * 1000) / rate)
+  }, 1)
+  try {
+    const reloadMs = await work()
+    clearInterval(timer)
+    await Promise.all(open)
+    delay.disable()
+    if (latencies.length === 0) throw new Error(`none of ${sent} requests was answered with 200`)
+    return { latencies: latencies.sort((a, b) => a - b), failed, clientDelayMs: delay.max / 1e6, reloadMs }
+  } finally {
+    clearInterval(timer)
+    agent.destroy()
+  }
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error) => {
+    console.error(error instanceof Error ? error.message : error)
+    process.exit(1)
+  },
+)
