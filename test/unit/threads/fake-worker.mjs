@@ -1,0 +1,47 @@
+// A worker without a data path: speaks the protocol, reports every message it gets as a log line. `workerData.binding` says how it
+// misbehaves: throws-at-start, listen-fails, ignores-close, dies-when-listening.
+import { parentPort, workerData } from 'node:worker_threads'
+
+const manner = workerData.binding
+const listening = () => {
+  parentPort.postMessage({ type: 'listening', ports: workerData.process.listeners.map((_, index) => 40_000 + index) })
+  if (manner === 'dies-when-listening') fail('it died when listening')
+}
+const fail = (text) => {
+  parentPort.postMessage({ type: 'failed', message: text, stack: 'a stack' })
+  setImmediate(() => process.exit(1))
+}
+
+if (manner === 'throws-at-start') throw new Error('it does not load')
+
+parentPort.on('message', (message) => {
+  parentPort.postMessage({
+    type: 'log',
+    level: 'info',
+    message: message.type,
+    fields: { index: workerData.index, message: summary(message) },
+  })
+  switch (message.type) {
+    case 'snapshot':
+      if (workerData.replacement) listening()
+      break
+    case 'listen':
+      if (manner === 'listen-fails') parentPort.postMessage({ type: 'listen-failed', address: '127.0.0.1:1', reason: 'refused' })
+      else listening()
+      break
+    case 'drain':
+      if (manner !== 'never-drained') parentPort.postMessage({ type: 'drained' })
+      break
+    case 'fault':
+      fail('a fault was injected')
+      break
+    case 'close':
+      if (manner !== 'ignores-close') process.exit(0)
+      break
+  }
+})
+parentPort.postMessage({ type: 'ready' })
+
+function summary(message) {
+  return { epoch: message.epoch ?? 0, ports: message.ports ?? null, updates: message.updates ?? null }
+}
