@@ -227,3 +227,18 @@ function checkDeployment(deployment: DeploymentSection, issues: IssueList): void
       issues.error(['deployment', role, 'config_provider'], 'config_provider etcd is not supported yet', 'yaml or json')
   }
 }
+
+/** Files of `sluice.plugins` in a document that was not validated yet: they must be loaded before plugin names can be checked. */
+export function userPluginFiles(root: unknown, file: string): { readonly index: number; readonly file: string }[] {
+  const sluice = field(root, 'sluice')
+  const list = field(sluice, 'plugins')
+  if (!Array.isArray(list)) return []
+  const folder = dirname(resolve(file))
+  return list.flatMap((item: unknown, index) => (typeof item === 'string' && item !== '' ? [{ index, file: resolve(folder, item) }] : []))
+}
+
+function field(value: unknown, name: string): unknown {
+  if (typeof value !== 'object' || value === null) return undefined
+  const record: { readonly [key: string]: unknown } = { ...value }
+  return record[name]
+}

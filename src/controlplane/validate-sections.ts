@@ -64,10 +64,6 @@ export function readSections(root: Root, issues: IssueList): Sections {
     if (value === undefined || value === null) return none
     return checkSection<T>(name, schema, value, issues) ? value : none
   }
-  const sluice = root['sluice']
-  if (typeof sluice === 'object' && sluice !== null && 'redis' in sluice) {
-    issues.error(['sluice', 'redis'], 'sluice.redis is not supported yet', 'no redis', { atKey: true })
-  }
   return {
     sluice: section('sluice', sluiceSchema, {}),
     apisix: section('apisix', apisixSchema, {}),

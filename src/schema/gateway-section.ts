@@ -167,8 +167,9 @@ export const pluginAttrSchema = Type.Object(
   { additionalProperties: true, description: 'Attributes of plugins that hold for the whole process.' },
 )
 
-/** Keys below these sections that the reference gateway knows and this one does not honour yet. */
+/** Keys below these sections that the reference gateway knows, or the design plans, and that are not honoured yet: refused by name. */
 export const unsupportedKeys: { readonly [section: string]: readonly string[] } = {
+  sluice: ['redis'],
   apisix: [
     'proxy_mode',
     'stream_proxy',

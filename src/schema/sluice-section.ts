@@ -228,7 +228,6 @@ export const sluiceSchema = Type.Object(
       }),
     ),
     pid_file: Type.Optional(Type.String({ minLength: 1, description: 'File for the process id, relative to the configuration file.' })),
-    redis: Type.Optional(Type.Unknown({ description: 'Shared counters in Redis: not supported yet.' })),
   },
   { additionalProperties: false, description: 'Settings of the process.' },
 )

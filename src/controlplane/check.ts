@@ -1,0 +1,69 @@
+/**
+ * The one way from a configuration file to something that can run: `start`, a reload and `sluice check` all call this, so what one of
+ * them accepts the others accept. Nothing outside changes; user plugins named in the file are loaded.
+ */
+import { UsageError } from '../base/errors.js'
+import { builtinPlugins } from '../plugins/index.js'
+import { PluginRegistry } from '../plugins/registry.js'
+import { loadUserPlugins } from '../plugins/user-plugins.js'
+import type { CompiledConfig } from '../schema/compiled.js'
+import type { ProcessConfig } from '../schema/process.js'
+import { compileConfiguration } from './compile.js'
+import type { Environment } from './environment.js'
+import { loadSource, readSource } from './load.js'
+import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
+import type { SourceDocument } from './load-source.js'
+import type { LoadedConfig } from './load-types.js'
+import { userPluginFiles } from './validate-process.js'
+
+export interface CheckOptions {
+  /** See CompileOptions; default: every upstream gets slot 0, which is enough for checking. */
+  readonly rotorSlot?: (key: string) => number
+  /** Lays command line flags over the settings of the file. May throw UsageError. */
+  readonly adjust?: (process: ProcessConfig) => ProcessConfig
+}
+
+export type CheckResult =
+  | {
+      readonly ok: true
+      readonly config: LoadedConfig
+      /** After `adjust`. */
+      readonly process: ProcessConfig
+      readonly compiled: CompiledConfig
+      readonly warnings: readonly ConfigIssue[]
+    }
+  | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
+
+/** Loads, validates, merges and compiles `file`. Everything wrong with the file comes back as issues, sorted by place. */
+export async function checkConfiguration(file: string, env: Environment, options: CheckOptions = {}): Promise<CheckResult> {
+  const read = readSource(file, env)
+  if (!read.ok) return { ok: false, errors: sortIssues(read.errors), warnings: [] }
+  const issues = new IssueList(read.source)
+  const registry = await buildRegistry(read.source, issues)
+  const loaded = loadSource(read.source, registry, { builtin: new Set(builtinPlugins.map((plugin) => plugin.name)) })
+  if (!loaded.ok) return { ok: false, errors: sortIssues([...issues.errors, ...loaded.errors]), warnings: loaded.warnings }
+  const { config, warnings } = loaded
+  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
+  const settings = options.adjust === undefined ? config.process : options.adjust(config.process)
+  const compiled = compileConfiguration(config, { rotorSlot: options.rotorSlot ?? (() => 0), process: settings })
+  if (!compiled.ok) return { ok: false, errors: compiled.errors, warnings }
+  return { ok: true, config, process: settings, compiled: compiled.compiled, warnings }
+}
+
+/** Built-in plugins and those of the file. A user plugin that does not load is an issue at its entry; the rest is checked all the same. */
+async function buildRegistry(source: SourceDocument, issues: IssueList): Promise<PluginRegistry> {
+  const user: Awaited<ReturnType<typeof loadUserPlugins>> = []
+  for (const { index, file } of userPluginFiles(source.value, source.file)) {
+    try {
+      const [plugin] = await loadUserPlugins([file])
+      const twice = user.some((other) => other.name === plugin?.name)
+      if (twice) throw new UsageError(`${file}: the name "${plugin?.name}" is taken by another entry; expected a name of its own`)
+      if (plugin !== undefined) user.push(plugin)
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error
+      const [message = error.message, expected = ''] = error.message.split('; expected ')
+      issues.error(['sluice', 'plugins', index], message, expected)
+    }
+  }
+  return PluginRegistry.of([...builtinPlugins, ...user])
+}

@@ -1,0 +1,93 @@
+/**
+ * A loaded configuration to its compiled form: routes merged and ordered, plugins prepared, upstreams numbered. Pure apart from what
+ * `prepare` of plugins does; 100,000 plain routes take well under two seconds, in the primary thread, where no request waits for it.
+ */
+import { defaultTimeout } from '../schema/common.js'
+import type { CompiledConfig, CompiledPlugin, CompiledRoute, CompiledTimeout, Json } from '../schema/compiled.js'
+import type { ProcessConfig } from '../schema/process.js'
+import type { RouteResource } from '../schema/route.js'
+import { PluginCompiler } from './compile-plugins.js'
+import { compileTimeout, UpstreamTable } from './compile-upstreams.js'
+import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
+import type { Entry, LoadedConfig } from './load-types.js'
+import { mergeRoute, type UpstreamTarget } from './merge.js'
+
+export interface CompileOptions {
+  /** Slot of the shared round-robin rotor for the key of an upstream; the same key must give the same slot. */
+  readonly rotorSlot: (key: string) => number
+  /** Process settings with command line flags laid over; default: those of the file. */
+  readonly process?: ProcessConfig
+}
+
+export type CompileResult =
+  | { readonly ok: true; readonly compiled: CompiledConfig }
+  | { readonly ok: false; readonly errors: readonly ConfigIssue[] }
+
+export function compileConfiguration(config: LoadedConfig, options: CompileOptions): CompileResult {
+  const settings = options.process ?? config.process
+  const issues = new IssueList(config.source)
+  const upstreams = new UpstreamTable(config.upstreams, options.rotorSlot)
+  const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null).map((listener) => listener.port)
+  const plugins = new PluginCompiler(config, upstreams, tlsPorts, issues)
+  const routes = config.routes
+    .filter((route) => route.value.status !== 0)
+    .map((route) => compileRoute(route, config, upstreams, plugins))
+    .sort((a, b) => b.priority - a.priority)
+  const compiled: CompiledConfig = Object.freeze({
+    router: settings.router,
+    routes,
+    upstreams: upstreams.compiled,
+    globalPlugins: compileGlobals(config, plugins),
+  })
+  checkUnused(config, plugins)
+  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors) }
+  return { ok: true, compiled }
+}
+
+/** Global rules in the order of the file; where priorities are equal, earlier rules run first. */
+function compileGlobals(config: LoadedConfig, plugins: PluginCompiler): CompiledPlugin[] {
+  return plugins.order(
+    config.globalRules.flatMap((rule) => [...rule.plugins.values()].map((plugin) => ({ owner: `global_rules/${rule.id}`, plugin }))),
+  )
+}
+
+/** Prepares also what no route uses today, so that its mistakes are not found by tomorrow's route. */
+function checkUnused(config: LoadedConfig, plugins: PluginCompiler): void {
+  for (const [id, entry] of config.services) plugins.chain([{ owner: `services/${id}`, plugins: entry.plugins }])
+  for (const [id, entry] of config.pluginConfigs) plugins.chain([{ owner: `plugin_configs/${id}`, plugins: entry.plugins }])
+}
+
+function compileRoute(route: Entry<RouteResource>, config: LoadedConfig, upstreams: UpstreamTable, plugins: PluginCompiler): CompiledRoute {
+  const own = route.value
+  const service = own.service_id === undefined ? null : (config.services.get(String(own.service_id)) ?? null)
+  const pluginConfig = own.plugin_config_id === undefined ? null : (config.pluginConfigs.get(String(own.plugin_config_id)) ?? null)
+  const merged = mergeRoute(route, pluginConfig, service)
+  const upstream = upstreamIndex(merged.upstream, upstreams)
+  return {
+    id: route.id,
+    name: own.name ?? '',
+    uris: own.uris ?? (own.uri === undefined ? [] : [own.uri]),
+    hosts: merged.hosts,
+    methods: own.methods ?? [],
+    remoteAddrs: own.remote_addrs ?? (own.remote_addr === undefined ? [] : [own.remote_addr]),
+    vars: own.vars === undefined || own.vars.length === 0 ? null : (own.vars as Json),
+    priority: own.priority ?? 0,
+    serviceId: service?.id ?? '',
+    serviceName: service?.value.name ?? '',
+    labels: merged.labels,
+    plugins: plugins.chain(merged.layers),
+    upstream,
+    timeout: routeTimeout(own, upstreams.at(upstream)?.timeout ?? defaultTimeout),
+    websocket: merged.websocket,
+  }
+}
+
+function upstreamIndex(target: UpstreamTarget, upstreams: UpstreamTable): number {
+  if (target === null) return -1
+  return 'id' in target ? upstreams.byId(target.id) : upstreams.inline(target.key, target.inline)
+}
+
+/** Parts that the route does not name are those of its upstream. */
+function routeTimeout(route: RouteResource, base: CompiledTimeout): CompiledTimeout | null {
+  return route.timeout === undefined ? null : compileTimeout(route.timeout, base)
+}

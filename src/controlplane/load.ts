@@ -1,0 +1,55 @@
+/** Loads a configuration file: read, parse with positions, substitute the environment, validate. Runs in the primary thread. */
+import { readFileSync } from 'node:fs'
+import { wallMs } from '../base/clock.js'
+import type { PluginRegistry } from '../plugins/registry.js'
+import type { Environment } from './environment.js'
+import { type ConfigIssue, sortIssues } from './load-issue.js'
+import { SourceDocument, type SourceResult } from './load-source.js'
+import type { LoadResult } from './load-types.js'
+import { validateDocument } from './validate.js'
+
+export { type ConfigIssue, formatIssue } from './load-issue.js'
+export type { LoadedConfig, LoadResult } from './load-types.js'
+
+export interface LoadOptions {
+  /** Names of the plugins that come with the gateway; default: all of the registry. */
+  readonly builtin?: ReadonlySet<string>
+  /** Wall clock, milliseconds since the epoch; default: now. */
+  readonly nowMs?: number
+}
+
+/** Reads and validates `file`. Never throws for what stands in the file, nor for a file that cannot be read. */
+export function loadConfiguration(file: string, env: Environment, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
+  const source = readSource(file, env)
+  return source.ok ? loadSource(source.source, registry, options) : { ok: false, errors: sortIssues(source.errors), warnings: [] }
+}
+
+/** Validates a document that was read before. */
+export function loadSource(source: SourceDocument, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
+  const builtin = options.builtin ?? new Set(registry.names())
+  return validateDocument(source, { registry, builtin, nowMs: options.nowMs ?? wallMs() })
+}
+
+/** Reads and parses `file`; a file that cannot be read is one issue without a line. */
+export function readSource(file: string, env: Environment): SourceResult {
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(readFileSync(file))
+  } catch (error) {
+    return { ok: false, errors: [unreadable(file, error)] }
+  }
+  return SourceDocument.parse(file, text, env)
+}
+
+const reasons: { readonly [code: string]: string } = {
+  ENOENT: 'the file does not exist',
+  EACCES: 'no permission to read the file',
+  EISDIR: 'it is a folder, not a file',
+  ERR_ENCODING_INVALID_ENCODED_DATA: 'the file is not UTF-8 text',
+}
+
+function unreadable(file: string, error: unknown): ConfigIssue {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  const message = reasons[code] ?? `the file cannot be read (${code === '' ? String(error) : code})`
+  return { file, line: 0, col: 0, path: '', message, expected: 'a readable YAML or JSON file' }
+}

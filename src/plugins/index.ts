@@ -1,0 +1,42 @@
+/**
+ * The plugins that come with the gateway, in run order: the one literal list. `_meta.priority` changes the order of one resource;
+ * of equal priorities the earlier in this list runs first. A test keeps the list sorted by priority.
+ */
+import { clientControl } from './client-control.js'
+import { cors } from './cors.js'
+import { csrf } from './csrf.js'
+import { echo } from './echo.js'
+import { faultInjection } from './fault-injection.js'
+import { gzip } from './gzip.js'
+import { ipRestriction } from './ip-restriction.js'
+import { mocking } from './mocking.js'
+import type { AnyPlugin } from './plugin.js'
+import { proxyRewrite } from './proxy-rewrite.js'
+import { realIp } from './real-ip.js'
+import { redirect } from './redirect.js'
+import { refererRestriction } from './referer-restriction.js'
+import { requestId } from './request-id.js'
+import { responseRewrite } from './response-rewrite.js'
+import { trafficSplit } from './traffic-split.js'
+import { uaRestriction } from './ua-restriction.js'
+import { uriBlocker } from './uri-blocker.js'
+
+export const builtinPlugins: readonly AnyPlugin[] = [
+  realIp, // 23000
+  clientControl, // 22000
+  requestId, // 12015
+  faultInjection, // 11000
+  mocking, // 10900
+  cors, // 4000
+  ipRestriction, // 3000
+  uaRestriction, // 2999
+  refererRestriction, // 2990
+  csrf, // 2980
+  uriBlocker, // 2900
+  proxyRewrite, // 1008
+  gzip, // 995
+  trafficSplit, // 966
+  redirect, // 900
+  responseRewrite, // 899
+  echo, // 412
+]
