@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
 /**
@@ -5,6 +6,8 @@ import { defineConfig } from 'vitest/config'
  * The JSON report is what `scripts/test` counts from.
  */
 export default defineConfig({
+  // What user plugins import: the sources here, `dist` (package.json, exports) in an installation.
+  resolve: { alias: { 'sluice/plugin': fileURLToPath(new URL('src/plugins/plugin.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'threads',
