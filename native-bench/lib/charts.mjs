@@ -52,7 +52,7 @@ export function curveChart({ title, xName, x, curves }) {
       legend: { bottom: 0 },
       grid: { left: 80, right: 80, top: 60, bottom: 70 },
       xAxis: { type: 'category', name: xName, nameLocation: 'middle', nameGap: 25, data: x },
-      yAxis: curves.map(({ unit, scale }) => ({ type: 'value', name: unit, min: 0, max: scale })),
+      yAxis: curves.map(({ unit, scale }, index) => ({ type: 'value', name: unit, min: 0, max: scale, splitLine: { show: index === 0 } })),
       series: curves.map(({ name, values }, index) => ({ type: 'line', name, yAxisIndex: index, showSymbol: false, data: values })),
     },
     960,
