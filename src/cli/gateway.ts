@@ -1,0 +1,303 @@
+/**
+ * The primary: brings the parts up in order, keeps them going, takes them down in order.
+ *
+ *   status and admin servers → workers → first snapshot acknowledged → listening → ready line
+ *   signal, or a failure → (drain) → workers closed → servers closed → exit code
+ */
+import { systemClock } from '../base/clock.js'
+import { UsageError } from '../base/errors.js'
+import type { DnsResolver } from '../controlplane/dns.js'
+import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
+import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
+import type { CompiledConfig, Json } from '../schema/compiled.js'
+import type { ProcessConfig } from '../schema/process.js'
+import { EpochBoard } from '../shared/epochs.js'
+import { MetricsDirectory } from '../shared/metrics-directory.js'
+import { createRegions } from '../shared/regions.js'
+import type { ProcessLog } from '../telemetry/process-log.js'
+import { HeartbeatWatch } from '../threads/heartbeat.js'
+import { explainListenFailure } from '../threads/listen-problem.js'
+import { notifyServiceManager } from '../threads/notify.js'
+import { installSignals } from '../threads/signals.js'
+import { supervisorVariable } from '../threads/supervise.js'
+import { Supervisor, type WorkerReport } from '../threads/supervisor.js'
+import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
+import { removePidFile, writePidFile } from './pid-file.js'
+import { readyLine } from './ready-line.js'
+import { type OperatorServers, startOperatorServers } from './servers.js'
+import { version } from './version.js'
+
+export interface GatewayOptions {
+  /** Flags already laid over it; `workers` is the real number. */
+  readonly config: ProcessConfig
+  readonly first: PreparedConfiguration
+  readonly source: ConfigurationSource
+  readonly accept: 'primary' | 'kernel'
+  /** Package name and version of the uWebSockets.js build. */
+  readonly binding: { readonly name: string; readonly version: string }
+  readonly log: ProcessLog
+  readonly resolver: DnsResolver
+  readonly environment: NodeJS.ProcessEnv
+  /** Prints the ready line. */
+  readonly print: (line: string) => void
+}
+
+const heartbeatIntervalMs = 1_000
+
+export class Gateway {
+  private readonly supervisor: Supervisor
+  private readonly board: EpochBoard
+  private readonly directory: MetricsDirectory
+  private readonly reloader: Reloader
+  private readonly stopNow = new AbortController()
+  private readonly config: ProcessConfig
+  private servers: OperatorServers | null = null
+  private compiled: CompiledConfig
+  /** `compiled` with addresses, as it was published. */
+  private resolved: CompiledConfig | null = null
+  private drainTimeoutMs: number
+  private epoch = 1
+  private reloads = 0
+  private isServing = false
+  private isEnding = false
+  private exitCode = 0
+  private readonly finished: Promise<void>
+  private finish: () => void = () => {}
+  /** Notifications are programs that run; one after the other, so that they arrive in order. */
+  private notified: Promise<void> = Promise.resolve()
+
+  constructor(private readonly options: GatewayOptions) {
+    const { config, log } = options
+    this.config = config
+    this.compiled = options.first.compiled
+    this.drainTimeoutMs = config.drainTimeoutMs
+    const regions = createRegions(config.workers)
+    this.board = new EpochBoard(regions.epochs, systemClock)
+    this.directory = new MetricsDirectory(regions.metrics)
+    this.reloader = new Reloader({ run: () => this.reload(), clock: systemClock, startEpoch: this.epoch })
+    this.finished = new Promise((resolve) => {
+      this.finish = resolve
+    })
+    this.supervisor = new Supervisor({
+      workers: config.workers,
+      file: new URL('../threads/worker.js', import.meta.url),
+      startOf: (index, replacement, ports) => ({
+        index,
+        process: ports === null ? config : withPorts(config, ports),
+        regions,
+        accept: options.accept,
+        binding: options.binding.name,
+        replacement,
+      }),
+      board: this.board,
+      clock: systemClock,
+      log,
+      onMessage: (index, message) => this.report(index, message),
+      onEnded: (index) => this.directory.retire(index),
+      onFatal: (reason) => void this.fail(reason),
+      explainListen: explainListenFailure,
+      killProcess: () => process.kill(process.pid, 'SIGKILL'),
+    })
+  }
+
+  /** Runs until the end; resolves with the exit code. Rejects, after everything is closed, when the start fails. */
+  async run(): Promise<number> {
+    const { log } = this.options
+    const removeSignals = installSignals({
+      reload: () => void this.requestReload(),
+      drain: (signal) => void this.drain(signal),
+      endNow: (signal) => {
+        log.warn(`${signal} again: ending at once`)
+        this.stopNow.abort()
+      },
+      reopenLogs: () => this.supervisor.broadcast({ type: 'reopen-logs' }),
+    })
+    const crash = (error: unknown) =>
+      void this.fail(`unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    const orphaned = () => void this.drain('the end of the supervising process')
+    process.on('uncaughtException', crash)
+    process.on('unhandledRejection', crash)
+    if (this.options.environment[supervisorVariable] !== undefined) process.once('disconnect', orphaned)
+    const heartbeat = new HeartbeatWatch(log)
+    const heartbeatTimer = setInterval(() => heartbeat.check(this.board.readAll()), heartbeatIntervalMs)
+    try {
+      const failure = await Promise.race([this.bringUp(), this.finished.then(() => null)])
+      if (failure !== null) {
+        this.isEnding = true
+        await this.takeDown()
+        throw failure
+      }
+      await this.finished
+      return this.exitCode
+    } finally {
+      clearInterval(heartbeatTimer)
+      removeSignals()
+      process.off('uncaughtException', crash)
+      process.off('unhandledRejection', crash)
+      process.off('disconnect', orphaned)
+    }
+  }
+
+  /** The error of a start that failed, or null. */
+  private async bringUp(): Promise<unknown> {
+    const { options, config } = this
+    try {
+      this.servers = await startOperatorServers({
+        config,
+        board: this.board,
+        directory: this.directory,
+        state: () => ({
+          version,
+          draining: this.isEnding,
+          reloads: this.reloads,
+          reloadFailures: this.reloader.state.failures,
+          workerRestarts: this.supervisor.restartCount,
+          lastReload:
+            this.reloads + this.reloader.state.failures === 0
+              ? null
+              : { error: this.reloader.state.lastError, atMs: this.reloader.state.at },
+        }),
+        explain: () => {
+          throw new UsageError('explanations are not supported yet')
+        },
+        reload: () => this.requestReload(),
+        fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
+        log: options.log,
+      })
+      const resolved = await options.resolver.resolveAll(this.compiled)
+      this.resolved = resolved
+      options.resolver.onChange((updates, of) => {
+        // Between the resolution and the publication of a reload, changes belong to a snapshot that nobody has yet.
+        if (of === this.resolved) this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates })
+      })
+      const ports = await this.supervisor.start({ type: 'snapshot', ...packSnapshot(resolved, this.epoch) })
+      if (this.isEnding) return null
+      this.announce(ports)
+      return null
+    } catch (error) {
+      return error
+    }
+  }
+
+  private announce(ports: readonly number[]): void {
+    const { options, config } = this
+    if (config.pidFile !== null) writePidFile(config.pidFile, this.operatorPid)
+    this.isServing = true
+    options.print(
+      readyLine({
+        version,
+        listeners: withPorts(config, ports).listeners,
+        admin: this.servers?.admin ?? null,
+        metrics: this.servers?.metrics ?? null,
+        workers: config.workers,
+        accept: options.accept,
+        bindingVersion: options.binding.version,
+      }),
+    )
+    this.notify('READY=1')
+  }
+
+  /** The pid to signal: the supervising parent's, if there is one. */
+  private get operatorPid(): number {
+    return Number(this.options.environment[supervisorVariable] ?? process.pid)
+  }
+
+  private async requestReload(): Promise<ReloadOutcome> {
+    if (!this.isServing || this.isEnding) return { ok: false, errors: ['the gateway is starting or ending'] }
+    this.notify('RELOADING=1')
+    const outcome = await this.reloader.request()
+    this.notify('READY=1')
+    return outcome
+  }
+
+  private async reload(): Promise<ReloadOutcome> {
+    const { options } = this
+    const { log } = options
+    const startedMs = systemClock.nowMs()
+    const result = await options.source.prepare()
+    if (!result.ok) {
+      for (const error of result.errors) log.error(`reload refused: ${error}`)
+      log.error(`reload refused: ${result.errors.length} error(s); epoch ${this.epoch} keeps serving`)
+      return { ok: false, errors: result.errors }
+    }
+    const { prepared } = result
+    for (const warning of prepared.warnings) log.warn(warning)
+    const waiting = needsRestart(options.first.process, prepared.process)
+    if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
+    const compiledMs = systemClock.nowMs()
+    const resolved = await options.resolver.resolveAll(prepared.compiled)
+    const snapshot: PackedSnapshot = packSnapshot(resolved, this.epoch + 1)
+    this.epoch = snapshot.epoch
+    this.resolved = resolved
+    this.compiled = prepared.compiled
+    this.drainTimeoutMs = prepared.process.drainTimeoutMs
+    const packedMs = systemClock.nowMs()
+    const everyone = await this.supervisor.publish({ type: 'snapshot', ...snapshot })
+    const endedMs = systemClock.nowMs()
+    if (!everyone) log.error(`epoch ${snapshot.epoch} was published, but not every worker has acknowledged it`)
+    this.reloads++
+    const fields = {
+      epoch: snapshot.epoch,
+      routes: prepared.compiled.routes.length,
+      checkMs: Math.round(compiledMs - startedMs),
+      packMs: Math.round(packedMs - compiledMs),
+      swapMs: Math.round(endedMs - packedMs),
+    }
+    log.info(
+      `reloaded: epoch ${fields.epoch} with ${fields.routes} routes serves; check ${fields.checkMs} ms, pack ${fields.packMs} ms, swap ${fields.swapMs} ms`,
+      fields,
+    )
+    return { ok: true, epoch: snapshot.epoch }
+  }
+
+  private report(index: number, message: WorkerReport): void {
+    if (message.type === 'series') this.directory.declare(index, message.slot, message.labels)
+    else this.options.log[message.level](message.message, { worker: index, ...toFields(message.fields) })
+  }
+
+  private async drain(cause: string): Promise<void> {
+    if (this.isEnding) return
+    this.isEnding = true
+    this.notify('STOPPING=1')
+    const { log } = this.options
+    if (this.isServing) {
+      log.info(`${cause}: draining for up to ${this.drainTimeoutMs / 1000} s`)
+      const isDone = await this.supervisor.drain(this.drainTimeoutMs, this.stopNow.signal)
+      if (isDone) log.info('drained: nothing was in flight any more')
+      else log.warn('not everything in flight was finished; it is cut off now')
+    }
+    await this.takeDown()
+    this.finish()
+  }
+
+  private async fail(reason: string): Promise<void> {
+    this.options.log.error(reason)
+    this.exitCode = 1
+    if (this.isEnding) return
+    this.isEnding = true
+    await this.takeDown()
+    this.finish()
+  }
+
+  private async takeDown(): Promise<void> {
+    await this.supervisor.close()
+    this.options.resolver.close()
+    await this.servers?.close()
+    if (this.config.pidFile !== null) removePidFile(this.config.pidFile, this.operatorPid)
+    this.options.log.flush()
+  }
+
+  private notify(state: 'READY=1' | 'RELOADING=1' | 'STOPPING=1'): void {
+    const { log, environment } = this.options
+    this.notified = this.notified.then(() => notifyServiceManager(state, (message) => log.warn(message), environment))
+  }
+}
+
+function withPorts(config: ProcessConfig, ports: readonly number[]): ProcessConfig {
+  return { ...config, listeners: config.listeners.map((listener, index) => ({ ...listener, port: ports[index] ?? listener.port })) }
+}
+
+function toFields(value: Json): object {
+  if (value === null) return {}
+  return typeof value === 'object' && !Array.isArray(value) ? value : { detail: value }
+}
