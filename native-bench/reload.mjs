@@ -6,7 +6,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { amount, count } from './lib/options.mjs'
+import { amount, count, runProgram } from './lib/options.mjs'
 import { median, percentile } from './lib/parse.mjs'
 import { Workshop } from './lib/processes.mjs'
 import { reload, status } from './lib/reloads.mjs'
@@ -143,10 +143,4 @@ async function underLoad(gateway, path, rate, work) {
   }
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error) => {
-    console.error(error instanceof Error ? error.message : error)
-    process.exit(1)
-  },
-)
+runProgram(main)

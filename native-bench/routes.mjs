@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { checkAnswers, measure } from './lib/jobs.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { count } from './lib/options.mjs'
+import { count, runProgram } from './lib/options.mjs'
 import { summarise } from './lib/parse.mjs'
 import { Workshop } from './lib/processes.mjs'
 import { machineLines, textTable } from './lib/report.mjs'
@@ -96,10 +96,4 @@ function withEcho(text) {
   return JSON.stringify(document)
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error) => {
-    console.error(error instanceof Error ? error.message : error)
-    process.exit(1)
-  },
-)
+runProgram(main)

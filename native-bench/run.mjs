@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import { barChart } from './lib/charts.mjs'
 import { checkAnswers, jobs, measure } from './lib/jobs.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { count, list } from './lib/options.mjs'
+import { count, list, runProgram } from './lib/options.mjs'
 import { summarise } from './lib/parse.mjs'
 import { Workshop } from './lib/processes.mjs'
 import { jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
@@ -150,10 +150,4 @@ function resultFiles({ at, machine, settings, results }) {
   }
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error) => {
-    console.error(error instanceof Error ? error.message : error)
-    process.exit(1)
-  },
-)
+runProgram(main)

@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util'
 import { curveChart } from './lib/charts.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { amount, count } from './lib/options.mjs'
+import { amount, count, runProgram } from './lib/options.mjs'
 import { median, parseWrk } from './lib/parse.mjs'
 import { residentBytes, run, Workshop } from './lib/processes.mjs'
 import { reload } from './lib/reloads.mjs'
@@ -176,10 +176,4 @@ function chart(samples, settings) {
   })
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error) => {
-    console.error(error instanceof Error ? error.message : error)
-    process.exit(1)
-  },
-)
+runProgram(main)

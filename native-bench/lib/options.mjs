@@ -1,4 +1,4 @@
-/** Reading of command line values; a wrong one ends the program with exit code 2. */
+/** The frame of a program: command line values (a wrong one ends the program with exit code 2) and exit codes. */
 
 function wrong(text) {
   console.error(text)
@@ -27,4 +27,16 @@ export function list(name, text, known) {
     if (!known.includes(item)) wrong(`${name}: found "${item}"; expected one or more of ${known.join(', ')}`)
   }
   return items
+}
+
+/** Runs `main` and ends the process with the code it returns; 1 when it fails, the signal's code when it was interrupted. */
+export async function runProgram(main) {
+  try {
+    process.exit(await main())
+  } catch (error) {
+    // After a signal the code is set already, and what fails then fails because of it.
+    if (process.exitCode !== undefined) process.exit()
+    console.error(error instanceof Error ? error.message : error)
+    process.exit(1)
+  }
 }

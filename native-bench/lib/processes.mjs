@@ -24,7 +24,8 @@ export class Workshop {
     ]) {
       process.once(signal, () => {
         console.error(`${signal}: ending what was started`)
-        this.close().then(() => process.exit(code))
+        process.exitCode = code
+        this.close().then(() => process.exit())
       })
     }
   }
@@ -40,6 +41,7 @@ export class Workshop {
    * error texts.
    */
   start(name, cores, command, args, { env = {}, keepStdout = false } = {}) {
+    if (this.#closed !== null) throw new Error(`${name} is not started: the run is being ended`)
     const child = spawn('taskset', ['-c', cores, command, ...args], {
       env: { ...process.env, ...env },
       stdio: ['ignore', keepStdout ? 'pipe' : 'ignore', 'pipe'],
