@@ -39,7 +39,7 @@ export function packRecords(items: readonly unknown[]): PackedRecords {
 }
 
 /** Reads packed records. Construction costs the same for one record and for 100,000. */
-export class RecordReader {
+export class RecordReader<T = Json> {
   readonly count: number
   private readonly bytes: Buffer
   private readonly starts: Uint32Array
@@ -51,13 +51,13 @@ export class RecordReader {
   }
 
   /** Parses record `index` anew on each call. Throws RangeError when there is no such record. */
-  read(index: number): Json {
+  read(index: number): T {
     const start = this.starts[index]
     const end = this.starts[index + 1]
     if (start === undefined || end === undefined) throw new RangeError(`record ${index} does not exist: there are ${this.count}`)
     // Copied first: decoders may refuse memory that other threads could change.
     const copy = Buffer.allocUnsafe(end - start)
     this.bytes.copy(copy, 0, start, end)
-    return JSON.parse(copy.toString('utf8')) as Json
+    return JSON.parse(copy.toString('utf8')) as T
   }
 }

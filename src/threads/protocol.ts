@@ -5,7 +5,7 @@
  * worker no more than receiving one. A worker swaps whole, then writes the epoch into its slot (shared/epochs): that is the
  * acknowledgement. Older epochs than the current one are ignored.
  */
-import type { CompiledNode, Json, RouterOptions } from '../schema/compiled.js'
+import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import type { PackedRecords } from '../shared/packed-records.js'
 import type { SharedRegions } from '../shared/regions.js'
@@ -21,7 +21,7 @@ export interface SnapshotMessage {
   /** CompiledUpstream by index. */
   readonly upstreams: PackedRecords
   /** CompiledPlugin[] of the global rules. */
-  readonly globals: Json
+  readonly globals: readonly CompiledPlugin[]
 }
 
 /** New addresses of upstreams whose nodes are names, for the snapshot of this epoch. */

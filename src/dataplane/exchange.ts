@@ -1,0 +1,280 @@
+/**
+ * One request with its response: the per-request record of the data path.
+ *
+ * All fields are set in the constructor, in one order, and by `begin()`; a record that ended cleanly is reused. The record that
+ * plugins see (plugins/plugin.ts) is this class. Runs on workers; lives in one thread.
+ *
+ * Checklist for a new field: constructor, `begin()`, and `release()` if it holds memory.
+ */
+import { HeaderList } from '../base/headers.js'
+import { nowMs, wallMs } from '../base/clock.js'
+import type { Failure } from '../base/errors.js'
+import type { BodyTransform, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
+import type { ClientResponse } from './listener/binding.js'
+import type { LinkedRoute, LinkedSnapshot, LinkedUpstream } from './snapshot.js'
+import type { UpstreamConnection } from './upstream/connection.js'
+import type { NodePool } from './upstream/pool.js'
+
+/** Where an exchange is; only grows. */
+export const enum Stage {
+  Request = 0,
+  /** A try is under way; nothing of the response was sent. */
+  Upstream = 1,
+  /** The head of the response went to the client. */
+  Responding = 2,
+  Done = 3,
+}
+
+/** Where the body of an upstream's answer goes. */
+export const enum Sink {
+  Direct = 0,
+  Discard = 1,
+  Collect = 2,
+  Transform = 3,
+}
+
+export type CollectChange = (body: Buffer) => string | Uint8Array | Promise<string | Uint8Array>
+
+/** Status, headers and body changes of the answer under construction. */
+export class ResponseState implements ResponseView {
+  status = 0
+  readonly headers = new HeaderList()
+  source: 'upstream' | 'gateway' = 'gateway'
+  bodyLength = -1
+  replacement: string | Uint8Array | null = null
+  collectMax = 0
+  collect: CollectChange[] | null = null
+  transforms: BodyTransform[] | null = null
+
+  begin(): void {
+    this.status = 0
+    this.headers.reset()
+    this.source = 'gateway'
+    this.bodyLength = -1
+    this.replacement = null
+    this.collectMax = 0
+    this.collect = null
+    this.transforms = null
+  }
+
+  replaceBody(body: string | Uint8Array): void {
+    this.replacement = body
+    this.bodyLength = typeof body === 'string' ? Buffer.byteLength(body) : body.length
+    this.collect = null
+    this.dropBodyHeaders()
+  }
+
+  collectBody(maxBytes: number, change: CollectChange): void {
+    this.collectMax = this.collect === null ? maxBytes : Math.min(this.collectMax, maxBytes)
+    this.collect ??= []
+    this.collect.push(change)
+    this.bodyLength = -1
+    this.dropBodyHeaders()
+  }
+
+  transformBody(transform: BodyTransform): void {
+    this.transforms ??= []
+    this.transforms.push(transform)
+    this.bodyLength = -1
+  }
+
+  /** Validators and encodings of a body that is no longer sent. */
+  private dropBodyHeaders(): void {
+    this.headers.remove('content-encoding')
+    this.headers.remove('etag')
+    this.headers.remove('last-modified')
+  }
+}
+
+export class Exchange implements PluginExchange {
+  // client side
+  client: ClientResponse | null = null
+  method = ''
+  scheme: 'http' | 'https' = 'http'
+  host = ''
+  hostHeader = ''
+  serverPort = 0
+  path = ''
+  query = ''
+  rawTarget = ''
+  readonly requestHeaders = new HeaderList()
+  clientAddress = ''
+  clientPort = 0
+  peerAddress = ''
+  requestBodyLength = 0
+  maxRequestBodyBytes = 0
+  isHead = false
+  /** Close the client connection behind the answer. */
+  closeClient = false
+
+  // what goes upstream
+  upstreamPath = ''
+  upstreamQuery = ''
+  upstreamMethod = ''
+  upstreamHost = ''
+  upstreamIndex = -1
+
+  // decisions
+  snapshot: LinkedSnapshot | null = null
+  linked: LinkedRoute | null = null
+  uriParams: ReadonlyMap<string, string> | null = null
+  consumerName = ''
+  consumerGroupId = ''
+  requestId = ''
+  slots: unknown[] | null = null
+
+  // request body on its way
+  /** Chunks not yet taken by an upstream connection. */
+  bodyQueue: Buffer[] | null = null
+  bodyQueuedBytes = 0
+  bodyReceivedBytes = 0
+  bodyComplete = true
+  bodyPaused = false
+  /** The upstream's socket takes no more for now. */
+  isUpstreamFull = false
+  /** Abort and body callbacks are registered with the binding. */
+  isAttached = false
+  /** Chunks already sent, kept while the request may still be repeated; null = cannot be repeated any more. */
+  bodyReplay: Buffer[] | null = null
+  bodyReplayBytes = 0
+
+  // tries
+  upstream: LinkedUpstream | null = null
+  pool: NodePool | null = null
+  connection: UpstreamConnection | null = null
+  triesLeft = 0
+  tryCount = 0
+  triedNodes: NodePool[] | null = null
+  /** This try went out on a reused connection and may be repeated once without counting. */
+  staleRetryUsed = false
+  retryUntilMs = 0
+  connectTimeoutMs = 0
+  sendTimeoutMs = 0
+  readTimeoutMs = 0
+  upstreamStatus = ''
+  upstreamAddress = ''
+  upstreamStartMs = 0
+  upstreamResponseMs = -1
+
+  // answer
+  readonly response = new ResponseState()
+  stage: Stage = Stage.Request
+  failure: Failure | null = null
+  bodyBytesSent = 0
+  /** Declared length of the answer being streamed; -1 = chunked. */
+  answerLength = 0
+  /** Bytes that a slow client did not take yet. */
+  unsent: Buffer | null = null
+  unsentIsLast = false
+  /** Offset in the answer's body at which `unsent` begins. */
+  unsentOffset = 0
+  collected: Buffer[] | null = null
+  collectedBytes = 0
+  /** Where body bytes of the upstream go. */
+  sink: Sink = Sink.Direct
+  /** Times the header filters ran: an answer made because one of them failed is not filtered again. */
+  filterRuns = 0
+  /** The answer's body is dropped: HEAD, 204, 304, or replaced by a plugin. */
+  discardBody = false
+
+  // life
+  aborted = false
+  /** A promise of a plugin is outstanding: the record must not be reused. */
+  suspended = false
+  startMs = 0
+  startedAtMs = 0
+  /** Moment at which the present wait ends with a failure; 0 = no wait. Read by the worker's sweep. */
+  deadlineMs = 0
+  previous: Exchange | null = null
+  next: Exchange | null = null
+
+  /** Bound once per record: the binding wants functions, and a closure per request would be garbage per request. */
+  readonly onAborted: () => void
+  readonly onData: (chunk: ArrayBuffer, isLast: boolean) => void
+  readonly onWritable: (offset: number) => boolean
+
+  constructor(callbacks: ExchangeCallbacks) {
+    this.onAborted = () => callbacks.aborted(this)
+    this.onData = (chunk, isLast) => callbacks.data(this, chunk, isLast)
+    this.onWritable = (offset) => callbacks.writable(this, offset)
+  }
+
+  /** Forgets the previous request. */
+  begin(client: ClientResponse): void {
+    this.client = client
+    this.requestHeaders.reset()
+    this.clientPort = 0
+    this.maxRequestBodyBytes = 0
+    this.closeClient = false
+    this.upstreamHost = ''
+    this.upstreamIndex = -1
+    this.linked = null
+    this.uriParams = null
+    this.consumerName = ''
+    this.consumerGroupId = ''
+    this.requestId = ''
+    this.slots = null
+    this.bodyQueue = null
+    this.bodyQueuedBytes = 0
+    this.bodyReceivedBytes = 0
+    this.bodyComplete = true
+    this.bodyPaused = false
+    this.isUpstreamFull = false
+    this.isAttached = false
+    this.bodyReplay = null
+    this.bodyReplayBytes = 0
+    this.upstream = null
+    this.pool = null
+    this.connection = null
+    this.triesLeft = 0
+    this.tryCount = 0
+    this.triedNodes = null
+    this.staleRetryUsed = false
+    this.retryUntilMs = 0
+    this.upstreamStatus = ''
+    this.upstreamAddress = ''
+    this.upstreamStartMs = 0
+    this.upstreamResponseMs = -1
+    this.response.begin()
+    this.stage = Stage.Request
+    this.failure = null
+    this.bodyBytesSent = 0
+    this.answerLength = 0
+    this.unsent = null
+    this.unsentIsLast = false
+    this.unsentOffset = 0
+    this.sink = Sink.Direct
+    this.filterRuns = 0
+    this.collected = null
+    this.collectedBytes = 0
+    this.discardBody = false
+    this.aborted = false
+    this.suspended = false
+    this.deadlineMs = 0
+    this.startMs = nowMs()
+    this.startedAtMs = wallMs()
+  }
+
+  get route(): RouteInfo | null {
+    return this.linked
+  }
+
+  elapsedMs(): number {
+    return nowMs() - this.startMs
+  }
+
+  getSlot(slot: number): unknown {
+    return this.slots?.[slot]
+  }
+
+  setSlot(slot: number, value: unknown): void {
+    this.slots ??= []
+    this.slots[slot] = value
+  }
+}
+
+export interface ExchangeCallbacks {
+  aborted(exchange: Exchange): void
+  data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void
+  writable(exchange: Exchange, offset: number): boolean
+}

@@ -1,0 +1,97 @@
+/**
+ * Who the client is: the TCP peer, or whom a trusted proxy names.
+ *
+ * The text form of an address is made once per address and remembered: the binding only gives bytes.
+ */
+import { AddressSet } from '../../base/address-set.js'
+import type { RealIpConfig } from '../../schema/process.js'
+
+const REMEMBERED_ADDRESSES_MAX = 4096
+
+export class AddressBook {
+  private readonly texts = new Map<number, string>()
+  private lastKey = -1
+  private lastText = ''
+
+  /** Text of an address as the binding gives it: 4 or 16 bytes; anything else (Unix sockets) is empty. */
+  text(address: ArrayBuffer): string {
+    if (address.byteLength === 4) {
+      const bytes = new Uint8Array(address)
+      const key =
+        (((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number)) >>> 0
+      if (key === this.lastKey) return this.lastText
+      let text = this.texts.get(key)
+      if (text === undefined) {
+        text = `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`
+        if (this.texts.size >= REMEMBERED_ADDRESSES_MAX) this.texts.clear()
+        this.texts.set(key, text)
+      }
+      this.lastKey = key
+      this.lastText = text
+      return text
+    }
+    return address.byteLength === 16 ? textOfIpv6(new Uint8Array(address)) : ''
+  }
+}
+
+/** RFC 5952 form; an IPv4-mapped address is written as IPv4. */
+function textOfIpv6(bytes: Uint8Array): string {
+  const groups: number[] = []
+  for (let index = 0; index < 16; index += 2) groups.push(((bytes[index] as number) << 8) | (bytes[index + 1] as number))
+  const isMapped = groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff
+  if (isMapped) return `${bytes[12]}.${bytes[13]}.${bytes[14]}.${bytes[15]}`
+  let bestStart = -1
+  let bestLength = 1
+  for (let start = 0; start < 8; start++) {
+    let length = 0
+    while (start + length < 8 && groups[start + length] === 0) length++
+    if (length > bestLength) {
+      bestStart = start
+      bestLength = length
+    }
+  }
+  const hex = groups.map((group) => group.toString(16))
+  if (bestStart === -1) return hex.join(':')
+  return `${hex.slice(0, bestStart).join(':')}::${hex.slice(bestStart + bestLength).join(':')}`
+}
+
+/** Believes forwarding headers of trusted peers only. */
+export class TrustedProxies {
+  private readonly trusted: AddressSet | null
+  readonly header: string
+
+  constructor(private readonly config: RealIpConfig) {
+    this.trusted = config.trustedAddresses.length === 0 ? null : AddressSet.of(config.trustedAddresses)
+    this.header = config.header
+  }
+
+  /** True when no proxy is trusted: the peer is the client. */
+  get isOff(): boolean {
+    return this.trusted === null
+  }
+
+  trusts(peer: string): boolean {
+    return this.trusted?.has(peer) ?? false
+  }
+
+  /** The client behind a trusted peer, from the lines of the forwarding header; the peer itself when they say nothing usable. */
+  clientBehind(peer: string, lines: readonly string[]): string {
+    const items = lines.join(',').split(',')
+    for (let index = items.length - 1; index >= 0; index--) {
+      const address = bareAddress((items[index] as string).trim())
+      if (address === '') return peer
+      if (!this.config.recursive || !this.trusts(address) || index === 0) return address
+    }
+    return peer
+  }
+}
+
+/** `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80` → the address; empty when it is none. */
+function bareAddress(item: string): string {
+  const bracketed = /^\[([0-9a-fA-F:.]+)\](?::\d{1,5})?$/.exec(item)
+  if (bracketed !== null) return (bracketed[1] as string).toLowerCase()
+  if (/^\d{1,3}(?:\.\d{1,3}){3}$/.test(item)) return item
+  const withPort = /^(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}$/.exec(item)
+  if (withPort !== null) return withPort[1] as string
+  return /^[0-9a-fA-F:.]+$/.test(item) && item.includes(':') ? item.toLowerCase() : ''
+}

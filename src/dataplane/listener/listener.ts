@@ -1,0 +1,213 @@
+/**
+ * The uWebSockets.js listener of one worker: copies what the binding lends, lets the guard decide framing, finds path and client,
+ * and hands a filled exchange to the proxy. Everything refused here is refused before a byte reaches an upstream.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { failures, type Failure } from '../../base/errors.js'
+import { CanonicalPath, canonicalPath } from '../../base/path.js'
+import type { PathPolicy } from '../../schema/compiled.js'
+import type { LimitsConfig, ListenerConfig, RealIpConfig } from '../../schema/process.js'
+import type { Exchange } from '../exchange.js'
+import type { Proxy } from '../proxy.js'
+import type { Binding, ClientRequest, ClientResponse, ListenSocket, UwsApp } from './binding.js'
+import { AddressBook, TrustedProxies } from './client-address.js'
+import { Guard } from './guard.js'
+
+const LISTEN_DEFAULT = 0
+
+export interface ListenerSettings {
+  readonly listener: ListenerConfig
+  readonly limits: LimitsConfig
+  readonly realIp: RealIpConfig
+  readonly trustIdentityHeaders: boolean
+}
+
+export class Listener {
+  private readonly app: UwsApp
+  private readonly guard: Guard
+  private readonly addresses = new AddressBook()
+  private readonly proxies: TrustedProxies
+  private readonly path = new CanonicalPath()
+  private socket: ListenSocket | null = null
+  private port: number
+
+  constructor(
+    private readonly binding: Binding,
+    private readonly proxy: Proxy,
+    private readonly settings: ListenerSettings,
+    private readonly policy: () => PathPolicy,
+  ) {
+    const { listener, limits } = settings
+    this.port = listener.port
+    this.guard = new Guard(limits.maxHeaderBytes, limits.maxHeaderCount, settings.trustIdentityHeaders)
+    this.proxies = new TrustedProxies(settings.realIp)
+    this.app = createApp(binding, listener)
+    this.app.any('/*', this.handle)
+  }
+
+  /** Starts accepting; resolves to the port, rejects with a one-line reason. `port` replaces the configured one. */
+  listen(port = this.port): Promise<number> {
+    const { host } = this.settings.listener
+    return new Promise((resolve, reject) => {
+      this.app.listen(host, port, LISTEN_DEFAULT, (socket) => {
+        if (socket === false) {
+          reject(new Error(`cannot listen on ${host}:${port}`))
+          return
+        }
+        this.socket = socket
+        this.port = this.binding.localPort(socket)
+        resolve(this.port)
+      })
+    })
+  }
+
+  /**
+   * Stops accepting. The kernel drops connections that completed their handshake but were not accepted yet, so this must run right
+   * after the accept loop of this turn: in a setImmediate callback.
+   */
+  stopListening(): void {
+    if (this.socket === null) return
+    this.binding.closeListenSocket(this.socket)
+    this.socket = null
+  }
+
+  get isListening(): boolean {
+    return this.socket !== null
+  }
+
+  /** Closes every connection at once. */
+  close(): void {
+    this.stopListening()
+    this.app.close()
+  }
+
+  private readonly handle = (client: ClientResponse, request: ClientRequest): void => {
+    const exchange = this.proxy.begin(client)
+    try {
+      const failure = this.receive(exchange, client, request)
+      if (failure === null) this.proxy.run(exchange)
+      else this.proxy.refuse(exchange, failure)
+    } catch (error) {
+      // Nothing may be thrown into the binding; whatever was wrong concerns this exchange only.
+      this.proxy.pluginFailed(exchange, 'request', error)
+    }
+  }
+
+  /** Copies the request into the exchange; a failure says why it is refused. */
+  private receive(exchange: Exchange, client: ClientResponse, request: ClientRequest): Failure | null {
+    const guard = this.guard
+    const { listener, limits } = this.settings
+    const method = request.getCaseSensitiveMethod()
+    const raw = request.getUrl()
+    const query = request.getQuery() ?? ''
+    exchange.method = method
+    exchange.upstreamMethod = method
+    exchange.isHead = method === 'HEAD'
+    exchange.query = query
+    exchange.upstreamQuery = query
+    exchange.rawTarget = query === '' ? raw : `${raw}?${query}`
+    exchange.path = raw
+    exchange.upstreamPath = raw
+    exchange.scheme = listener.tls === null ? 'http' : 'https'
+    exchange.serverPort = this.port
+    const peer = this.addresses.text(client.getRemoteAddress())
+    exchange.peerAddress = peer
+    exchange.clientAddress = peer
+
+    guard.begin(exchange.requestHeaders)
+    this.binding.forEachHeader(request, guard.line)
+    const framing = guard.finish()
+    // Set before any refusal: whether the connection can be kept depends on it.
+    exchange.requestBodyLength = guard.bodyLength
+    exchange.hostHeader = guard.hostHeader
+    if (framing !== null) return framing
+    if (!isKnownMethod(method)) return failures.METHOD_NOT_SUPPORTED
+    if (exchange.rawTarget.length > limits.maxTargetBytes) return failures.TARGET_TOO_LONG
+    if (!isQuery(query)) return failures.BAD_TARGET
+    if (!canonicalPath(raw, this.policy(), this.path)) return failures.BAD_TARGET
+    if (guard.upgrade !== '' && method === 'GET') return failures.UPGRADE_NOT_SUPPORTED
+    exchange.path = this.path.match
+    exchange.upstreamPath = this.path.forward
+    exchange.host = hostName(guard.hostHeader)
+    if (guard.sawForwarded) this.applyForwarded(exchange, peer)
+    return null
+  }
+
+  /** Forwarding headers count when the peer is a trusted proxy; from anybody else they say what the client likes to be true. */
+  private applyForwarded(exchange: Exchange, peer: string): void {
+    const headers = exchange.requestHeaders
+    const proxies = this.proxies
+    if (proxies.trusts(peer)) {
+      const lines = headers.getAll(proxies.header)
+      if (lines.length > 0) exchange.clientAddress = proxies.clientBehind(peer, lines)
+      return
+    }
+    headers.remove('x-forwarded-proto')
+    headers.remove('x-forwarded-host')
+    headers.remove('x-forwarded-port')
+    // With trusted proxies configured, a chain that comes from elsewhere is worth nothing; without any, it is passed on and extended.
+    if (!proxies.isOff) headers.remove('x-forwarded-for')
+  }
+}
+
+function createApp(binding: Binding, listener: ListenerConfig): UwsApp {
+  const tls = listener.tls
+  if (tls === null) return binding.createApp(null)
+  const app = binding.createApp({ key_file_name: tls.keyFile, cert_file_name: tls.certFile })
+  if (tls.byServerName.length === 0) return app
+  // The binding reads files only.
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-tls-'))
+  try {
+    tls.byServerName.forEach((certificate, index) => {
+      const files = { key_file_name: join(folder, `${index}.key`), cert_file_name: join(folder, `${index}.crt`) }
+      writeFileSync(files.key_file_name, certificate.key, { mode: 0o600 })
+      writeFileSync(files.cert_file_name, certificate.cert, { mode: 0o600 })
+      for (const name of certificate.names) app.addServerName(name, files)
+      // Routes are per server name in the binding.
+    })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return app
+}
+
+function hostName(header: string): string {
+  let lower = ''
+  const colon = header.charCodeAt(0) === 91 ? header.indexOf(']:') + 1 : header.indexOf(':')
+  const name = colon > 0 ? header.slice(0, colon) : header
+  for (let index = 0; index < name.length; index++) {
+    const code = name.charCodeAt(index)
+    if (code >= 65 && code <= 90) {
+      lower = name.toLowerCase()
+      return lower
+    }
+  }
+  return name
+}
+
+/** Queries pass through untouched; what would split or end the request line does not. */
+function isQuery(query: string): boolean {
+  for (let index = 0; index < query.length; index++) {
+    const code = query.charCodeAt(index)
+    if (code <= 32 || code >= 127 || code === 35 /* # */) return false
+  }
+  return true
+}
+
+function isKnownMethod(method: string): boolean {
+  switch (method) {
+    case 'GET':
+    case 'HEAD':
+    case 'POST':
+    case 'PUT':
+    case 'DELETE':
+    case 'PATCH':
+    case 'OPTIONS':
+    case 'TRACE':
+    case 'PURGE':
+      return true
+  }
+  return false
+}

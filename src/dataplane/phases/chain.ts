@@ -1,0 +1,87 @@
+/**
+ * The plugin chain of a route, linked: for each phase the list of steps, global rules first. Empty lists cost one length check.
+ *
+ * A phase runs synchronously until a plugin returns a promise; only then does the rest of it become asynchronous.
+ */
+import type { CompiledPlugin, Json } from '../../schema/compiled.js'
+import type { AnyPlugin, Exchange, LinkKit, PhaseReturn, PluginInstance, Predicate, Reply } from '../../plugins/plugin.js'
+import { reasonPhrase } from '../../base/status.js'
+
+export interface Step {
+  readonly name: string
+  readonly instance: PluginInstance
+  /** `_meta.filter`; null = always. */
+  readonly filter: Predicate | null
+  /** `_meta.error_response`, ready to send; null = the plugin's own. */
+  readonly errorBody: string | null
+}
+
+export interface Chain {
+  readonly rewrite: readonly Step[]
+  readonly access: readonly Step[]
+  readonly headerFilter: readonly Step[]
+  readonly log: readonly Step[]
+}
+
+export type RunPhase = 'rewrite' | 'access'
+
+/** Links plugins in the order given. A plugin that is not in the registry or whose `link` throws is a bug of the compile step. */
+export function linkChain(plugins: readonly CompiledPlugin[], registry: { get(name: string): AnyPlugin | undefined }, kit: LinkKit): Chain {
+  const steps: Step[] = []
+  for (const compiled of plugins) {
+    const plugin = registry.get(compiled.name)
+    if (plugin === undefined) throw new Error(`plugin ${compiled.name} of ${compiled.owner} is not loaded in this worker`)
+    steps.push({
+      name: compiled.name,
+      instance: plugin.link(compiled.prepared, kit),
+      filter: compiled.filter === null ? null : kit.expression(compiled.filter),
+      errorBody: errorBody(compiled.errorResponse),
+    })
+  }
+  return {
+    rewrite: steps.filter((step) => step.instance.rewrite !== undefined),
+    access: steps.filter((step) => step.instance.access !== undefined),
+    headerFilter: steps.filter((step) => step.instance.headerFilter !== undefined),
+    log: steps.filter((step) => step.instance.log !== undefined),
+  }
+}
+
+function errorBody(response: Json): string | null {
+  if (response === null) return null
+  return typeof response === 'string' ? response : `${JSON.stringify(response)}\n`
+}
+
+/** Runs one request phase from step `from` on. Returns a reply, nothing, or a promise of these. */
+export function runSteps(steps: readonly Step[], phase: RunPhase, exchange: Exchange, from = 0): PhaseReturn {
+  for (let index = from; index < steps.length; index++) {
+    const step = steps[index] as Step
+    if (step.filter !== null && !step.filter(exchange)) continue
+    const instance = step.instance
+    const result = phase === 'rewrite' ? instance.rewrite?.(exchange) : instance.access?.(exchange)
+    if (result === undefined) continue
+    if (result instanceof Promise) return continueLater(result, step, steps, phase, exchange, index + 1)
+    return withErrorBody(result, step)
+  }
+  return undefined
+}
+
+async function continueLater(
+  pending: Promise<undefined | Reply | void>,
+  step: Step,
+  steps: readonly Step[],
+  phase: RunPhase,
+  exchange: Exchange,
+  next: number,
+): Promise<undefined | Reply | void> {
+  const result = await pending
+  if (result !== undefined) return withErrorBody(result, step)
+  if (exchange.aborted) return undefined
+  return runSteps(steps, phase, exchange, next)
+}
+
+function withErrorBody(reply: Reply, step: Step): Reply {
+  if (reply.status < 400) return reply
+  if (step.errorBody !== null) return { ...reply, body: step.errorBody }
+  if (reply.body !== undefined) return reply
+  return { ...reply, body: `${JSON.stringify({ error_msg: reasonPhrase(reply.status) })}\n` }
+}

@@ -1,0 +1,562 @@
+/**
+ * The parent of the data path: the whole life of an exchange, and all of its branches.
+ *
+ *   begin → route → rewrite → access → try ⇄ (retry) → head → body → finish
+ *
+ * Every error edge comes to `fail`, which retries, answers or aborts. `finish` runs the log phase and the accounts, exactly once.
+ * Runs on workers.
+ */
+import { type Failure, failures } from '../base/errors.js'
+import { nowMs } from '../base/clock.js'
+import type { Reply } from '../plugins/plugin.js'
+import type { Counter } from '../shared/metrics-slab.js'
+import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
+import type { ClientResponse } from './listener/binding.js'
+import { type RunPhase, runSteps, type Step } from './phases/chain.js'
+import { gatewayReply, type ReplyParts } from './response/reply.js'
+import { discardChanges, type ResponseWriter, type WriterEvents } from './response/writer.js'
+import type { LinkedSnapshot } from './snapshot.js'
+import type { ConnectionEvents, UpstreamConnection } from './upstream/connection.js'
+import type { NodePool } from './upstream/pool.js'
+import { buildRequestHead } from './upstream/request-head.js'
+import type { ResponseHead } from './upstream/response-head.js'
+
+/** Records kept for reuse; more are left to the garbage collector after a burst. */
+const SPARE_EXCHANGES_MAX = 2048
+/** Sent body bytes kept so that an idempotent request can be repeated on another connection. */
+const REPLAY_BYTES_MAX = 65536
+/** Unread request bodies up to this length are drained so that the connection can be kept. */
+const DRAINED_BODY_BYTES_MAX = 65536
+
+export interface ProxyLimits {
+  readonly maxBodyBytes: number
+  readonly maxBufferedBytes: number
+  readonly bodyTimeoutMs: number
+  readonly sendTimeoutMs: number
+}
+
+export interface ProxyAccounts {
+  requestStarted(): void
+  finished(exchange: Exchange): void
+  readonly retries: Counter
+  readonly pluginErrors: Counter
+  pluginFailed(plugin: string, error: unknown): void
+}
+
+export class Proxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
+  /** Set before the first request arrives; swapped whole by a reload. */
+  snapshot: LinkedSnapshot | null = null
+  isDraining = false
+  inFlight = 0
+  requestCount = 0
+  private readonly spare: Exchange[] = []
+  private first: Exchange | null = null
+
+  constructor(
+    private readonly writer: ResponseWriter,
+    private readonly limits: ProxyLimits,
+    private readonly accounts: ProxyAccounts,
+  ) {}
+
+  /** A record for a new request, in the list of what is in flight. */
+  begin(client: ClientResponse): Exchange {
+    const exchange = this.spare.pop() ?? new Exchange(this)
+    exchange.begin(client)
+    exchange.snapshot = this.snapshot
+    exchange.closeClient = this.isDraining
+    exchange.previous = null
+    exchange.next = this.first
+    if (this.first !== null) this.first.previous = exchange
+    this.first = exchange
+    this.inFlight++
+    this.requestCount++
+    this.accounts.requestStarted()
+    return exchange
+  }
+
+  /** Everything from routing on. The listener has filled the request in; the client may still be sending its body. */
+  run(exchange: Exchange): void {
+    const snapshot = exchange.snapshot as LinkedSnapshot
+    exchange.maxRequestBodyBytes = this.limits.maxBodyBytes
+    const index = snapshot.router.match(exchange)
+    if (index >= 0) {
+      const linked = snapshot.route(index)
+      exchange.linked = linked
+      exchange.uriParams = snapshot.router.params
+      exchange.upstreamIndex = linked.upstream
+    }
+    this.phases(exchange)
+  }
+
+  /** A refusal that was decided before routing. */
+  refuse(exchange: Exchange, failure: Failure): void {
+    this.answerFailure(exchange, failure)
+  }
+
+  private phases(exchange: Exchange): void {
+    const chain = exchange.linked?.chain ?? (exchange.snapshot as LinkedSnapshot).globals
+    if (chain.rewrite.length > 0 && !this.phase(exchange, chain.rewrite, 'rewrite', chain.access)) return
+    if (chain.access.length > 0 && !this.phase(exchange, chain.access, 'access', null)) return
+    this.toUpstream(exchange)
+  }
+
+  /** Runs a phase. False = it answered, failed or waits; a wait goes on by itself with `after` and the upstream. */
+  private phase(exchange: Exchange, steps: readonly Step[], phase: RunPhase, after: readonly Step[] | null): boolean {
+    let result: ReturnType<typeof runSteps>
+    try {
+      result = runSteps(steps, phase, exchange)
+    } catch (error) {
+      this.pluginFailed(exchange, phase, error)
+      return false
+    }
+    if (result === undefined) return true
+    if (result instanceof Promise) {
+      exchange.suspended = true
+      this.attach(exchange)
+      result.then(
+        (reply) => this.resumePhases(exchange, reply ?? undefined, after),
+        (error: unknown) => this.pluginFailed(exchange, phase, error),
+      )
+      return false
+    }
+    this.answer(exchange, result)
+    return false
+  }
+
+  private resumePhases(exchange: Exchange, reply: Reply | undefined, after: readonly Step[] | null): void {
+    if (exchange.stage === Stage.Done) return
+    if (reply !== undefined) {
+      this.answer(exchange, reply)
+      return
+    }
+    if (after !== null && after.length > 0 && !this.phase(exchange, after, 'access', null)) return
+    this.toUpstream(exchange)
+  }
+
+  pluginFailed(exchange: Exchange, phase: string, error: unknown): void {
+    this.accounts.pluginErrors.add(1)
+    this.accounts.pluginFailed(phase, error)
+    if (exchange.stage === Stage.Done) return
+    this.cancelUpstream(exchange)
+    if (exchange.stage < Stage.Responding) this.answerFailure(exchange, failures.PLUGIN_FAILED)
+    else this.abortClient(exchange)
+  }
+
+  // ---------------------------------------------------------------- upstream tries
+
+  private toUpstream(exchange: Exchange): void {
+    if (exchange.linked === null) {
+      this.answerFailure(exchange, failures.NO_ROUTE)
+      return
+    }
+    if (exchange.upstreamIndex < 0) {
+      this.answerFailure(exchange, failures.NO_UPSTREAM)
+      return
+    }
+    const limit = exchange.maxRequestBodyBytes
+    if (limit > 0 && (exchange.requestBodyLength > limit || exchange.bodyReceivedBytes > limit)) {
+      this.answerFailure(exchange, failures.BODY_TOO_LARGE)
+      return
+    }
+    const upstream = (exchange.snapshot as LinkedSnapshot).upstream(exchange.upstreamIndex)
+    const { record } = upstream
+    const route = exchange.linked
+    exchange.upstream = upstream
+    exchange.connectTimeoutMs = route.connectMs >= 0 ? route.connectMs : record.timeout.connectMs
+    exchange.sendTimeoutMs = route.sendMs >= 0 ? route.sendMs : record.timeout.sendMs
+    exchange.readTimeoutMs = route.readMs >= 0 ? route.readMs : record.timeout.readMs
+    exchange.triesLeft = upstream.retries
+    exchange.retryUntilMs = record.retryTimeoutMs === 0 ? 0 : nowMs() + record.retryTimeoutMs
+    this.attach(exchange)
+    if (exchange.requestBodyLength !== 0 && isIdempotent(exchange.upstreamMethod)) exchange.bodyReplay = []
+    exchange.stage = Stage.Upstream
+    this.tryNode(exchange, upstream.pick(null), false)
+  }
+
+  private tryNode(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
+    if (pool === null) {
+      this.answerFailure(exchange, failures.NO_NODES)
+      return
+    }
+    const now = nowMs()
+    exchange.pool = pool
+    exchange.tryCount++
+    exchange.upstreamStartMs = now
+    exchange.upstreamAddress = pool.address
+    const hasBody = exchange.requestBodyLength !== 0
+    const pipelined = pool.keepalive.pipelining > 1 && !hasBody && !fresh && isSafe(exchange.upstreamMethod)
+    const connection = fresh ? pool.fresh() : pipelined ? pool.lane(now) : pool.exclusive()
+    exchange.connection = connection
+    exchange.deadlineMs = now + (connection.isConnected ? (hasBody ? exchange.sendTimeoutMs : exchange.readTimeoutMs) : exchange.connectTimeoutMs)
+    const upstream = exchange.upstream
+    if (upstream === null) return
+    const head = buildRequestHead(exchange, upstream.record, pool.settings.node)
+    connection.send(exchange, head, exchange.isHead || exchange.upstreamMethod === 'HEAD', hasBody)
+    if (hasBody && connection.isConnected) this.pumpBody(exchange)
+  }
+
+  connected(connection: UpstreamConnection): void {
+    const now = nowMs()
+    connection.forEachWaiting((exchange) => {
+      const sending = exchange.requestBodyLength !== 0 && !connection.requestComplete
+      exchange.deadlineMs = now + (sending ? exchange.sendTimeoutMs : exchange.readTimeoutMs)
+      if (exchange.requestBodyLength !== 0) this.pumpBody(exchange)
+    })
+  }
+
+  failed(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
+    if (exchange.connection !== connection) return
+    exchange.connection = null
+    this.fail(exchange, connection, failure, answered)
+  }
+
+  /** The one place where a failed try is repeated, answered or cut off. */
+  private fail(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
+    if (exchange.stage === Stage.Done) return
+    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    if (exchange.stage === Stage.Responding) {
+      this.abortClient(exchange)
+      return
+    }
+    if (exchange.response.source === 'upstream') {
+      // Its head was accepted and plugins saw it; only the body was held back.
+      this.answerFailure(exchange, failure)
+      return
+    }
+    const pool = connection.pool
+    const nothingSent = !connection.isConnected
+    const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.rewindBody(exchange)
+    const repeatable = bodyIntact && (nothingSent || isIdempotent(exchange.upstreamMethod))
+    // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
+    if (repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed) {
+      exchange.staleRetryUsed = true
+      exchange.tryCount--
+      this.accounts.retries.add(1)
+      this.tryNode(exchange, pool, true)
+      return
+    }
+    exchange.upstreamStatus = exchange.upstreamStatus === '' ? `${failure.status}` : `${exchange.upstreamStatus}, ${failure.status}`
+    exchange.triedNodes ??= []
+    exchange.triedNodes.push(pool)
+    if (!repeatable || exchange.triesLeft <= 0) {
+      this.answerFailure(exchange, failure)
+      return
+    }
+    if (exchange.retryUntilMs !== 0 && nowMs() >= exchange.retryUntilMs) {
+      this.answerFailure(exchange, failures.UPSTREAM_RETRIES_TIMEOUT)
+      return
+    }
+    exchange.triesLeft--
+    this.accounts.retries.add(1)
+    this.tryNode(exchange, exchange.upstream?.pick(exchange.triedNodes) ?? null, false)
+  }
+
+  // ---------------------------------------------------------------- request body
+
+  /** Makes sure that the binding tells about aborts and hands over the body; needed before the handler returns. */
+  private attach(exchange: Exchange): void {
+    const client = exchange.client
+    if (client === null || exchange.isAttached) return
+    exchange.isAttached = true
+    client.onAborted(exchange.onAborted)
+    if (exchange.requestBodyLength !== 0) {
+      exchange.bodyComplete = false
+      client.onData(exchange.onData)
+    }
+  }
+
+  data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void {
+    if (exchange.stage === Stage.Done || exchange.bodyComplete) return
+    const length = chunk.byteLength
+    exchange.bodyReceivedBytes += length
+    exchange.bodyComplete = isLast
+    const limit = exchange.maxRequestBodyBytes
+    if (limit > 0 && exchange.bodyReceivedBytes > limit) {
+      if (exchange.stage < Stage.Responding) {
+        this.cancelUpstream(exchange)
+        this.answerFailure(exchange, failures.BODY_TOO_LARGE)
+      } else this.abortClient(exchange)
+      return
+    }
+    if (length > 0) {
+      // The binding takes its memory back after this call.
+      const copy = Buffer.allocUnsafe(length)
+      copy.set(new Uint8Array(chunk))
+      exchange.bodyQueue ??= []
+      exchange.bodyQueue.push(copy)
+      exchange.bodyQueuedBytes += length
+    }
+    this.pumpBody(exchange)
+    if (!isLast && exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 2) this.pauseClient(exchange)
+  }
+
+  drained(exchange: Exchange): void {
+    exchange.isUpstreamFull = false
+    this.pumpBody(exchange)
+  }
+
+  /** Moves queued body bytes to the upstream as far as it takes them. */
+  private pumpBody(exchange: Exchange): void {
+    const connection = exchange.connection
+    if (connection === null || !connection.isConnected || exchange.isUpstreamFull) return
+    const queue = exchange.bodyQueue
+    const chunked = exchange.requestBodyLength < 0
+    let moved = false
+    while (queue !== null && queue.length > 0) {
+      const chunk = queue.shift() as Buffer
+      exchange.bodyQueuedBytes -= chunk.length
+      moved = true
+      this.keepForReplay(exchange, chunk)
+      const isLast = exchange.bodyComplete && queue.length === 0 && !chunked
+      let taken: boolean
+      if (chunked) {
+        connection.sendBody(`${chunk.length.toString(16)}\r\n`, false)
+        connection.sendBody(chunk, false)
+        taken = connection.sendBody('\r\n', false)
+      } else taken = connection.sendBody(chunk, isLast)
+      if (exchange.connection !== connection) return
+      if (!taken && !isLast) {
+        exchange.isUpstreamFull = true
+        break
+      }
+    }
+    const finished = exchange.bodyComplete && (queue === null || queue.length === 0)
+    if (finished && !connection.requestComplete) {
+      connection.sendBody(chunked ? '0\r\n\r\n' : '', true)
+    }
+    if (exchange.stage !== Stage.Upstream) return
+    const now = nowMs()
+    if (finished) exchange.deadlineMs = now + exchange.readTimeoutMs
+    else if (moved || exchange.isUpstreamFull) {
+      // Whoever is slow now is given his time: the upstream to take, or the client to send.
+      exchange.deadlineMs = now + (exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs)
+    }
+    if (!exchange.isUpstreamFull) this.resumeClient(exchange)
+  }
+
+  private keepForReplay(exchange: Exchange, chunk: Buffer): void {
+    const replay = exchange.bodyReplay
+    if (replay === null) return
+    exchange.bodyReplayBytes += chunk.length
+    if (exchange.bodyReplayBytes > REPLAY_BYTES_MAX) exchange.bodyReplay = null
+    else replay.push(chunk)
+  }
+
+  /** Puts sent body bytes back in front of the queue; false if they are gone. */
+  private rewindBody(exchange: Exchange): boolean {
+    const replay = exchange.bodyReplay
+    if (replay === null) return false
+    exchange.bodyQueue = [...replay, ...(exchange.bodyQueue ?? [])]
+    exchange.bodyQueuedBytes += exchange.bodyReplayBytes
+    exchange.bodyReplay = []
+    exchange.bodyReplayBytes = 0
+    exchange.isUpstreamFull = false
+    return true
+  }
+
+  private pauseClient(exchange: Exchange): void {
+    if (exchange.bodyPaused || exchange.client === null) return
+    exchange.bodyPaused = true
+    exchange.client.pause()
+  }
+
+  private resumeClient(exchange: Exchange): void {
+    if (!exchange.bodyPaused || exchange.client === null || exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 4) return
+    exchange.bodyPaused = false
+    exchange.client.resume()
+  }
+
+  // ---------------------------------------------------------------- response
+
+  whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
+    exchange.connection = null
+    this.answered(exchange, head)
+    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    this.writer.whole(exchange, head, bytes, start, end)
+  }
+
+  head(exchange: Exchange, head: ResponseHead, length: number): void {
+    this.answered(exchange, head)
+    this.writer.head(exchange, head, length)
+  }
+
+  body(exchange: Exchange, bytes: Buffer, start: number, end: number, isLast: boolean): void {
+    if (isLast) {
+      exchange.connection = null
+      exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
+    this.writer.body(exchange, bytes, start, end, isLast)
+  }
+
+  private answered(exchange: Exchange, head: ResponseHead): void {
+    exchange.response.status = head.status
+    exchange.response.source = 'upstream'
+    exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(head.status) : `${exchange.upstreamStatus}, ${head.status}`
+    exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
+    // The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it.
+    if (!exchange.bodyComplete) {
+      exchange.closeClient = true
+      this.resumeClient(exchange)
+    }
+  }
+
+  /** The answer of a plugin. */
+  private answer(exchange: Exchange, reply: Reply): void {
+    this.reply(exchange, gatewayReply(exchange, reply))
+  }
+
+  private answerFailure(exchange: Exchange, failure: Failure): void {
+    exchange.failure = failure
+    if (failure.closes) exchange.closeClient = true
+    this.reply(exchange, gatewayReply(exchange, failure))
+  }
+
+  private reply(exchange: Exchange, parts: ReplyParts): void {
+    if (exchange.stage === Stage.Done) return
+    // The binding reads the rest of a short body and drops it. For a long one, or one without a length, ending the connection is
+    // cheaper than reading what nobody wants.
+    const unread = exchange.requestBodyLength !== 0 && !(exchange.isAttached && exchange.bodyComplete)
+    if (unread && (exchange.requestBodyLength < 0 || exchange.requestBodyLength > DRAINED_BODY_BYTES_MAX)) exchange.closeClient = true
+    if (exchange.bodyPaused) {
+      exchange.bodyPaused = false
+      exchange.client?.resume()
+    }
+    exchange.bodyQueue = null
+    exchange.deadlineMs = 0
+    exchange.response.source = 'gateway'
+    this.writer.reply(exchange, parts)
+  }
+
+  turnEnded(): void {
+    this.writer.flushHead()
+  }
+
+  writable(exchange: Exchange, offset: number): boolean {
+    return this.writer.writable(exchange, offset)
+  }
+
+  // ---------------------------------------------------------------- endings
+
+  /** The client went away, at any stage. */
+  aborted(exchange: Exchange): void {
+    if (exchange.stage === Stage.Done) return
+    exchange.aborted = true
+    exchange.client = null
+    this.cancelUpstream(exchange)
+    this.finish(exchange)
+  }
+
+  /** The answer cannot be completed: the client must see that it is cut off. */
+  abortClient(exchange: Exchange): void {
+    if (exchange.stage === Stage.Done) return
+    const client = exchange.client
+    exchange.aborted = true
+    exchange.client = null
+    this.cancelUpstream(exchange)
+    this.finish(exchange)
+    client?.close()
+  }
+
+  cancelUpstream(exchange: Exchange): void {
+    const connection = exchange.connection
+    if (connection === null) return
+    exchange.connection = null
+    connection.cancel(exchange)
+  }
+
+  responseTooLarge(exchange: Exchange): void {
+    this.cancelUpstream(exchange)
+    this.answerFailure(exchange, failures.RESPONSE_TOO_LARGE)
+  }
+
+  /** The writer handed the last byte to the client. */
+  completed(exchange: Exchange): void {
+    if (exchange.connection !== null) this.cancelUpstream(exchange)
+    this.finish(exchange)
+  }
+
+  /** Log phase and accounts, exactly once; then the record may serve again. */
+  private finish(exchange: Exchange): void {
+    if (exchange.stage === Stage.Done) return
+    exchange.stage = Stage.Done
+    exchange.deadlineMs = 0
+    this.inFlight--
+    if (exchange.previous !== null) exchange.previous.next = exchange.next
+    else this.first = exchange.next
+    if (exchange.next !== null) exchange.next.previous = exchange.previous
+    exchange.previous = null
+    exchange.next = null
+    discardChanges(exchange)
+    const log = exchange.linked?.chain.log ?? exchange.snapshot?.globals.log
+    if (log !== undefined && log.length > 0) this.runLog(exchange, log)
+    this.accounts.finished(exchange)
+    // A body still on its way, a waiting promise or an abort may call back later: such records are not reused.
+    if (!exchange.aborted && !exchange.suspended && exchange.bodyComplete && this.spare.length < SPARE_EXCHANGES_MAX) {
+      exchange.snapshot = null
+      exchange.client = null
+      this.spare.push(exchange)
+    }
+  }
+
+  private runLog(exchange: Exchange, steps: readonly Step[]): void {
+    for (const step of steps) {
+      try {
+        if (step.filter === null || step.filter(exchange)) step.instance.log?.(exchange)
+      } catch (error) {
+        this.accounts.pluginErrors.add(1)
+        this.accounts.pluginFailed(step.name, error)
+      }
+    }
+  }
+
+  /** Ends waits that are over. Called every few ten milliseconds. */
+  sweep(now: number): void {
+    let exchange = this.first
+    while (exchange !== null) {
+      const next: Exchange | null = exchange.next
+      if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
+      exchange = next
+    }
+  }
+
+  private expire(exchange: Exchange): void {
+    const connection = exchange.connection
+    if (exchange.stage === Stage.Responding) {
+      this.abortClient(exchange)
+      return
+    }
+    if (connection === null) return
+    const clientIsSlow = connection.isConnected && !connection.requestComplete && !exchange.isUpstreamFull
+    if (clientIsSlow) {
+      this.cancelUpstream(exchange)
+      this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
+      return
+    }
+    exchange.connection = null
+    connection.cancel(exchange)
+    const failure = !connection.isConnected
+      ? failures.UPSTREAM_CONNECT_TIMEOUT
+      : connection.requestComplete
+        ? failures.UPSTREAM_READ_TIMEOUT
+        : failures.UPSTREAM_SEND_TIMEOUT
+    this.fail(exchange, connection, failure, false)
+  }
+}
+
+function isSafe(method: string): boolean {
+  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
+}
+
+/** RFC 9110 §9.2.2. */
+function isIdempotent(method: string): boolean {
+  return isSafe(method) || method === 'PUT' || method === 'DELETE' || method === 'TRACE'
+}
+
+const statusTexts: string[] = []
+
+function statusText(status: number): string {
+  const known = statusTexts[status]
+  if (known !== undefined) return known
+  statusTexts[status] = `${status}`
+  return `${status}`
+}

@@ -1,0 +1,48 @@
+/** Answers that the gateway makes itself: replies of plugins and failures. */
+import { randomBytes } from 'node:crypto'
+import type { Failure } from '../../base/errors.js'
+import type { Reply } from '../../plugins/plugin.js'
+import type { Exchange } from '../exchange.js'
+
+export interface ReplyParts {
+  readonly status: number
+  readonly body: string | Uint8Array
+  readonly headers: readonly (readonly [string, string])[]
+}
+
+const JSON_TYPE = ['Content-Type', 'application/json'] as const
+const jsonHeaders = [JSON_TYPE] as const
+const noHeaders = [] as const
+
+const idPrefix = randomBytes(10).toString('hex')
+let idCounter = 0
+
+/** The id of this request, made on first need: unique per worker start, not guessable from outside. */
+export function requestIdOf(exchange: Exchange): string {
+  if (exchange.requestId === '') {
+    idCounter = (idCounter + 1) >>> 0
+    exchange.requestId = `${idPrefix}${idCounter.toString(16).padStart(8, '0')}`
+  }
+  return exchange.requestId
+}
+
+export function gatewayReply(exchange: Exchange, source: Reply | Failure): ReplyParts {
+  return 'code' in source ? failureReply(exchange, source) : pluginReply(source)
+}
+
+function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
+  const id = requestIdOf(exchange)
+  // Scripts of the reference gateway's users look for the exact text of this one.
+  const body =
+    failure.code === 'NO_ROUTE'
+      ? '{"error_msg":"404 Route Not Found"}\n'
+      : `{"error_msg":${JSON.stringify(failure.message)},"reason":"${failure.code}","request_id":"${id}"}\n`
+  return { status: failure.status, body, headers: [JSON_TYPE, ['X-Request-Id', id]] }
+}
+
+function pluginReply(reply: Reply): ReplyParts {
+  const body = reply.body ?? ''
+  const headers = reply.headers ?? noHeaders
+  if (body.length === 0 || headers.some(([name]) => name.toLowerCase() === 'content-type')) return { status: reply.status, body, headers }
+  return { status: reply.status, body, headers: headers.length === 0 ? jsonHeaders : [JSON_TYPE, ...headers] }
+}

@@ -1,0 +1,220 @@
+/**
+ * A snapshot as one worker uses it: handles into shared memory, with routes and upstreams linked on first use.
+ *
+ * Receiving a snapshot allocates two sparse arrays and nothing else, so a worker is not paused by the size of a configuration.
+ * Linked records belong to their snapshot; pools of connections outlive it (see PoolRegistry).
+ */
+import { AddressSet } from '../base/address-set.js'
+import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
+import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
+import { RecordReader } from '../shared/packed-records.js'
+import type { Rotors } from '../shared/rotors.js'
+import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
+import { RoundRobin } from './balancer/round-robin.js'
+import { type Chain, linkChain } from './phases/chain.js'
+import { Router } from './router/router.js'
+import type { NodePool } from './upstream/pool.js'
+import type { PoolRegistry } from './upstream/pool-registry.js'
+import { compileExpression } from './vars/expression.js'
+import type { PluginSource, SnapshotSource } from './snapshot-source.js'
+
+export interface LinkEnvironment {
+  readonly plugins: PluginSource
+  readonly pools: PoolRegistry
+  readonly rotors: Rotors
+  readonly metrics: WorkerMetrics
+  kitFor(route: RouteInfo | null): LinkKit
+}
+
+export class LinkedSnapshot {
+  readonly epoch: number
+  readonly router: Router
+  readonly globals: Chain
+  private readonly routeRecords: RecordReader<CompiledRoute>
+  private readonly upstreamRecords: RecordReader<CompiledUpstream>
+  private readonly routes: (LinkedRoute | undefined)[]
+  private readonly upstreams: (LinkedUpstream | undefined)[]
+  private readonly globalPlugins: readonly CompiledPlugin[]
+  /** Newer addresses of named nodes than the records have. */
+  private readonly newerNodes = new Map<number, CompiledNode[]>()
+  private readonly unmatchedSeries: RouteSeries
+
+  constructor(
+    source: SnapshotSource,
+    private readonly environment: LinkEnvironment,
+  ) {
+    this.epoch = source.epoch
+    this.routeRecords = new RecordReader(source.routes)
+    this.upstreamRecords = new RecordReader(source.upstreams)
+    this.routes = new Array<LinkedRoute | undefined>(source.routes.count)
+    this.upstreams = new Array<LinkedUpstream | undefined>(source.upstreams.count)
+    this.globalPlugins = source.globals
+    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null))
+    this.router = new Router(source.tables, (index) => {
+      const { remoteAddrs, vars } = this.routeRecord(index)
+      return { remote: remoteAddrs.length === 0 ? null : AddressSet.of(remoteAddrs), vars: vars === null ? null : compileExpression(vars) }
+    })
+    this.unmatchedSeries = environment.metrics.routeSeries({ route: '', matchedUri: '', matchedHost: '', service: '', consumer: '', node: '' })
+  }
+
+  route(index: number): LinkedRoute {
+    const linked = this.routes[index]
+    if (linked !== undefined) return linked
+    const created = new LinkedRoute(this.routeRecord(index), this.globalPlugins, this.environment)
+    this.routes[index] = created
+    return created
+  }
+
+  upstream(index: number): LinkedUpstream {
+    const linked = this.upstreams[index]
+    if (linked !== undefined) return linked
+    const record = this.upstreamRecords.read(index)
+    const created = new LinkedUpstream(record, this.newerNodes.get(index) ?? record.nodes, this.environment)
+    this.upstreams[index] = created
+    return created
+  }
+
+  updateNodes(index: number, nodes: CompiledNode[]): void {
+    this.newerNodes.set(index, nodes)
+    this.upstreams[index]?.setNodes(nodes)
+  }
+
+  /** Series of requests that no route matched. */
+  get unmatched(): RouteSeries {
+    return this.unmatchedSeries
+  }
+
+  private routeRecord(index: number): CompiledRoute {
+    return this.routeRecords.read(index)
+  }
+}
+
+export class LinkedRoute implements RouteInfo {
+  readonly id: string
+  readonly name: string
+  readonly serviceId: string
+  readonly serviceName: string
+  readonly labels: { readonly [key: string]: string }
+  readonly chain: Chain
+  readonly upstream: number
+  readonly connectMs: number
+  readonly sendMs: number
+  readonly readMs: number
+  readonly matchedUri: string
+  readonly matchedHost: string
+  private readonly metrics: WorkerMetrics
+  private readonly seriesByNode = new Map<string, RouteSeries>()
+  private lastNode = '\u0000'
+  private lastConsumer = ''
+  private lastSeries: RouteSeries | null = null
+
+  constructor(record: CompiledRoute, globals: readonly CompiledPlugin[], environment: LinkEnvironment) {
+    this.id = record.id
+    this.name = record.name
+    this.serviceId = record.serviceId
+    this.serviceName = record.serviceName
+    this.labels = record.labels
+    this.upstream = record.upstream
+    // -1 = what the upstream says.
+    this.connectMs = record.timeout?.connectMs ?? -1
+    this.sendMs = record.timeout?.sendMs ?? -1
+    this.readMs = record.timeout?.readMs ?? -1
+    this.matchedUri = record.uris[0] ?? ''
+    this.matchedHost = record.hosts[0] ?? ''
+    this.metrics = environment.metrics
+    const kit = environment.kitFor(this)
+    const own = linkChain(record.plugins, environment.plugins, kit)
+    const shared = linkChain(globals, environment.plugins, kit)
+    this.chain = {
+      rewrite: [...shared.rewrite, ...own.rewrite],
+      access: [...shared.access, ...own.access],
+      headerFilter: [...shared.headerFilter, ...own.headerFilter],
+      log: [...shared.log, ...own.log],
+    }
+  }
+
+  /** Metric cells for answers of this route by way of `node` (`address:port`, empty = none). */
+  series(node: string, consumer: string): RouteSeries {
+    if (node === this.lastNode && consumer === this.lastConsumer && this.lastSeries !== null) return this.lastSeries
+    const key = consumer === '' ? node : `${node}\u0000${consumer}`
+    let series = this.seriesByNode.get(key)
+    if (series === undefined) {
+      series = this.metrics.routeSeries({
+        route: this.id,
+        matchedUri: this.matchedUri,
+        matchedHost: this.matchedHost,
+        service: this.serviceId,
+        consumer,
+        node,
+      })
+      this.seriesByNode.set(key, series)
+    }
+    this.lastNode = node
+    this.lastConsumer = consumer
+    this.lastSeries = series
+    return series
+  }
+}
+
+/** Nodes of one priority, with their rotation. */
+interface Tier {
+  readonly rotation: RoundRobin
+  readonly pools: readonly NodePool[]
+}
+
+export class LinkedUpstream {
+  /** Highest priority first. */
+  private tiers: readonly Tier[] = []
+  private nodeCount = 0
+
+  constructor(
+    readonly record: CompiledUpstream,
+    nodes: readonly CompiledNode[],
+    private readonly environment: LinkEnvironment,
+  ) {
+    this.setNodes(nodes)
+  }
+
+  setNodes(nodes: readonly CompiledNode[]): void {
+    // A name that could not be resolved yet has no address; weight 0 means drained.
+    const usable = nodes.filter((node) => node.weight > 0 && node.address !== '')
+    const priorities = [...new Set(usable.map((node) => node.priority))].sort((a, b) => b - a)
+    this.tiers = priorities.map((priority) => {
+      const members = usable.filter((node) => node.priority === priority)
+      return {
+        rotation: new RoundRobin(members.map((node) => node.weight)),
+        pools: members.map((node) => this.environment.pools.get(node, this.record)),
+      }
+    })
+    this.nodeCount = usable.length
+  }
+
+  get retries(): number {
+    return this.record.retries >= 0 ? this.record.retries : Math.max(0, this.nodeCount - 1)
+  }
+
+  /**
+   * The node for the next try, or null when the upstream has none. Nodes that this exchange tried already are avoided while there
+   * are others; with a single node an explicit `retries` comes back to it.
+   */
+  pick(tried: readonly NodePool[] | null): NodePool | null {
+    if (this.nodeCount === 0) return null
+    if (tried === null) return this.turn(this.tiers[0] as Tier)
+    for (const tier of this.tiers) {
+      if (tier.pools.every((pool) => tried.includes(pool))) continue
+      const picked = this.turn(tier)
+      if (!tried.includes(picked)) return picked
+      const start = tier.pools.indexOf(picked)
+      for (let offset = 1; offset < tier.pools.length; offset++) {
+        const pool = tier.pools[(start + offset) % tier.pools.length] as NodePool
+        if (!tried.includes(pool)) return pool
+      }
+    }
+    return this.turn(this.tiers[0] as Tier)
+  }
+
+  private turn(tier: Tier): NodePool {
+    if (tier.pools.length === 1) return tier.pools[0] as NodePool
+    return tier.pools[tier.rotation.pick(this.environment.rotors.next(this.record.rotor))] as NodePool
+  }
+}

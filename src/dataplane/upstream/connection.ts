@@ -1,0 +1,386 @@
+/**
+ * One HTTP/1.1 connection to an upstream node: writes requests, parses responses, knows what was sent and what came back.
+ *
+ *   connecting ──▶ idle ◀──▶ busy (one exchange; several in order with pipelining) ──▶ closed
+ *
+ * Response bytes are handed on in place, as [start, end) of the read buffer, which is only valid during the call. Any byte that
+ * arrives while nothing is outstanding closes the connection, as does anything that the strict parsers refuse.
+ */
+import type { Socket } from 'node:net'
+import { type Failure, failures } from '../../base/errors.js'
+import { nowMs } from '../../base/clock.js'
+import type { Exchange } from '../exchange.js'
+import { ChunkedDecoder } from './chunked-decoder.js'
+import type { NodePool } from './pool.js'
+import { findHeadEnd, Framing, parseResponseHead, type ResponseHead } from './response-head.js'
+
+/** What the proxy does with what a connection meets. Calls come in this order per exchange: head, body*, or failed at any point. */
+export interface ConnectionEvents {
+  connected(connection: UpstreamConnection): void
+  /** The head, with the whole body in [start, end) of `bytes`. */
+  whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void
+  /** The head; body events follow. `length` -1 = unknown. */
+  head(exchange: Exchange, head: ResponseHead, length: number): void
+  body(exchange: Exchange, bytes: Buffer, start: number, end: number, isLast: boolean): void
+  /** The exchange is over for this connection. `answered`: bytes of its response had arrived. */
+  failed(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void
+  /** The socket takes data again. */
+  drained(exchange: Exchange): void
+  /** All bytes of one read were handed on. */
+  turnEnded(): void
+}
+
+/** Consecutive misses after which a pool stops looking for repeated heads. */
+const MEMO_MISSES_MAX = 64
+
+const enum Phase {
+  Head = 0,
+  Length = 1,
+  Chunked = 2,
+  Close = 3,
+}
+
+export class UpstreamConnection {
+  isLane = false
+  isConnected = false
+  isClosed = false
+  /** Exchanges answered on this connection. */
+  served = 0
+  idleSinceMs = 0
+  oldestSentMs = 0
+  /** A paused reader keeps the upstream from sending more than a slow client takes. */
+  isPaused = false
+
+  /** Exchange whose response is awaited or read; null entries stand for clients that went away. */
+  private current: Exchange | null = null
+  private outstanding = 0
+  private behind: (Exchange | null)[] = []
+  private behindSentMs: number[] = []
+  private currentIsHead = false
+  private behindIsHead: boolean[] = []
+  /** The exchange's request is completely written. */
+  requestComplete = true
+
+  private phase: Phase = Phase.Head
+  private remaining = 0
+  private keepAliveAfter = true
+  private anyBytes = false
+  private readonly decoder = new ChunkedDecoder()
+  private partial: Buffer | null = null
+  private socket: Socket | null = null
+  private outgoing = ''
+  private flushScheduled = false
+  private runBytes: Buffer | null = null
+  private pendingRunStart = -1
+  private pendingRunEnd = -1
+
+  constructor(readonly pool: NodePool) {}
+
+  get inFlight(): number {
+    return this.outstanding
+  }
+
+  /** It carried exchanges before: the other side may be closing it just now. */
+  get isReused(): boolean {
+    return this.served > 0
+  }
+
+  /** Calls back for every exchange whose client still waits. */
+  forEachWaiting(callback: (exchange: Exchange) => void): void {
+    if (this.current !== null) callback(this.current)
+    for (const exchange of [...this.behind]) if (exchange !== null) callback(exchange)
+  }
+
+  attach(socket: Socket): void {
+    this.socket = socket
+    const secure = this.pool.settings.tls !== null
+    socket.on(secure ? 'secureConnect' : 'connect', () => {
+      this.isConnected = true
+      this.pool.events.connected(this)
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => this.onError(error))
+    socket.on('end', () => this.onEnd())
+    socket.on('close', () => this.close(failures.UPSTREAM_RESET))
+    socket.on('drain', () => {
+      if (this.current !== null) this.pool.events.drained(this.current)
+    })
+  }
+
+  /** Starts an exchange with its request head. The body, if any, follows through `sendBody`. */
+  send(exchange: Exchange, head: string, isHead: boolean, hasBody: boolean): void {
+    if (this.outstanding === 0) {
+      this.current = exchange
+      this.currentIsHead = isHead
+      this.anyBytes = false
+      this.oldestSentMs = exchange.upstreamStartMs
+    } else {
+      this.behind.push(exchange)
+      this.behindIsHead.push(isHead)
+      this.behindSentMs.push(exchange.upstreamStartMs)
+    }
+    this.outstanding++
+    this.requestComplete = !hasBody
+    if (!this.isLane) {
+      this.socket?.write(head, 'latin1')
+      return
+    }
+    // All requests that one turn of the event loop puts on a lane leave in one write.
+    this.outgoing += head
+    if (this.flushScheduled) return
+    this.flushScheduled = true
+    setImmediate(this.flush)
+  }
+
+  private readonly flush = (): void => {
+    this.flushScheduled = false
+    const outgoing = this.outgoing
+    this.outgoing = ''
+    if (!this.isClosed) this.socket?.write(outgoing, 'latin1')
+  }
+
+  /** Writes body bytes; false = wait for `drained`. The chunk must stay untouched. */
+  sendBody(chunk: Buffer | string, isLast: boolean): boolean {
+    if (isLast) this.requestComplete = true
+    return this.socket?.write(chunk as Buffer) ?? true
+  }
+
+  pause(): void {
+    if (this.isPaused) return
+    this.isPaused = true
+    this.socket?.pause()
+  }
+
+  resume(): void {
+    if (!this.isPaused) return
+    this.isPaused = false
+    this.socket?.resume()
+  }
+
+  /** The client of this exchange has gone: nobody wants the answer. */
+  cancel(exchange: Exchange): void {
+    if (!this.isLane || this.outstanding === 1) {
+      this.destroy()
+      return
+    }
+    // Others wait on this lane: the unwanted answer is read and dropped.
+    if (this.current === exchange) {
+      this.current = null
+      this.resume()
+      return
+    }
+    const index = this.behind.indexOf(exchange)
+    if (index !== -1) this.behind[index] = null
+  }
+
+  destroy(): void {
+    this.close(failures.UPSTREAM_RESET)
+  }
+
+  /** Bytes from the socket, valid during the call. Returns true: reading goes on (pause() stops it). */
+  onBytes(bytes: Buffer, length: number): boolean {
+    if (this.isClosed) return false
+    if (this.partial === null) {
+      this.consume(bytes, 0, length)
+    } else {
+      const joined = Buffer.concat([this.partial, bytes.subarray(0, length)])
+      this.partial = null
+      this.consume(joined, 0, joined.length)
+    }
+    this.pool.events.turnEnded()
+    return !this.isPaused
+  }
+
+  private consume(bytes: Buffer, start: number, end: number): void {
+    let position = start
+    while (position < end && !this.isClosed) {
+      if (this.outstanding === 0) {
+        // Nobody asked for these bytes.
+        this.close(failures.UPSTREAM_BAD_RESPONSE)
+        return
+      }
+      this.anyBytes = true
+      switch (this.phase) {
+        case Phase.Head:
+          position = this.consumeHead(bytes, position, end)
+          if (position < 0) return
+          break
+        case Phase.Length: {
+          const length = Math.min(this.remaining, end - position)
+          this.remaining -= length
+          this.deliver(bytes, position, position + length, this.remaining === 0)
+          position += length
+          break
+        }
+        case Phase.Chunked:
+          position = this.consumeChunked(bytes, position, end)
+          if (position < 0) return
+          break
+        case Phase.Close:
+          if (this.current !== null) this.pool.events.body(this.current, bytes, position, end, false)
+          return
+      }
+    }
+  }
+
+  /** Returns the index behind the head (and behind the body when that came with it), or -1 when no more can be done now. */
+  private consumeHead(bytes: Buffer, start: number, end: number): number {
+    const pool = this.pool
+    let head: ResponseHead | null = null
+    let headEnd = -1
+    const memo = pool.memo
+    if (memo !== null) {
+      const length = memo.raw.length
+      if (end - start >= length && bytes.compare(memo.raw, 0, length, start, start + length) === 0) {
+        head = memo
+        headEnd = start + length
+        pool.memoMisses = 0
+      } else if (++pool.memoMisses > MEMO_MISSES_MAX) pool.memo = null
+    }
+    if (head === null) {
+      headEnd = findHeadEnd(bytes, start, end)
+      if (headEnd === -1) {
+        if (end - start > pool.maxResponseHeaderBytes) {
+          this.close(failures.UPSTREAM_BAD_RESPONSE)
+          return -1
+        }
+        this.partial = Buffer.from(bytes.subarray(start, end))
+        return -1
+      }
+      const parsed = headEnd - start > pool.maxResponseHeaderBytes ? 'header block too large' : parseResponseHead(bytes, start, headEnd)
+      if (typeof parsed === 'string') {
+        this.close(failures.UPSTREAM_BAD_RESPONSE)
+        return -1
+      }
+      if (parsed.status < 200) {
+        // Interim answers end here; switching protocols was never asked for.
+        if (parsed.status === 101) {
+          this.close(failures.UPSTREAM_BAD_RESPONSE)
+          return -1
+        }
+        return headEnd
+      }
+      head = parsed
+      if (pool.memoMisses <= MEMO_MISSES_MAX) pool.memo = parsed
+    }
+    return this.startBody(head, bytes, headEnd, end)
+  }
+
+  private startBody(head: ResponseHead, bytes: Buffer, headEnd: number, end: number): number {
+    this.keepAliveAfter = head.keepAlive
+    const exchange = this.current
+    const bodiless = this.currentIsHead || head.status === 204 || head.status === 304
+    if (bodiless || (head.framing === Framing.Length && end - headEnd >= head.contentLength)) {
+      const bodyEnd = bodiless ? headEnd : headEnd + head.contentLength
+      // The connection is free before the client is answered: what the answer starts may use it again.
+      this.finishResponse(bodyEnd < end)
+      if (exchange !== null) this.pool.events.whole(exchange, head, bytes, headEnd, bodyEnd)
+      return bodyEnd
+    }
+    if (head.framing === Framing.Length) {
+      this.phase = Phase.Length
+      this.remaining = head.contentLength
+    } else if (head.framing === Framing.Chunked) {
+      this.phase = Phase.Chunked
+      this.decoder.reset()
+    } else {
+      this.phase = Phase.Close
+    }
+    if (exchange !== null) this.pool.events.head(exchange, head, head.framing === Framing.Length ? head.contentLength : -1)
+    return headEnd
+  }
+
+  private consumeChunked(bytes: Buffer, start: number, end: number): number {
+    this.runBytes = bytes
+    this.pendingRunStart = -1
+    const position = this.decoder.decode(bytes, start, end, this.onRun)
+    if (position < 0) {
+      this.close(failures.UPSTREAM_BAD_RESPONSE)
+      return -1
+    }
+    const isLast = this.decoder.isDone
+    // One run is held back so that the last one can say that it is the last.
+    if (this.pendingRunStart !== -1) this.deliver(bytes, this.pendingRunStart, this.pendingRunEnd, isLast)
+    else if (isLast) this.deliver(bytes, position, position, true)
+    return position
+  }
+
+  private readonly onRun = (start: number, end: number): void => {
+    const bytes = this.runBytes
+    if (bytes !== null && this.pendingRunStart !== -1 && this.current !== null) {
+      this.pool.events.body(this.current, bytes, this.pendingRunStart, this.pendingRunEnd, false)
+    }
+    this.pendingRunStart = start
+    this.pendingRunEnd = end
+  }
+
+  private deliver(bytes: Buffer, start: number, end: number, isLast: boolean): void {
+    const exchange = this.current
+    if (isLast) this.finishResponse(false)
+    if (exchange !== null) this.pool.events.body(exchange, bytes, start, end, isLast)
+  }
+
+  /** The response is complete: the next exchange moves up, or the connection rests. */
+  private finishResponse(bytesBehind: boolean): void {
+    this.phase = Phase.Head
+    this.outstanding--
+    this.served++
+    this.current = null
+    this.anyBytes = false
+    const reusable = this.keepAliveAfter && this.served < this.pool.keepalive.requests && this.requestComplete
+    if (this.outstanding > 0) {
+      if (!reusable && !this.keepAliveAfter) {
+        this.close(failures.UPSTREAM_RESET)
+        return
+      }
+      this.current = this.behind.shift() ?? null
+      this.currentIsHead = this.behindIsHead.shift() ?? false
+      this.oldestSentMs = Math.max(this.behindSentMs.shift() ?? 0, nowMs())
+      return
+    }
+    if (!reusable || bytesBehind) {
+      this.close(failures.UPSTREAM_RESET)
+      return
+    }
+    this.resume()
+    if (this.isLane) this.idleSinceMs = nowMs()
+    this.pool.release(this, this.isLane ? this.idleSinceMs : nowMs())
+  }
+
+  private onEnd(): void {
+    if (this.phase === Phase.Close && this.outstanding > 0) {
+      const exchange = this.current
+      this.keepAliveAfter = false
+      this.finishResponse(false)
+      if (exchange !== null) this.pool.events.body(exchange, this.pool.readBuffer, 0, 0, true)
+      return
+    }
+    this.close(failures.UPSTREAM_RESET)
+  }
+
+  private onError(error: NodeJS.ErrnoException): void {
+    const tlsFailed = this.pool.settings.tls !== null && !this.isConnected && !isConnectError(error.code)
+    this.close(tlsFailed ? failures.UPSTREAM_TLS_FAILED : this.isConnected ? failures.UPSTREAM_RESET : failures.UPSTREAM_CONNECT_FAILED)
+  }
+
+  /** Ends the connection with a reason, and every exchange that still waits on it. */
+  close(failure: Failure): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.pool.forget(this)
+    this.socket?.destroy()
+    const exchange = this.current
+    const answered = this.anyBytes
+    const behind = this.behind
+    this.current = null
+    this.behind = []
+    this.outstanding = 0
+    if (exchange !== null) this.pool.events.failed(exchange, this, failure, answered)
+    for (const waiting of behind) {
+      if (waiting !== null) this.pool.events.failed(waiting, this, failures.UPSTREAM_RESET, false)
+    }
+  }
+}
+
+function isConnectError(code: string | undefined): boolean {
+  return code === 'ECONNREFUSED' || code === 'EHOSTUNREACH' || code === 'ENETUNREACH' || code === 'ETIMEDOUT' || code === 'ENOENT'
+}

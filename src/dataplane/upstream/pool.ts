@@ -1,0 +1,175 @@
+/**
+ * Connections of one worker to one node (address, TLS settings, keep-alive settings).
+ *
+ * Exclusive connections carry one exchange at a time and rest on a stack (the most recently used is the least likely to have been
+ * closed by the other side). With `pipelining` > 1 safe requests without a body share *lanes* instead: see `lane()`.
+ * Pools outlive snapshots: a reload that leaves a node unchanged keeps its warm connections.
+ */
+import { connect as connectTcp, type Socket } from 'node:net'
+import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls'
+import type { CompiledKeepalive, CompiledNode, CompiledUpstreamTls } from '../../schema/compiled.js'
+import { type ConnectionEvents, UpstreamConnection } from './connection.js'
+import type { ResponseHead } from './response-head.js'
+
+/** Lanes opened before requests are put behind one another. */
+const LANES_MIN = 4
+/** A lane whose oldest request waits longer than this takes no further ones: nobody queues behind a slow answer. */
+const LANE_STALL_MS = 20
+
+export interface PoolSettings {
+  readonly node: CompiledNode
+  readonly tls: CompiledUpstreamTls | null
+  readonly keepalive: CompiledKeepalive
+  readonly maxResponseHeaderBytes: number
+}
+
+export class NodePool {
+  readonly keepalive: CompiledKeepalive
+  /** `address:port`, for logs, metrics and `$upstream_addr`. */
+  readonly address: string
+  readonly maxResponseHeaderBytes: number
+  private readonly idle: UpstreamConnection[] = []
+  private readonly lanes: UpstreamConnection[] = []
+  private readonly all = new Set<UpstreamConnection>()
+  private secureContext: SecureContext | null = null
+  /** The last head seen and what it parsed to: upstreams repeat themselves (within a second, byte for byte). */
+  memo: ResponseHead | null = null
+  memoMisses = 0
+  /** When it last held a connection; kept by the registry's sweep. */
+  lastUsedMs = 0
+  /** Lets later connections resume the TLS session. */
+  tlsSession: Buffer | null = null
+
+  constructor(
+    readonly settings: PoolSettings,
+    readonly readBuffer: Buffer,
+    readonly events: ConnectionEvents,
+  ) {
+    this.keepalive = settings.keepalive
+    this.maxResponseHeaderBytes = settings.maxResponseHeaderBytes
+    const { address, port } = settings.node
+    this.address = address.startsWith('/') ? `unix:${address}` : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+  }
+
+  get connectionCount(): number {
+    return this.all.size
+  }
+
+  get idleCount(): number {
+    return this.idle.length
+  }
+
+  /** An idle connection, else a new one (which is still connecting). */
+  exclusive(): UpstreamConnection {
+    const warm = this.idle.pop()
+    return warm ?? this.open()
+  }
+
+  /** A new connection, never a reused one. */
+  fresh(): UpstreamConnection {
+    return this.open()
+  }
+
+  /**
+   * A connection for a request that may be pipelined: the least loaded lane; a further lane while there are fewer than LANES_MIN busy
+   * ones, or when all are full or stalled.
+   */
+  lane(nowMs: number): UpstreamConnection {
+    const depth = this.keepalive.pipelining
+    let best: UpstreamConnection | null = null
+    for (const lane of this.lanes) {
+      if (lane.inFlight >= depth || lane.served + lane.inFlight >= this.keepalive.requests) continue
+      if (lane.inFlight > 0 && nowMs - lane.oldestSentMs > LANE_STALL_MS) continue
+      if (best === null || lane.inFlight < best.inFlight) best = lane
+      if (best.inFlight === 0) break
+    }
+    if (best !== null && (best.inFlight === 0 || this.lanes.length >= LANES_MIN)) return best
+    const opened = this.open()
+    opened.isLane = true
+    this.lanes.push(opened)
+    return opened
+  }
+
+  /** Takes a connection back whose last answer is complete. */
+  release(connection: UpstreamConnection, nowMs: number): void {
+    if (connection.isLane) return
+    if (this.idle.length >= this.keepalive.size) {
+      connection.destroy()
+      return
+    }
+    connection.idleSinceMs = nowMs
+    this.idle.push(connection)
+  }
+
+  /** Called by a connection that ended, whatever the reason. */
+  forget(connection: UpstreamConnection): void {
+    this.all.delete(connection)
+    remove(connection.isLane ? this.lanes : this.idle, connection)
+  }
+
+  /** Closes connections that rested longer than the idle timeout. */
+  sweepIdle(nowMs: number): void {
+    this.memoMisses = 0
+    const timeout = this.keepalive.idleTimeoutMs
+    if (timeout === 0) return
+    // The stack is ordered by the time of release: the oldest lie at the bottom.
+    while (this.idle.length > 0) {
+      const oldest = this.idle[0] as UpstreamConnection
+      if (nowMs - oldest.idleSinceMs < timeout) break
+      oldest.destroy()
+    }
+    for (const lane of [...this.lanes]) {
+      if (lane.inFlight === 0 && nowMs - lane.idleSinceMs >= timeout) lane.destroy()
+    }
+  }
+
+  /** Closes everything at once: the worker ends. */
+  destroy(): void {
+    for (const connection of [...this.all]) connection.destroy()
+  }
+
+  private open(): UpstreamConnection {
+    const connection = new UpstreamConnection(this)
+    this.all.add(connection)
+    connection.attach(this.createSocket(connection))
+    return connection
+  }
+
+  private createSocket(connection: UpstreamConnection): Socket {
+    const { node, tls } = this.settings
+    const where = node.address.startsWith('/') ? { path: node.address } : { host: node.address, port: node.port }
+    if (tls === null) {
+      return connectTcp({
+        ...where,
+        noDelay: true,
+        // One buffer serves all plain sockets of the worker: a read fills it and is consumed before the next one starts.
+        onread: { buffer: this.readBuffer, callback: (length, buffer) => connection.onBytes(buffer as Buffer, length) },
+      })
+    }
+    this.secureContext ??= createSecureContext({
+      ...(tls.ca === '' ? {} : { ca: tls.ca }),
+      ...(tls.clientCert === '' ? {} : { cert: tls.clientCert, key: tls.clientKey }),
+    })
+    const serverName = tls.serverName === '' ? node.host : tls.serverName
+    const isName = !/^[\d.]+$|:/.test(serverName)
+    const socket = connectTls({
+      ...where,
+      secureContext: this.secureContext,
+      rejectUnauthorized: tls.verify,
+      ...(isName ? { servername: serverName } : {}),
+      ...(this.tlsSession === null ? {} : { session: this.tlsSession }),
+      ALPNProtocols: ['http/1.1'],
+    })
+    socket.setNoDelay(true)
+    socket.on('session', (session) => {
+      this.tlsSession = session
+    })
+    socket.on('data', (chunk: Buffer) => connection.onBytes(chunk, chunk.length))
+    return socket
+  }
+}
+
+function remove<T>(list: T[], item: T): void {
+  const index = list.indexOf(item)
+  if (index !== -1) list.splice(index, 1)
+}

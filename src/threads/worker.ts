@@ -1,0 +1,227 @@
+/**
+ * Entry of a worker thread: wires the data path, follows the primary's messages.
+ *
+ *   started → (snapshot) → serving → draining → closed
+ *
+ * An uncaught error closes every socket and ends the thread a turn later: a thread that ends with open uWebSockets.js sockets would
+ * take the whole process with it.
+ */
+import { hostname } from 'node:os'
+import { parentPort, workerData } from 'node:worker_threads'
+import { nowMs, systemClock, wallMs } from '../base/clock.js'
+import { Listener } from '../dataplane/listener/listener.js'
+import { loadBinding } from '../dataplane/listener/binding.js'
+import { createLinkKit } from '../dataplane/link-kit.js'
+import { Proxy } from '../dataplane/proxy.js'
+import { ResponseWriter } from '../dataplane/response/writer.js'
+import { LinkedSnapshot, type LinkEnvironment } from '../dataplane/snapshot.js'
+import { PoolRegistry } from '../dataplane/upstream/pool-registry.js'
+import { builtinPlugins } from '../plugins/index.js'
+import { PluginRegistry } from '../plugins/registry.js'
+import { loadUserPlugins } from '../plugins/user-plugins.js'
+import type { PathPolicy } from '../schema/compiled.js'
+import { WorkerSlot } from '../shared/epochs.js'
+import { WorkerMetrics } from '../shared/metrics-slab.js'
+import { Rotors } from '../shared/rotors.js'
+import { AccessLog } from '../telemetry/access-log.js'
+import { version } from '../cli/version.js'
+import { createAccounts } from './accounts.js'
+import { RateLimitedLog } from './rate-limited-log.js'
+import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
+
+/** Deadlines are checked this often; a wait ends at most so much late. */
+const SWEEP_MS = 50
+/** Idle upstream connections are looked at this often. */
+const IDLE_SWEEP_MS = 1000
+/** While draining: no request for so long means that every kept-alive client has had its last answer. */
+const DRAIN_QUIET_MS = 500
+
+const start = workerData as WorkerStart
+const port = parentPort
+if (port === null) throw new Error('worker.js must run in a worker thread')
+
+function send(message: FromWorker): void {
+  port?.postMessage(message)
+}
+
+class WorkerThread {
+  private readonly slot = new WorkerSlot(start.regions.epochs, start.index)
+  private readonly log = new RateLimitedLog(send, nowMs)
+  private readonly metrics: WorkerMetrics
+  private readonly accessLog: AccessLog
+  private readonly pools: PoolRegistry
+  private readonly proxy: Proxy
+  private readonly environment: LinkEnvironment
+  private listeners: Listener[] = []
+  private ports: readonly number[] | undefined
+  private policy: PathPolicy = { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: false, servlet: false }
+  private snapshot: LinkedSnapshot | null = null
+  private lastSweepMs = nowMs()
+  private lastIdleSweepMs = nowMs()
+  private lastRequests = 0
+  private quietSinceMs = 0
+  private isDrained = false
+  private isEnding = false
+  private readonly timer: NodeJS.Timeout
+
+  constructor(registry: PluginRegistry) {
+    const slab = start.regions.metrics[start.index]
+    if (slab === undefined) throw new Error(`no metrics slab for worker ${start.index}`)
+    this.metrics = new WorkerMetrics(slab, (slot, labels) => send({ type: 'series', slot, labels }))
+    const { limits, log } = start.process
+    this.accessLog = new AccessLog(log.access, {
+      clock: systemClock,
+      dropped: this.metrics.counter('access_log_dropped'),
+      log: (message) => this.log.write('warn', message),
+      upstreamOf: (index) => (this.snapshot !== null && index >= 0 ? this.snapshot.upstream(index).record : undefined),
+      server: { hostname: hostname(), version },
+    })
+    const writer = new ResponseWriter(limits.sendTimeoutMs)
+    const accounts = createAccounts(this.metrics, log.access.format === 'off' ? null : this.accessLog, this.log)
+    this.proxy = new Proxy(writer, limits, accounts)
+    writer.events = this.proxy
+    this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes)
+    this.environment = {
+      plugins: registry,
+      pools: this.pools,
+      rotors: new Rotors(start.regions.rotors),
+      metrics: this.metrics,
+      kitFor: (route) =>
+        createLinkKit(route, {
+          delay: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+          log: (level, message) => this.log.write(level, message),
+        }),
+    }
+    this.timer = setInterval(() => this.sweep(), SWEEP_MS)
+  }
+
+  receive(message: ToWorker): void {
+    switch (message.type) {
+      case 'snapshot':
+        this.adopt(message)
+        break
+      case 'nodes':
+        if (this.snapshot?.epoch === message.epoch) {
+          for (const update of message.updates) this.snapshot.updateNodes(update.upstream, update.nodes)
+        }
+        break
+      case 'listen':
+        this.ports = message.ports
+        void this.listen()
+        break
+      case 'accepting':
+        if (message.on) void this.listen()
+        else setImmediate(() => this.stopListening())
+        break
+      case 'drain':
+        this.slot.setState('draining')
+        this.proxy.isDraining = true
+        this.quietSinceMs = nowMs()
+        // Right behind the accept loop of this turn: nobody is left waiting in the kernel's queue.
+        setImmediate(() => this.stopListening())
+        break
+      case 'reopen-logs':
+        this.accessLog.reopen()
+        break
+      case 'close':
+        this.end(0)
+        break
+      case 'fault':
+        setImmediate(() => fault(message.kind))
+        break
+    }
+  }
+
+  private adopt(message: SnapshotMessage): void {
+    if (this.snapshot !== null && message.epoch <= this.snapshot.epoch) return
+    const snapshot = new LinkedSnapshot(message, this.environment)
+    this.snapshot = snapshot
+    this.proxy.snapshot = snapshot
+    this.policy = message.router.path
+    this.slot.acknowledge(message.epoch)
+    if (start.replacement && this.listeners.length === 0) void this.listen()
+  }
+
+  private async listen(): Promise<void> {
+    if (this.isEnding || this.proxy.isDraining || this.listeners.some((listener) => listener.isListening)) return
+    const { listeners, limits, realIp, trustIdentityHeaders } = start.process
+    const ports: number[] = []
+    for (const [index, listener] of listeners.entries()) {
+      const existing = this.listeners[index]
+      const opened =
+        existing ?? new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders }, () => this.policy)
+      this.listeners[index] = opened
+      try {
+        ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
+      } catch (error) {
+        send({ type: 'listen-failed', address: `${listener.host}:${listener.port}`, reason: error instanceof Error ? error.message : String(error) })
+        return
+      }
+    }
+    this.ports = ports
+    this.slot.setState('serving')
+    send({ type: 'listening', ports })
+  }
+
+  private stopListening(): void {
+    for (const listener of this.listeners) listener.stopListening()
+  }
+
+  private sweep(): void {
+    const now = nowMs()
+    const late = now - this.lastSweepMs - SWEEP_MS
+    this.lastSweepMs = now
+    this.slot.beat(now)
+    this.slot.setLoopLag(Math.max(0, late))
+    this.slot.setInFlight(this.proxy.inFlight)
+    this.proxy.sweep(now)
+    if (now - this.lastIdleSweepMs >= IDLE_SWEEP_MS) {
+      this.lastIdleSweepMs = now
+      this.pools.sweepIdle(now)
+    }
+    if (this.proxy.isDraining && !this.isDrained) this.checkDrained(now)
+  }
+
+  private checkDrained(now: number): void {
+    const requests = this.proxy.requestCount
+    if (requests !== this.lastRequests || this.proxy.inFlight > 0) {
+      this.lastRequests = requests
+      this.quietSinceMs = now
+      return
+    }
+    if (now - this.quietSinceMs < DRAIN_QUIET_MS) return
+    this.isDrained = true
+    send({ type: 'drained' })
+  }
+
+  /** Closes every socket, then ends the thread a turn later. */
+  end(code: number): void {
+    if (this.isEnding) return
+    this.isEnding = true
+    clearInterval(this.timer)
+    this.slot.setState('ended')
+    for (const listener of this.listeners) listener.close()
+    this.pools.destroy()
+    void this.accessLog.close().finally(() => setImmediate(() => process.exit(code)))
+  }
+}
+
+function fault(kind: 'throw' | 'out-of-memory'): void {
+  if (kind === 'throw') throw new Error('fault injected by the test hook')
+  const hoard: number[][] = []
+  for (;;) hoard.push(new Array<number>(1_000_000).fill(wallMs()))
+}
+
+const binding = loadBinding(start.binding)
+const registry = PluginRegistry.of([...builtinPlugins, ...(await loadUserPlugins(start.process.plugins))])
+const worker = new WorkerThread(registry)
+
+process.on('uncaughtException', (error) => {
+  send({ type: 'failed', message: error.message, stack: error.stack ?? '' })
+  worker.end(1)
+})
+process.on('unhandledRejection', (reason) => {
+  throw reason instanceof Error ? reason : new Error(String(reason))
+})
+port.on('message', (message: ToWorker) => worker.receive(message))
+send({ type: 'ready' })
