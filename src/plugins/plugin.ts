@@ -51,6 +51,9 @@ export interface RouteInfo {
   readonly serviceId: string
   readonly serviceName: string
   readonly labels: { readonly [key: string]: string }
+  /** Patterns and hosts as configured, for the variables matched_uri and matched_host. */
+  readonly uris?: readonly string[]
+  readonly hosts?: readonly string[]
 }
 
 /** Changes a response body as it streams. Chunks passed in are only valid during the call: copy what must live longer. */
@@ -92,6 +95,8 @@ export interface Exchange {
   readonly hostHeader: string
   /** Port of the listener. */
   readonly serverPort: number
+  /** Address on which the connection arrived, text form; absent or empty = unknown. */
+  readonly serverAddress?: string
   /** Canonical path, decoded once: what the router matched. */
   readonly path: string
   /** Query string as received, without `?`; empty if none. */
