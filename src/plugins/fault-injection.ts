@@ -17,6 +17,7 @@ import {
   type Reply,
   type Static,
   Type,
+  templateProblem,
 } from './plugin.js'
 
 const percentage = Type.Optional(
@@ -86,8 +87,10 @@ function check(conf: Conf): PluginProblem[] {
   const { abort, delay } = conf
   if (abort === undefined && delay === undefined)
     problems.push({ path: '', message: 'nothing to inject; expected at least one of abort and delay' })
-  for (const name of Object.keys(abort?.headers ?? {})) {
-    const problem = fieldNameProblem(name)
+  const bodyProblem = templateProblem(abort?.body ?? '')
+  if (bodyProblem !== null) problems.push({ path: 'abort.body', message: bodyProblem })
+  for (const [name, value] of Object.entries(abort?.headers ?? {})) {
+    const problem = fieldNameProblem(name) ?? templateProblem(String(value))
     if (problem !== null) problems.push({ path: `abort.headers.${name}`, message: problem })
   }
   for (const [part, expressions] of [

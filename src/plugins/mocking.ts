@@ -17,6 +17,7 @@ import {
   type Reply,
   type Static,
   Type,
+  templateProblem,
 } from './plugin.js'
 
 /** Version of the reference gateway whose behaviour this is. */
@@ -91,8 +92,10 @@ function check(conf: Conf): PluginProblem[] {
     if (!/json|^text\/plain/i.test(conf.content_type))
       problems.push({ path: 'content_type', message: 'response_schema makes JSON; expected a JSON media type or text/plain' })
   }
-  for (const name of Object.keys(conf.response_headers ?? {})) {
-    const message = fieldNameProblem(name)
+  const exampleProblem = templateProblem(conf.response_example ?? '')
+  if (exampleProblem !== null) problems.push({ path: 'response_example', message: exampleProblem })
+  for (const [name, value] of Object.entries(conf.response_headers ?? {})) {
+    const message = fieldNameProblem(name) ?? templateProblem(String(value))
     if (message !== null) problems.push({ path: `response_headers.${name}`, message })
   }
   return problems

@@ -22,6 +22,7 @@ import {
   splitTarget,
   type Template,
   Type,
+  templateProblem,
 } from './plugin.js'
 
 const scalar = Type.Union([Type.String(), Type.Number()])
@@ -131,6 +132,7 @@ function check(conf: Conf): PluginProblem[] {
   const { uri, regex_uri: pairs, host, method, headers, use_real_request_uri_unsafe: raw } = conf
   if (uri === undefined && pairs === undefined && host === undefined && method === undefined && headers === undefined && !raw)
     problems.push({ path: '', message: 'nothing to rewrite; expected at least one of uri, regex_uri, host, method, headers' })
+  if (uri !== undefined) pushProblem(problems, 'uri', templateProblem(uri))
   if (pairs !== undefined) problems.push(...pairProblems(pairs))
   if (headers !== undefined) problems.push(...headerProblems(headers))
   return problems
@@ -140,7 +142,7 @@ function pairProblems(pairs: readonly string[]): PluginProblem[] {
   if (pairs.length % 2 !== 0)
     return [{ path: 'regex_uri', message: `has ${pairs.length} items; expected pairs of a pattern and a template` }]
   return pairs.flatMap((pattern, index) => {
-    const problem = index % 2 === 0 ? patternProblem(pattern) : null
+    const problem = index % 2 === 0 ? patternProblem(pattern) : templateProblem(pattern)
     return problem === null ? [] : [{ path: `regex_uri.${index}`, message: problem }]
   })
 }
@@ -153,22 +155,27 @@ function headerProblems(headers: NonNullable<Conf['headers']>): PluginProblem[] 
   const problems: PluginProblem[] = []
   const prefix = isStructured ? 'headers.set' : 'headers'
   const changes = headerChanges(headers)
-  for (const name of Object.keys(changes.set)) pushNameProblem(problems, `${prefix}.${name}`, name)
-  for (const name of Object.keys(changes.add)) {
-    pushNameProblem(problems, `headers.add.${name}`, name)
+  for (const field of fields(changes.set)) pushFieldProblems(problems, `${prefix}.${field.name}`, field)
+  for (const field of fields(changes.add)) {
+    const { name } = field
+    pushFieldProblems(problems, `headers.add.${name}`, field)
     if (name.toLowerCase() === 'host')
       problems.push({ path: `headers.add.${name}`, message: 'a request has one Host; expected set or host' })
   }
   for (const [index, name] of changes.remove.entries()) {
     if (name.toLowerCase() === 'host') problems.push({ path: `headers.remove.${index}`, message: 'a request must have a Host' })
-    pushNameProblem(problems, `headers.remove.${index}`, name)
+    pushProblem(problems, `headers.remove.${index}`, fieldNameProblem(name))
   }
   return problems
 }
 
-function pushNameProblem(problems: PluginProblem[], path: string, name: string): void {
-  const problem = fieldNameProblem(name)
-  if (problem !== null) problems.push({ path, message: problem })
+function pushFieldProblems(problems: PluginProblem[], path: string, field: Fields[number]): void {
+  pushProblem(problems, path, fieldNameProblem(field.name))
+  for (const value of field.values) pushProblem(problems, path, templateProblem(value))
+}
+
+function pushProblem(problems: PluginProblem[], path: string, message: string | null): void {
+  if (message !== null) problems.push({ path, message })
 }
 
 type FieldMap = { readonly [name: string]: Static<typeof fieldValues> }

@@ -18,6 +18,7 @@ import {
   type Reply,
   type Static,
   Type,
+  templateProblem,
 } from './plugin.js'
 
 const schema = Type.Object({
@@ -88,6 +89,13 @@ function check(conf: Conf): PluginProblem[] {
   const pattern = conf.regex_uri?.[0]
   const problem = pattern === undefined ? null : patternProblem(pattern)
   if (problem !== null) problems.push({ path: 'regex_uri.0', message: problem })
+  for (const [path, template] of [
+    ['uri', conf.uri],
+    ['regex_uri.1', conf.regex_uri?.[1]],
+  ] as const) {
+    const message = template === undefined ? null : templateProblem(template)
+    if (message !== null) problems.push({ path, message })
+  }
   return problems
 }
 

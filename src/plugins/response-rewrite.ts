@@ -23,6 +23,7 @@ import {
   type Static,
   type Template,
   Type,
+  templateProblem,
 } from './plugin.js'
 
 /** Bytes of a body that filters may work on, as received and as inflated. */
@@ -169,11 +170,11 @@ function headerProblems(headers: NonNullable<Conf['headers']>): PluginProblem[] 
   const changes = headerChanges(headers)
   const prefix = isStructured ? 'headers.set' : 'headers'
   return [
-    ...changes.add.map(([name], index) => ({ path: `headers.add.${index}`, name })),
-    ...changes.set.map(([name]) => ({ path: `${prefix}.${name}`, name })),
-    ...changes.remove.map((name, index) => ({ path: `headers.remove.${index}`, name })),
-  ].flatMap(({ path, name }) => {
-    const message = fieldNameProblem(name)
+    ...changes.add.map(([name, value], index) => ({ path: `headers.add.${index}`, name, value })),
+    ...changes.set.map(([name, value]) => ({ path: `${prefix}.${name}`, name, value })),
+    ...changes.remove.map((name, index) => ({ path: `headers.remove.${index}`, name, value: '' })),
+  ].flatMap(({ path, name, value }) => {
+    const message = fieldNameProblem(name) ?? templateProblem(value)
     return message === null ? [] : [{ path, message }]
   })
 }
