@@ -1,0 +1,51 @@
+/** One racing thread: says that it is ready, waits at the gate, does its job on shared memory, reports, ends. */
+import { parentPort, workerData } from 'node:worker_threads'
+import { WorkerSlot } from '../../src/shared/epochs.js'
+import { type SeriesDeclared, WorkerMetrics } from '../../src/shared/metrics-slab.js'
+import { Rotors } from '../../src/shared/rotors.js'
+import { type RacerReport, type RacerStart, ROUND_AMOUNT } from './jobs.js'
+
+const port = parentPort
+if (port === null) throw new Error('this module runs as a worker thread')
+const report = (message: RacerReport): void => port.postMessage(message)
+
+function drawNumbers(start: RacerStart, slot: number, picks: number): void {
+  const rotors = new Rotors(start.regions.rotors)
+  const numbers = new Float64Array(picks)
+  for (let index = 0; index < picks; index++) numbers[index] = rotors.next(slot)
+  report({ type: 'drawn', numbers })
+}
+
+function acknowledgeEpochs(start: RacerStart): void {
+  const slot = new WorkerSlot(start.regions.epochs, start.index)
+  slot.setState('serving')
+  port?.on('message', (epoch: number) => {
+    if (epoch > 0) slot.acknowledge(epoch)
+    else port?.close()
+  })
+}
+
+function recordRounds(start: RacerStart, rounds: number): void {
+  const slab = start.regions.metrics[start.index]
+  if (slab === undefined) throw new Error(`no slab ${start.index}`)
+  const declare: SeriesDeclared = (slot, labels) => report({ type: 'series', slot, labels })
+  const metrics = new WorkerMetrics(slab, declare)
+  const counter = metrics.counter('amounts')
+  const series = [0, 1, 2].map((index) =>
+    metrics.routeSeries({ route: `r${index}`, matchedUri: '', matchedHost: '', service: '', consumer: '', node: '' }),
+  )
+  for (let round = 0; round < rounds; round++) {
+    metrics.requestStarted()
+    series[round % 3]?.record(200 + (round % 2), 1, round % 7, 1, 1, 2)
+    counter.add(ROUND_AMOUNT)
+    metrics.requestEnded(round % 7)
+  }
+  report({ type: 'done' })
+}
+
+const start = workerData as RacerStart
+report({ type: 'ready' })
+Atomics.wait(new Int32Array(start.gate), 0, 0)
+if (start.job.kind === 'rotor') drawNumbers(start, start.job.slot, start.job.picks)
+else if (start.job.kind === 'epochs') acknowledgeEpochs(start)
+else recordRounds(start, start.job.rounds)

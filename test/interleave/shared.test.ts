@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
+import { LATENCY_BUCKETS } from '../../src/base/latency-buckets.js'
+import { EpochBoard } from '../../src/shared/epochs.js'
+import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
+import { INGRESS_CELL } from '../../src/shared/metrics-slab.js'
+import { createRegions } from '../../src/shared/regions.js'
+import { ROTOR_CELLS } from '../../src/shared/rotors.js'
+import { ROUND_AMOUNT } from './jobs.js'
+import { compileRacer, Racers } from './threads.js'
+
+let racer: Awaited<ReturnType<typeof compileRacer>>
+beforeAll(async () => {
+  racer = await compileRacer()
+})
+afterAll(() => racer.remove())
+
+describe('rotors under contention', () => {
+  const THREADS = 4
+  const SLOT = 3
+
+  /** All threads draw from one slot that has already had `turned` picks; their draws, sorted. */
+  async function race(picks: number, turned = 0): Promise<{ readonly all: Float64Array; readonly each: Float64Array[] }> {
+    const regions = createRegions(THREADS)
+    const wrapsHigh = turned > 2 ** 30 ? 1 : 0
+    const wrapsLow = turned > 3 * 2 ** 30 ? 1 : 0
+    new Uint32Array(regions.rotors).set([turned, wrapsLow, wrapsHigh], SLOT * ROTOR_CELLS)
+    const each: Float64Array[] = []
+    const racers = new Racers(racer.file, regions, (_, report) => {
+      if (report.type === 'drawn') each.push(report.numbers)
+    })
+    for (let index = 0; index < THREADS; index++) await racers.add(index, { kind: 'rotor', slot: SLOT, picks })
+    racers.go()
+    await racers.finished()
+    const all = new Float64Array(THREADS * picks)
+    each.forEach((numbers, index) => void all.set(numbers, index * picks))
+    return { all: all.sort(), each }
+  }
+
+  test.each([
+    ['8:2', [8, 2]],
+    ['1:1:1', [1, 1, 1]],
+    ['7:2:1', [7, 2, 1]],
+  ])('weights %s are exact over all threads together', async (_, weights) => {
+    const cycle = weights.flatMap((weight, node) => new Array<number>(weight).fill(node))
+    const { all } = await race(30_000)
+    const counts = weights.map(() => 0)
+    for (const drawn of all) {
+      const node = cycle[drawn % cycle.length] ?? 0
+      counts[node] = (counts[node] ?? 0) + 1
+    }
+    expect(counts).toEqual(weights.map((weight) => (all.length * weight) / cycle.length))
+  })
+
+  test.each([0, 2 ** 30, 2 ** 31, 3 * 2 ** 30, 2 ** 32])('no number is drawn twice or left out around pick %d', async (mark) => {
+    const first = Math.max(0, mark - 40_000)
+    const { all, each } = await race(20_000, first)
+    expect(all.every((drawn, index) => drawn === first + index)).toBe(true)
+    // Each thread sees its own draws rise: no thread ever read a wrap count of another time.
+    expect(each.every((numbers) => numbers.every((drawn, index) => index === 0 || drawn > (numbers[index - 1] ?? 0)))).toBe(true)
+  })
+})
+
+describe('epochs of real threads', () => {
+  test.each([
+    ['woken', undefined],
+    ['polling', null],
+  ])('waiting ends only when every thread has acknowledged, %s', async (_, waiter) => {
+    const threads = 3
+    const regions = createRegions(threads)
+    const board = new EpochBoard(regions.epochs, systemClock, waiter)
+    const racers = new Racers(racer.file, regions, () => undefined)
+    for (let index = 0; index < threads; index++) {
+      board.reserve(index)
+      await racers.add(index, { kind: 'epochs' })
+    }
+    racers.go()
+    for (let epoch = 1; epoch <= 200; epoch++) {
+      board.publish(epoch)
+      racers.tell(epoch)
+      expect(await board.waitAll(epoch, 10_000)).toBe(true)
+      expect(board.readAll().map((worker) => worker.epoch)).toEqual(new Array(threads).fill(epoch))
+    }
+    racers.tell(0)
+    await racers.finished()
+  })
+})
+
+describe('metrics slabs read while they are written', () => {
+  test('values are never torn and never fall, over the replacement of a worker too', async () => {
+    const threads = 3
+    const rounds = 200_000
+    const regions = createRegions(threads)
+    const directory = new MetricsDirectory(regions.metrics)
+    const racers = new Racers(racer.file, regions, (index, report) => {
+      if (report.type === 'series') directory.declare(index, report.slot, report.labels)
+    })
+    let replaced: Promise<unknown> | null = null
+    for (let index = 0; index < threads; index++) {
+      const thread = await racers.add(index, { kind: 'metrics', rounds })
+      // The first one is replaced when it has ended, in the same slot and slab.
+      if (index === 0) {
+        thread.once('exit', () => {
+          directory.retire(0)
+          replaced = racers.add(0, { kind: 'metrics', rounds })
+        })
+      }
+    }
+    let reading = true
+    let reads = 0
+    let last = 0
+    const total = () => directory.series().find((series) => series.labels[1] === 'amounts')?.cells[0] ?? 0
+    const read = () => {
+      const now = total()
+      if (now % ROUND_AMOUNT !== 0) throw new Error(`torn value ${now}`)
+      if (now < last) throw new Error(`${now} after ${last}`)
+      last = now
+      reads++
+    }
+    const reader = (async () => {
+      while (reading) {
+        for (let burst = 0; burst < 50; burst++) read()
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    })()
+    racers.go()
+    await racers.finished()
+    await replaced
+    await racers.finished()
+    reading = false
+    await reader
+    read()
+    const all = rounds * (threads + 1)
+    expect(reads).toBeGreaterThan(50)
+    expect(last).toBe(all * ROUND_AMOUNT)
+    expect(directory.fixed()).toMatchObject({ requests: all, inFlight: 0 })
+    const routes = directory.series().filter((series) => series.labels[0] === 'route')
+    expect(routes).toHaveLength(3)
+    const sums = routes.map(({ cells }) => ({
+      requests: cells.subarray(0, LATENCY_BUCKETS).reduce((sum, count) => sum + count, 0),
+      ingress: cells[INGRESS_CELL],
+    }))
+    expect(sums.reduce((sum, { requests }) => sum + requests, 0)).toBe(all)
+    expect(sums.every(({ requests, ingress }) => requests === ingress)).toBe(true)
+    const statuses = directory.series().filter((series) => series.labels[0] === 'status')
+    expect(statuses.reduce((sum, { cells }) => sum + (cells[0] ?? 0), 0)).toBe(all)
+  })
+})
