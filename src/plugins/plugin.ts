@@ -168,8 +168,11 @@ export interface PrepareKit {
   readonly metadata: Json | null
   /** `plugin_attr.<name>`, or null. */
   readonly attributes: Json | null
-  /** Index in the snapshot of an upstream named by id, or of an inline upstream object; throws PluginConfigError if there is none. */
-  upstream(reference: { readonly id: string } | { readonly inline: Json; readonly path: string }): number
+  /**
+   * Index in the snapshot of an upstream named by id, or of an inline upstream object; throws PluginConfigError if there is none.
+   * `path` is its place below the plugin's conf, for the message.
+   */
+  upstream(reference: { readonly id: string; readonly path?: string } | { readonly inline: Json; readonly path: string }): number
   /** Ports on which the gateway listens with TLS. */
   readonly tlsPorts: readonly number[]
 }

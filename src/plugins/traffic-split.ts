@@ -12,7 +12,6 @@ import {
   expressionProblem,
   type Json,
   type LinkKit,
-  PluginConfigError,
   type PluginInstance,
   type PluginProblem,
   type Predicate,
@@ -136,18 +135,9 @@ function prepare(conf: Conf, kit: PrepareKit): PreparedRule[] {
 }
 
 function upstreamOf(entry: WeightedUpstream, path: string, kit: PrepareKit): number {
-  if (entry.upstream_id !== undefined) return upstreamById(String(entry.upstream_id), `${path}.upstream_id`, kit)
+  if (entry.upstream_id !== undefined) return kit.upstream({ id: String(entry.upstream_id), path: `${path}.upstream_id` })
   if (entry.upstream !== undefined) return kit.upstream({ inline: asJson(entry.upstream), path: `${path}.upstream` })
   return -1
-}
-
-/** The kit does not know where the id was written: its complaint gets the place here. */
-function upstreamById(id: string, path: string, kit: PrepareKit): number {
-  try {
-    return kit.upstream({ id })
-  } catch (error) {
-    throw error instanceof PluginConfigError ? new PluginConfigError(error.message, path) : error
-  }
 }
 
 /** Configuration comes out of a YAML or JSON document, so parts whose shape the schema leaves open are JSON. */

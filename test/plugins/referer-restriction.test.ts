@@ -19,6 +19,7 @@ describe('referer-restriction', () => {
     ['https://user@good.test/', undefined],
     ['https://a.b.wide.test/', undefined],
     ['https://wide.test/', refusal],
+    ['https://.wide.test/', refusal],
     ['https://notwide.test/', refusal],
     ['https://[2001:db8::1]:80/', undefined],
     ['https://evil.test/good.test', refusal],

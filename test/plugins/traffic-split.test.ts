@@ -10,7 +10,7 @@ const own = 7
 /** Upstreams by id are 100 and up; inline ones carry their index in `name`. */
 const upstream: PrepareKit['upstream'] = (reference) => {
   if ('id' in reference) {
-    if (reference.id === 'missing') throw new PluginConfigError('there is no upstream "missing"')
+    if (reference.id === 'missing') throw new PluginConfigError('there is no upstream "missing"', reference.path)
     return 100 + Number(reference.id)
   }
   const { inline } = reference
