@@ -15,6 +15,7 @@ import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions } from '../shared/regions.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
+import { findFreePorts } from '../threads/free-ports.js'
 import { HeartbeatWatch } from '../threads/heartbeat.js'
 import { explainListenFailure } from '../threads/listen-problem.js'
 import { notifyServiceManager } from '../threads/notify.js'
@@ -89,6 +90,7 @@ export class Gateway {
         binding: options.binding.name,
         replacement,
       }),
+      choosePorts: () => findFreePorts(config.listeners),
       board: this.board,
       clock: systemClock,
       log,

@@ -33,7 +33,7 @@ Environment: SLUICE_ADMIN_KEY adds an admin key; \${{NAME}} in the file is repla
 interface RawStart {
   config?: string
   workers?: number
-  listen: SocketAddress[]
+  listen?: SocketAddress[]
   admin?: SocketAddress
   metrics?: SocketAddress
   redis?: string
@@ -85,13 +85,13 @@ function buildProgram(done: (exitCode: number) => void, args: readonly string[])
 }
 
 function addStart(program: Command, done: (exitCode: number) => void, args: readonly string[]): void {
-  const collect = (text: string, earlier: SocketAddress[]) => [...earlier, parseAddress(text, '--listen')]
+  const collect = (text: string, earlier: SocketAddress[] | undefined) => [...(earlier ?? []), parseAddress(text, '--listen')]
   program
     .command('start')
     .description('run the gateway')
     .option('-c, --config <file>', 'configuration (default: ./sluice.yaml, then ./apisix.yaml)')
     .option('--workers <n>', 'worker threads (default: the cores available)', (text) => parseInteger(text, '--workers', 1, mostWorkers))
-    .option('--listen <host:port>', 'plain HTTP listener instead of those of the file; may repeat (default: 0.0.0.0:9080)', collect, [])
+    .option('--listen <host:port>', 'plain HTTP listener instead of those of the file; may repeat (default: 0.0.0.0:9080)', collect)
     .option('--admin <host:port>', 'admin server: status and reload, needs a key (default: 127.0.0.1:9180 if the file has keys)', (text) =>
       parseAddress(text, '--admin'),
     )
@@ -127,7 +127,7 @@ function startFlags(raw: RawStart): StartFlags {
     throw new UsageError('--redis is not supported yet: limits and state are shared by the threads of one process only')
   return {
     file: chooseFile(raw.config, raw.demo ? join(packageRoot, 'config', 'demo.yaml') : null),
-    listen: raw.listen,
+    listen: raw.listen ?? [],
     demo: raw.demo,
     binding: raw.binding ?? (process.env['SLUICE_BINDING'] || 'uWebSockets.js'),
     ...(raw.workers !== undefined && { workers: raw.workers }),
@@ -182,7 +182,7 @@ function addDoctor(program: Command, done: (exitCode: number) => void): void {
 
 interface RawBench {
   url?: string
-  path: string[]
+  path?: string[]
   workers: number
   duration: number
   connections: number
@@ -216,7 +216,7 @@ function addBench(program: Command, done: (exitCode: number) => void): void {
     .action(async (suite: BenchOptions['suite'], raw: RawBench) => {
       const { runBench } = await import('./bench.js')
       const { url, path, json, ...numbers } = raw
-      done(await runBench({ suite, url: url ?? null, paths: path, json: json ?? null, ...numbers }))
+      done(await runBench({ suite, url: url ?? null, paths: path ?? [], json: json ?? null, ...numbers }))
     })
 }
 

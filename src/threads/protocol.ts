@@ -35,8 +35,8 @@ export type ToWorker =
   | SnapshotMessage
   | NodesMessage
   /**
-   * Listen now (sent once, after the first snapshot was acknowledged). `ports`: one per listener of the configuration, where the
-   * first worker already listens; they replace the configured ones (which may be 0). Absent for the first worker.
+   * Listen now (sent once, after the first snapshot was acknowledged). `ports`: one per listener of the configuration, never 0; they
+   * replace the configured ones. Absent = as configured.
    */
   | { readonly type: 'listen'; readonly ports?: readonly number[] }
   /** Stop accepting; answer what is in flight with `Connection: close`; report `drained` when nothing is left. */

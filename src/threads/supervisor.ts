@@ -29,8 +29,10 @@ export interface SupervisorOptions {
   readonly workers: number
   /** Module of a worker. */
   readonly file: URL
-  /** What worker `index` is started with; `ports` are the real ones, known once the first worker listens, else null. */
+  /** What worker `index` is started with; `ports` are the real ones, null before they are chosen. */
   readonly startOf: (index: number, replacement: boolean, ports: readonly number[] | null) => WorkerStart
+  /** The port of each listener, never 0; asked once, right before the workers listen. */
+  readonly choosePorts: () => Promise<readonly number[]>
   readonly board: AckBoard
   readonly clock: { nowMs(): number }
   readonly log: ProcessLog
@@ -93,10 +95,12 @@ export class Supervisor {
       this.wake()
     })
     await this.waitUntil('take over the configuration', () => acknowledged)
+    const ports = await this.options.choosePorts()
+    this.ports = ports
+    // One worker first: what is wrong with an address is then said once.
     const first = this.handles[0]
-    first?.send({ type: 'listen' })
+    first?.send({ type: 'listen', ports })
     await this.waitUntil('listen', () => first?.isListening === true)
-    const ports = this.ports ?? []
     for (const handle of this.handles) if (handle !== first) handle.send({ type: 'listen', ports })
     await this.waitUntil('listen', () => this.handles.every((handle) => handle.isListening))
     this.phase = 'serving'
@@ -167,12 +171,10 @@ export class Supervisor {
       case 'ready':
         if (this.phase === 'serving') this.catchUp(handle)
         break
-      case 'listening':
-        this.ports ??= message.ports
-        break
       case 'listen-failed':
         this.refuseListen(handle, message.address, message.reason)
         break
+      case 'listening':
       case 'drained':
         break
       default:

@@ -3,6 +3,7 @@ import { createServer } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { availableCores } from '../../../src/threads/cores.js'
 import { Backoff, CrashLoop } from '../../../src/threads/crash-loop.js'
+import { findFreePorts } from '../../../src/threads/free-ports.js'
 import { HeartbeatWatch } from '../../../src/threads/heartbeat.js'
 import { explainListenFailure } from '../../../src/threads/listen-problem.js'
 import { notifyServiceManager } from '../../../src/threads/notify.js'
@@ -171,4 +172,18 @@ describe('explainListenFailure', () => {
       'cannot listen on 127.0.0.1:0: the binding refused',
     )
   })
+})
+
+test('findFreePorts keeps configured ports and finds a different free one for each 0', async () => {
+  const host = '127.0.0.1'
+  const [kept, one, other] = await findFreePorts([
+    { host, port: 81 },
+    { host, port: 0 },
+    { host, port: 0 },
+  ])
+  expect(kept).toBe(81)
+  expect(one).toBeGreaterThan(0)
+  expect(other).toBeGreaterThan(0)
+  expect(one).not.toBe(other)
+  await expect(findFreePorts([{ host: '203.0.113.7', port: 0 }])).rejects.toThrow('cannot listen on 203.0.113.7:0')
 })

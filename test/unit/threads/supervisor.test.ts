@@ -97,6 +97,7 @@ function harness(mannerOf: (index: number, replacement: boolean) => string, ends
       binding: mannerOf(index, replacement),
       replacement,
     }),
+    choosePorts: () => Promise.resolve([40_000, 40_001]),
     board,
     clock: { nowMs: () => clock.value },
     log,
@@ -122,12 +123,12 @@ afterEach(async () => {
 })
 
 describe('start', () => {
-  test('resolves with the ports of the first worker, which the second is given', async () => {
+  test('every worker is given the chosen ports, the second after the first listens', async () => {
     const { supervisor, received, board } = harness(() => 'ok')
     expect(await supervisor.start(snapshot(1))).toEqual([40_000, 40_001])
     const listens = received.filter(({ text }) => text === 'listen')
     expect(listens.map(({ worker }) => worker)).toEqual([0, 1])
-    expect(listens[0]?.detail).toMatchObject({ message: { ports: null } })
+    expect(listens[0]?.detail).toMatchObject({ message: { ports: [40_000, 40_001] } })
     expect(listens[1]?.detail).toMatchObject({ message: { ports: [40_000, 40_001] } })
     expect(board.calls).toEqual(['reserve 0', 'reserve 1', 'publish 1'])
   })
