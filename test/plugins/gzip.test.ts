@@ -1,7 +1,9 @@
 import { gunzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
+import { echo } from '../../src/plugins/echo.js'
 import { gzip } from '../../src/plugins/gzip.js'
 import type { BodyTransform, Json } from '../../src/plugins/plugin.js'
+import { responseRewrite } from '../../src/plugins/response-rewrite.js'
 import { type FakeAnswer, type FakeExchange, type FakeRequest, fakeExchange } from '../support/fake-exchange.js'
 import { linkPlugin, problemsOf } from '../support/link-kit.js'
 
@@ -144,6 +146,19 @@ describe('streaming', () => {
     await new Promise((resolve) => setImmediate(resolve))
     expect(emitted).toBe(0)
   })
+})
+
+test('what other plugins make of the body is what gets compressed', async () => {
+  const chain = [
+    linkPlugin(gzip, { types: ['text/plain'] }),
+    linkPlugin(responseRewrite, { filters: [{ regex: 'page', replace: 'PAGE' }], headers: { 'Content-Type': 'text/plain' } }),
+    linkPlugin(echo, { before_body: '<', after_body: '>' }),
+  ]
+  const exchange = fakeExchange(accepting).respond(html)
+  for (const instance of chain) instance.headerFilter?.(exchange)
+  for (const instance of chain) instance.encodingFilter?.(exchange)
+  expect(exchange.response.headers.get('content-encoding')).toBe('gzip')
+  expect(gunzipSync(await exchange.body()).toString()).toBe(`<${page.replace('page', 'PAGE')}>`)
 })
 
 test.each<[string, Json, string]>([

@@ -134,67 +134,63 @@ export class FakeExchange implements Exchange {
   }
 }
 
-type Stage =
-  | { readonly kind: 'replace'; readonly body: Buffer }
-  | { readonly kind: 'collect'; readonly maxBytes: number; readonly change: CollectChange }
-  | { readonly kind: 'transform'; readonly transform: BodyTransform }
-
 type CollectChange = Parameters<ResponseView['collectBody']>[1]
 
 export class FakeResponse implements ResponseView {
   status: number
   readonly headers: HeaderList
   readonly source: 'upstream' | 'gateway'
+  bodyLength: number
   private readonly chunks: readonly Buffer[]
-  private readonly chunked: boolean
-  private readonly stages: Stage[] = []
+  private replacement: Buffer | null = null
+  private collectMax = Number.POSITIVE_INFINITY
+  private changes: CollectChange[] = []
+  private readonly transforms: BodyTransform[] = []
 
   constructor(answer: FakeAnswer) {
     this.status = answer.status ?? 200
     this.headers = headerList(answer.headers ?? {})
     this.source = answer.source ?? 'upstream'
-    this.chunked = answer.chunked ?? false
     const body = answer.body ?? ''
     const parts = typeof body === 'string' || body instanceof Uint8Array ? [body] : body
     this.chunks = parts.map((part) => Buffer.from(part))
-  }
-
-  get bodyLength(): number {
-    const last = this.stages.at(-1)
-    if (last === undefined) return this.chunked ? -1 : this.chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    return last.kind === 'replace' ? last.body.length : -1
+    this.bodyLength = answer.chunked === true ? -1 : this.chunks.reduce((sum, chunk) => sum + chunk.length, 0)
   }
 
   /** True when a plugin arranged a change of the body. */
   get bodyChanged(): boolean {
-    return this.stages.length > 0
+    return this.replacement !== null || this.changes.length > 0 || this.transforms.length > 0
   }
 
   replaceBody(body: string | Uint8Array): void {
+    this.replacement = Buffer.from(body)
+    this.bodyLength = this.replacement.length
+    this.changes = []
     this.forgetEntity()
-    this.stages.push({ kind: 'replace', body: Buffer.from(body) })
   }
 
   collectBody(maxBytes: number, change: CollectChange): void {
+    this.collectMax = Math.min(this.collectMax, maxBytes)
+    this.changes.push(change)
+    this.bodyLength = -1
     this.forgetEntity()
-    this.stages.push({ kind: 'collect', maxBytes, change })
   }
 
   transformBody(transform: BodyTransform): void {
-    this.stages.push({ kind: 'transform', transform })
+    this.transforms.push(transform)
+    this.bodyLength = -1
   }
 
-  /** Runs all stages; rejects when a change throws or a collected body is larger than its bound. */
+  /** Replaced, then collected, then transformed; rejects when a change throws or a collected body is larger than its bound. */
   async deliver(): Promise<Buffer> {
-    let chunks = this.chunks
-    for (const stage of this.stages) {
-      if (stage.kind === 'replace') chunks = [stage.body]
-      else if (stage.kind === 'collect') {
-        const whole = Buffer.concat(chunks)
-        if (whole.length > stage.maxBytes) throw new Error('RESPONSE_TOO_LARGE')
-        chunks = [Buffer.from(await stage.change(whole))]
-      } else chunks = await stream(stage.transform, chunks)
+    let chunks: readonly Buffer[] = this.replacement === null ? this.chunks : [this.replacement]
+    if (this.changes.length > 0) {
+      let whole = Buffer.concat(chunks)
+      if (whole.length > this.collectMax) throw new Error('RESPONSE_TOO_LARGE')
+      for (const change of this.changes) whole = Buffer.from(await change(whole))
+      chunks = [whole]
     }
+    for (const transform of this.transforms) chunks = await stream(transform, chunks)
     return Buffer.concat(chunks)
   }
 
