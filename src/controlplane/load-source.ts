@@ -50,7 +50,7 @@ export class SourceDocument {
       const { line, col } = lines.linePos(offset)
       errors.push({ file, line, col, path, message, expected })
     }
-    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true, merge: true, logLevel: 'silent' })
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true, merge: true, logLevel: 'error' })
     for (const problem of document.errors) at(problem.pos[0], syntaxMessage(problem.code, problem.message), syntaxAdvice(problem.code))
     if (errors.length > 0) return { ok: false, errors }
     substituteAll(document, text, env, at)
