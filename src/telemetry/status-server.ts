@@ -16,7 +16,7 @@ import type { EpochBoard } from '../shared/epochs.js'
 import type { MetricsDirectory } from '../shared/metrics-directory.js'
 import { EXPOSITION_CONTENT_TYPE } from './exposition.js'
 import { metrics } from './metrics.js'
-import { renderPrometheus, type Sample } from './prometheus.js'
+import { prometheusParts, type Sample } from './prometheus.js'
 
 /** What the supervisor knows; read anew for every answer. */
 export interface GatewayState {
@@ -58,7 +58,8 @@ export interface StatusServer {
 interface Answer {
   readonly status: number
   readonly type: string
-  readonly body: string
+  /** A text, or the parts of one that is too large to be made in one go. */
+  readonly body: string | Iterator<string>
   readonly allow?: string
 }
 
@@ -68,7 +69,11 @@ const REQUEST_TIMEOUT_MS = 10_000
 /** Starts the server. Rejects with a UsageError that names the address when it cannot listen there. */
 export async function startStatusServer(options: StatusServerOptions): Promise<StatusServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    send(request, response, answerSafely(request, options))
+    const answered = answerSafely(request, options)
+    void send(request, response, answered).catch((error: Error) => {
+      options.log(`status server: ${request.method} ${request.url}: ${error.message}`)
+      response.destroy()
+    })
   })
   await listen(server, options.address)
   server.on('error', (error) => options.log(`status server: ${error.message}`))
@@ -85,7 +90,8 @@ export async function startStatusServer(options: StatusServerOptions): Promise<S
 
 function listen(server: Server, address: SocketAddress): Promise<void> {
   return new Promise((resolve, reject) => {
-    const refuse = (error: NodeJS.ErrnoException) => reject(new UsageError(listenProblem(address, error)))
+    const refuse = (error: NodeJS.ErrnoException) =>
+      reject(new UsageError(listenProblem(address, error), error.code === 'EADDRINUSE' ? 1 : 2))
     server.once('error', refuse)
     server.listen({ host: address.host, port: address.port }, () => {
       server.off('error', refuse)
@@ -108,13 +114,40 @@ function listenProblem(address: SocketAddress, error: NodeJS.ErrnoException): st
   }
 }
 
-function send(request: IncomingMessage, response: ServerResponse, answer: Answer): void {
+/** Rejects when a part cannot be made; the answer is then cut off, which a client notices. */
+async function send(request: IncomingMessage, response: ServerResponse, answer: Answer): Promise<void> {
   response.statusCode = answer.status
   response.setHeader('Content-Type', answer.type)
-  response.setHeader('Content-Length', Buffer.byteLength(answer.body))
   response.setHeader('Cache-Control', 'no-store')
   if (answer.allow !== undefined) response.setHeader('Allow', answer.allow)
-  response.end(request.method === 'HEAD' ? undefined : answer.body)
+  if (typeof answer.body === 'string') {
+    response.setHeader('Content-Length', Buffer.byteLength(answer.body))
+    response.end(request.method === 'HEAD' ? undefined : answer.body)
+  } else if (request.method === 'HEAD') {
+    response.end()
+  } else {
+    await sendParts(response, answer.body)
+  }
+}
+
+/** Makes and writes one part per turn of the event loop, and none while the client does not take what was written. */
+async function sendParts(response: ServerResponse, parts: Iterator<string>): Promise<void> {
+  for (let part = parts.next(); part.done !== true; part = parts.next()) {
+    if (response.destroyed) return
+    if (response.write(part.value)) await new Promise<void>((resolve) => setImmediate(resolve))
+    else await drained(response)
+  }
+  response.end()
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const go = () => {
+      response.off('drain', go).off('close', go)
+      resolve()
+    }
+    response.on('drain', go).on('close', go)
+  })
 }
 
 function answerSafely(request: IncomingMessage, options: StatusServerOptions): Answer {
@@ -156,7 +189,7 @@ function json(status: number, body: Json): Answer {
 }
 
 function metricsPage(options: StatusServerOptions): Answer {
-  return { status: 200, type: EXPOSITION_CONTENT_TYPE, body: renderPrometheus(options.directory, primarySamples(options)) }
+  return { status: 200, type: EXPOSITION_CONTENT_TYPE, body: prometheusParts(options.directory, primarySamples(options)) }
 }
 
 /** What the primary itself knows, as samples. */
