@@ -59,6 +59,17 @@ const RESERVED_CELLS = 2048
 /** First label of a declaration: what kind of cells it declares. */
 export const seriesKinds = { route: 'route', status: 'status', counter: 'counter' } as const
 
+/** The counters that a worker may have; telemetry/metrics says how each is shown, and with which labels. */
+export const counterNames = [
+  'upstream_retries',
+  'upstream_connects',
+  'upstream_reuse',
+  'refused',
+  'access_log_dropped',
+  'plugin_errors',
+] as const
+export type CounterName = (typeof counterNames)[number]
+
 export const OVERFLOW_LABEL = 'overflow'
 
 /** Declares a series: `labels` are its kind, then what the kind needs. */
@@ -167,7 +178,7 @@ export class WorkerMetrics {
   }
 
   /** The counter of this name and these label values, made on first use. Look it up once and keep it. */
-  counter(name: string, labels: readonly string[] = []): Counter {
+  counter(name: CounterName, labels: readonly string[] = []): Counter {
     const key = [name, ...labels].join(SEPARATOR)
     const known = this.counters.get(key)
     if (known !== undefined) return known
@@ -201,7 +212,7 @@ export class WorkerMetrics {
     return new RouteSeries(this.cells, base, values, this)
   }
 
-  private makeCounter(key: string, cell: number, name: string, labels: readonly string[]): Counter {
+  private makeCounter(key: string, cell: number, name: CounterName, labels: readonly string[]): Counter {
     this.onSeries(cell, [seriesKinds.counter, name, ...labels])
     const counter = new CounterCell(this.cells, cell)
     this.counters.set(key, counter)
@@ -223,7 +234,7 @@ export class WorkerMetrics {
     return cell
   }
 
-  /** The reserve holds every status of one series (2 × 900) and some 190 counter names: running out is a mistake in this file. */
+  /** The reserve holds every status of one series (2 × 900) and one cell for each counter name: running out is a mistake in this file. */
   private takeReserved(): number {
     if (this.nextReserved >= this.cells.length) throw new RangeError('the reserve of the metrics slab is used up; raise RESERVED_CELLS')
     return this.nextReserved++

@@ -5,6 +5,8 @@
  * what it does not have. The three LLM labels are always empty here; dashboards group by them.
  */
 
+import type { CounterName } from '../shared/metrics-slab.js'
+
 export type MetricType = 'counter' | 'gauge' | 'histogram'
 export type MetricUnit = 'none' | 'milliseconds' | 'seconds' | 'bytes'
 
@@ -63,19 +65,19 @@ export const metrics = {
     'Series that found no room; what they would have counted stands under the label value "overflow".',
   ),
   // counted by name in the workers
-  upstreamRetries: metric('gateway_upstream_retries_total', 'counter', 'none', ['upstream'], 'Tries after the first one.'),
+  upstreamRetries: metric('gateway_upstream_retries_total', 'counter', 'none', [], 'Tries after the first one.'),
   upstreamConnects: metric(
     'gateway_upstream_connects_total',
     'counter',
     'none',
-    ['upstream', 'result'],
-    'Connections opened to upstream nodes, by result (ok, failed, timeout).',
+    ['result'],
+    'Connections to upstream nodes that were tried, by result (ok, failed, timeout).',
   ),
   upstreamReuse: metric(
     'gateway_upstream_connection_reuse_total',
     'counter',
     'none',
-    ['upstream'],
+    [],
     'Upstream requests sent on a connection that was kept open.',
   ),
   refused: metric(
@@ -92,7 +94,7 @@ export const metrics = {
     [],
     'Access log lines dropped because the disk or pipe did not keep up, or failed.',
   ),
-  pluginErrors: metric('gateway_plugin_errors_total', 'counter', 'none', ['plugin', 'phase'], 'Plugin calls that threw an error.'),
+  pluginErrors: metric('gateway_plugin_errors_total', 'counter', 'none', [], 'Plugin calls that threw an error.'),
   // read by the primary at the time of the scrape
   configEpoch: metric('gateway_config_epoch', 'gauge', 'none', [], 'Version of the newest published configuration.'),
   configReloads: metric('gateway_config_reloads_total', 'counter', 'none', [], 'Reloads that were published.'),
@@ -112,12 +114,12 @@ export const metrics = {
   sharedFree: metric('apisix_shared_dict_free_space_bytes', 'gauge', 'bytes', ['name'], 'Free part of a region of shared memory.'),
 } as const satisfies Record<string, Metric>
 
-/** Metrics that workers count by name with `WorkerMetrics.counter(metric.name, labelValues)`. */
-export const workerCounters: readonly Metric[] = [
-  metrics.upstreamRetries,
-  metrics.upstreamConnects,
-  metrics.upstreamReuse,
-  metrics.refused,
-  metrics.logDropped,
-  metrics.pluginErrors,
-]
+/** How the counters of the workers are shown. Label values come in the order of the metric's labels. */
+export const workerCounters: Readonly<Record<CounterName, Metric>> = {
+  upstream_retries: metrics.upstreamRetries,
+  upstream_connects: metrics.upstreamConnects,
+  upstream_reuse: metrics.upstreamReuse,
+  refused: metrics.refused,
+  access_log_dropped: metrics.logDropped,
+  plugin_errors: metrics.pluginErrors,
+}

@@ -3,8 +3,8 @@
  */
 import { FINE_CELLS, fineCellBoundUs, LATENCY_BUCKETS, latencyBoundsMs } from '../base/latency-buckets.js'
 import type { MergedFixed, MergedSeries, MetricsDirectory } from '../shared/metrics-directory.js'
-import { EGRESS_CELL, INGRESS_CELL, LATENCY_BLOCK, latencyTypes, seriesKinds } from '../shared/metrics-slab.js'
-import { ExpositionWriter } from './exposition.js'
+import { counterNames, EGRESS_CELL, INGRESS_CELL, LATENCY_BLOCK, latencyTypes, seriesKinds } from '../shared/metrics-slab.js'
+import { ExpositionWriter, formatValue } from './exposition.js'
 import { type Metric, metrics, workerCounters } from './metrics.js'
 
 /** Values that the primary knows itself. Label values in the order of the metric's labels. */
@@ -17,35 +17,56 @@ export interface Sample {
 /** request_type, request_llm_model, llm_model: never known here. */
 const noLlm: readonly string[] = ['', '', '']
 
+const latencyBounds: readonly string[] = latencyBoundsMs.map(formatValue)
+
 /** Bounds of gateway_request_duration_seconds: 2^7 µs to 2^26 µs, which are exact bounds of the log-linear cells. */
 const durationBoundsUs: readonly number[] = Array.from({ length: 20 }, (_, index) => 2 ** (index + 7))
+const durationBounds: readonly string[] = durationBoundsUs.map((us) => formatValue(us / 1e6))
 
-/** The whole page. Throws RangeError when a sample or a declared series does not fit its metric. */
-export function renderPrometheus(directory: MetricsDirectory, samples: readonly Sample[]): string {
+/**
+ * The page in parts of some 256 KiB, so that a page of 100 MB (many thousand routes) is written between other work of the thread.
+ * All values are read at the first step. Throws RangeError when a sample or a declared series does not fit its metric.
+ */
+export function* prometheusParts(directory: MetricsDirectory, samples: readonly Sample[]): Generator<string, void, void> {
   const writer = new ExpositionWriter()
+  const fixed = directory.fixed()
   const series = directory.series()
-  const routes = series.filter(({ labels }) => labels[0] === seriesKinds.route)
-  writeStatuses(writer, series)
-  writeLatencies(writer, routes)
-  writeBandwidth(writer, routes)
-  writeFixed(writer, directory.fixed())
+  writeFixed(writer, fixed)
   writeCounters(writer, series)
   writeSamples(writer, samples)
-  return writer.toString()
+  const routes = mergeByRoute(series.filter(({ labels }) => labels[0] === seriesKinds.route))
+  for (const write of [writeStatuses(writer, series), writeLatencies(writer, routes), writeBandwidth(writer, routes)]) {
+    for (const _ of write) if (writer.isPartFull) yield writer.take()
+  }
+  yield writer.take()
 }
 
-function writeStatuses(writer: ExpositionWriter, series: readonly MergedSeries[]): void {
+/** The whole page as one text. */
+export function renderPrometheus(directory: MetricsDirectory, samples: readonly Sample[]): string {
+  return [...prometheusParts(directory, samples)].join('')
+}
+
+interface RouteTotals {
+  readonly values: string[]
+  readonly cells: Float64Array
+}
+
+/** Each step of a generator below writes the samples of one series. */
+type Steps = Generator<void, void, void>
+
+function* writeStatuses(writer: ExpositionWriter, series: readonly MergedSeries[]): Steps {
   writer.family(metrics.httpStatus)
   for (const { labels, cells } of series) {
     if (labels[0] !== seriesKinds.status) continue
     const [, code = '', source = '', ...route] = labels
     writer.sample(metrics.httpStatus, [code, ...route, ...noLlm, source], cells[0] ?? 0)
+    yield
   }
 }
 
 /** Sums what differs only in labels that the metric does not have (matched_uri, matched_host). */
-function mergeByRoute(routes: readonly MergedSeries[]): { readonly values: string[]; readonly cells: Float64Array }[] {
-  const merged = new Map<string, { readonly values: string[]; readonly cells: Float64Array }>()
+function mergeByRoute(routes: readonly MergedSeries[]): RouteTotals[] {
+  const merged = new Map<string, RouteTotals>()
   for (const { labels, cells } of routes) {
     const [, route = '', , , service = '', consumer = '', node = ''] = labels
     const values = [route, service, consumer, node, ...noLlm]
@@ -57,24 +78,26 @@ function mergeByRoute(routes: readonly MergedSeries[]): { readonly values: strin
   return [...merged.values()]
 }
 
-function writeLatencies(writer: ExpositionWriter, routes: readonly MergedSeries[]): void {
+function* writeLatencies(writer: ExpositionWriter, routes: readonly RouteTotals[]): Steps {
   writer.family(metrics.httpLatency)
-  for (const { values, cells } of mergeByRoute(routes)) {
-    latencyTypes.forEach((type, index) => {
+  for (const { values, cells } of routes) {
+    for (const [index, type] of latencyTypes.entries()) {
       const block = cells.subarray(index * LATENCY_BLOCK, (index + 1) * LATENCY_BLOCK)
       const counts = block.subarray(0, LATENCY_BUCKETS)
       // A route that was never proxied has no upstream latency; an empty histogram would only cost the reader.
-      if (counts.every((count) => count === 0)) return
-      writer.histogram(metrics.httpLatency, [type, ...values], latencyBoundsMs, counts, block[LATENCY_BUCKETS] ?? 0)
-    })
+      if (counts.every((count) => count === 0)) continue
+      writer.histogram(metrics.httpLatency, [type, ...values], latencyBounds, counts, block[LATENCY_BUCKETS] ?? 0)
+    }
+    yield
   }
 }
 
-function writeBandwidth(writer: ExpositionWriter, routes: readonly MergedSeries[]): void {
+function* writeBandwidth(writer: ExpositionWriter, routes: readonly RouteTotals[]): Steps {
   writer.family(metrics.bandwidth)
-  for (const { values, cells } of mergeByRoute(routes)) {
+  for (const { values, cells } of routes) {
     writer.sample(metrics.bandwidth, ['ingress', ...values], cells[INGRESS_CELL] ?? 0)
     writer.sample(metrics.bandwidth, ['egress', ...values], cells[EGRESS_CELL] ?? 0)
+    yield
   }
 }
 
@@ -91,8 +114,7 @@ function writeFixed(writer: ExpositionWriter, fixed: MergedFixed): void {
   }
   writer.sample(metrics.connections, ['writing'], fixed.inFlight)
   writer.family(metrics.requestDuration)
-  const bounds = durationBoundsUs.map((us) => us / 1e6)
-  writer.histogram(metrics.requestDuration, [], bounds, durationCounts(fixed.durations), fixed.durationSumMs / 1000)
+  writer.histogram(metrics.requestDuration, [], durationBounds, durationCounts(fixed.durations), fixed.durationSumMs / 1000)
   writer.family(metrics.seriesOverflow)
   writer.sample(metrics.seriesOverflow, [], fixed.overflows)
 }
@@ -109,10 +131,11 @@ function durationCounts(cells: Float64Array): Float64Array {
 }
 
 function writeCounters(writer: ExpositionWriter, series: readonly MergedSeries[]): void {
-  for (const metric of workerCounters) {
+  for (const name of counterNames) {
+    const metric = workerCounters[name]
     writer.family(metric)
     for (const { labels, cells } of series) {
-      if (labels[0] === seriesKinds.counter && labels[1] === metric.name) writer.sample(metric, labels.slice(2), cells[0] ?? 0)
+      if (labels[0] === seriesKinds.counter && labels[1] === name) writer.sample(metric, labels.slice(2), cells[0] ?? 0)
     }
   }
 }

@@ -75,6 +75,8 @@ export async function startStatusServer(options: StatusServerOptions): Promise<S
       response.destroy()
     })
   })
+  // Also ends a client that stops taking its answer.
+  server.setTimeout(REQUEST_TIMEOUT_MS)
   await listen(server, options.address)
   server.on('error', (error) => options.log(`status server: ${error.message}`))
   const bound = server.address() as AddressInfo

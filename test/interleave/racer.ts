@@ -30,7 +30,7 @@ function recordRounds(start: RacerStart, rounds: number): void {
   if (slab === undefined) throw new Error(`no slab ${start.index}`)
   const declare: SeriesDeclared = (slot, labels) => report({ type: 'series', slot, labels })
   const metrics = new WorkerMetrics(slab, declare)
-  const counter = metrics.counter('amounts')
+  const counter = metrics.counter('upstream_retries')
   const series = [0, 1, 2].map((index) =>
     metrics.routeSeries({ route: `r${index}`, matchedUri: '', matchedHost: '', service: '', consumer: '', node: '' }),
   )

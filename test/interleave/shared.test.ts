@@ -109,7 +109,7 @@ describe('metrics slabs read while they are written', () => {
     let reading = true
     let reads = 0
     let last = 0
-    const total = () => directory.series().find((series) => series.labels[1] === 'amounts')?.cells[0] ?? 0
+    const total = () => directory.series().find((series) => series.labels[1] === 'upstream_retries')?.cells[0] ?? 0
     const read = () => {
       const now = total()
       if (now % ROUND_AMOUNT !== 0) throw new Error(`torn value ${now}`)

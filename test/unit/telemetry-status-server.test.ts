@@ -4,7 +4,9 @@ import { ManualClock } from '../../src/base/clock.js'
 import { UsageError } from '../../src/base/errors.js'
 import { EpochBoard, WorkerSlot } from '../../src/shared/epochs.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
+import { WorkerMetrics } from '../../src/shared/metrics-slab.js'
 import { createRegions } from '../../src/shared/regions.js'
+import { renderPrometheus } from '../../src/telemetry/prometheus.js'
 import { type ExplainQuery, type GatewayState, type StatusServer, startStatusServer } from '../../src/telemetry/status-server.js'
 
 const running: StatusServer[] = []
@@ -16,6 +18,7 @@ async function setup(port = 0) {
   const regions = createRegions(2)
   const clock = new ManualClock()
   const board = new EpochBoard(regions.epochs, clock)
+  const directory = new MetricsDirectory(regions.metrics)
   const logged: string[] = []
   const explained: ExplainQuery[] = []
   const state: { now: GatewayState } = {
@@ -23,7 +26,7 @@ async function setup(port = 0) {
   }
   const server = await startStatusServer({
     address: { host: '127.0.0.1', port },
-    directory: new MetricsDirectory(regions.metrics),
+    directory,
     board,
     state: () => state.now,
     explain: (query) => {
@@ -35,7 +38,7 @@ async function setup(port = 0) {
   })
   running.push(server)
   const slots = [new WorkerSlot(regions.epochs, 0), new WorkerSlot(regions.epochs, 1)] as const
-  return { server, board, slots, state, logged, explained }
+  return { server, regions, directory, board, slots, state, logged, explained }
 }
 
 function ask(server: StatusServer, path: string, method = 'GET') {
@@ -114,6 +117,29 @@ describe('status server', () => {
     expect(body).toContain('\ngateway_worker_event_loop_lag_seconds{worker="1"} 0\n')
     expect(body).not.toContain('{worker="0"}')
     expect((await ask(server, path, 'HEAD')).body).toBe('')
+  })
+
+  test('a large page goes out in parts, whole, and a client that leaves half-way harms nobody', async () => {
+    const { server, regions, directory, logged } = await setup()
+    const slab = regions.metrics[0]
+    if (slab === undefined) throw new Error('one slab expected')
+    const worker = new WorkerMetrics(slab, (slot, labels) => directory.declare(0, slot, labels))
+    for (let index = 0; index < 500; index++) {
+      const series = worker.routeSeries({ route: `r${index}`, matchedUri: '', matchedHost: '', service: '', consumer: '', node: '' })
+      series.record(200, 1, index % 50, 1, 1, 1)
+    }
+    await new Promise<void>((resolve, reject) => {
+      const call = request({ host: server.address.host, port: server.address.port, path: '/metrics', agent: false }, (response) => {
+        response.once('data', () => response.destroy())
+        response.on('close', resolve)
+      })
+      call.on('error', reject).end()
+    })
+    const { body } = await ask(server, '/metrics')
+    const routes = (page: string) => page.split('\n').filter((line) => /^apisix_http_(status|latency)|^apisix_bandwidth/.test(line))
+    expect(body.length).toBeGreaterThan(1_000_000)
+    expect(routes(body)).toEqual(routes(renderPrometheus(directory, [])))
+    expect(logged).toEqual([])
   })
 
   test('explain hands the query over, refuses nonsense and hides its own errors', async () => {
