@@ -113,7 +113,7 @@ class Parser {
   /** `(?i)`, `(?s)`, `(?m)` or several letters, only at the very start. */
   private leadingFlags(): void {
     for (;;) {
-      const found = /^\(\?([a-zA-Z]+)\)/.exec(this.source.slice(this.position))
+      const found = /^\(\?([a-z]+)\)/.exec(this.source.slice(this.position))
       if (found === null) return
       for (const flag of found[1] as string) {
         if (flag === 'i') this.ignoreCase = true
@@ -208,7 +208,7 @@ class Parser {
       } else if (this.take(':')) open = '(?:'
       else if (this.peek('>')) this.fail('atomic group (?>…) is not supported', 'use (?:…)')
       else if (this.peek('#')) this.fail('comment (?#…) is not supported', 'remove it')
-      else if (/^[a-zA-Z-]+[:)]/.test(this.source.slice(this.position))) {
+      else if (/^[a-z-]+[:)]/.test(this.source.slice(this.position))) {
         this.fail('flags in the middle are not supported', 'put (?i) at the start of the pattern')
       } else this.fail('this kind of group (recursion, condition or back-reference) is not supported', 'use (…) or (?:…)')
     } else if (this.peek('*')) this.fail('verbs (*…) are not supported', 'remove it')

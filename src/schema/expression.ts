@@ -42,8 +42,8 @@ const groupWords: Readonly<Record<string, { operator: 'AND' | 'OR'; negated: boo
 }
 const maxDepth = 32
 
-/** Parses an expression. Throws Error naming the first thing that is wrong. */
-export function parseExpression(json: Json): Expression {
+/** Parses an expression; the whole is always a group. Throws Error naming the first thing that is wrong. */
+export function parseExpression(json: Json): Group {
   try {
     return parseList(json, 0)
   } catch (error) {

@@ -84,6 +84,23 @@ function readSegment(segment: string): UriSegment {
   return { kind: 'static', text: segment }
 }
 
+/** What a path gives the names of a pattern (empty without names), or null if the pattern does not match. One pattern at a time: slow. */
+export function matchUriPattern(pattern: UriPattern, path: string): Map<string, string> | null {
+  const captured = new Map<string, string>()
+  if (pattern.kind === 'exact') return pattern.path === path ? captured : null
+  if (pattern.kind === 'prefix') return path.startsWith(pattern.path) ? captured : null
+  const found = path.slice(1).split('/')
+  for (const [index, segment] of pattern.segments.entries()) {
+    const value = found[index]
+    if (value === undefined) return null
+    if (segment.kind === 'tail') return captured.set(segment.name, found.slice(index).join('/'))
+    if (segment.kind === 'prefix') return value.startsWith(segment.text) ? captured : null
+    if (segment.kind === 'param' ? value === '' : value !== segment.text) return null
+    if (segment.kind === 'param') captured.set(segment.name, value)
+  }
+  return found.length === pattern.segments.length ? captured : null
+}
+
 /** A host pattern: exact, or the end of a host behind a leading `*`. */
 export interface HostPattern {
   readonly text: string
@@ -98,4 +115,10 @@ export function readHostPattern(host: string): HostPattern {
   const isSuffix = lower.startsWith('*')
   const text = isSuffix ? lower.slice(1) : lower
   return { text, isSuffix, withPort: /:\d+$/.test(text) && !(text.startsWith('[') && text.endsWith(']')) }
+}
+
+/** True if the pattern accepts a request's host (lower-case, no port) or Host field (lower-case, as received). */
+export function matchHostPattern(pattern: HostPattern, host: string, hostHeader: string): boolean {
+  const value = pattern.withPort ? hostHeader : host
+  return pattern.isSuffix ? value.endsWith(pattern.text) : value === pattern.text
 }

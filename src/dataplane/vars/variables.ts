@@ -5,7 +5,7 @@
  */
 import { hostname } from 'node:os'
 import type { Accessor, Exchange } from '../../plugins/plugin.js'
-import { readHostPattern } from '../../schema/uri-pattern.js'
+import { matchHostPattern, matchUriPattern, readHostPattern, readUriPattern } from '../../schema/uri-pattern.js'
 import { variableProblem } from '../../schema/variable-name.js'
 import { cookieValue, decodedPath, queryValue, queryValues } from './request-values.js'
 
@@ -37,40 +37,25 @@ function nodePart(exchange: Exchange, part: 'address' | 'port'): string | undefi
 function matchedUri(exchange: Exchange): string | undefined {
   const uris = exchange.route?.uris
   if (uris === undefined || uris.length < 2) return uris?.[0]
-  if (uris.includes(exchange.path)) return exchange.path
+  // Values were captured exactly if the pattern that matched has names; in other modes a name is ordinary text.
+  const mode = exchange.uriParams === null ? 'radixtree_uri' : 'radixtree_uri_with_parameter'
   let found: string | undefined
-  for (const pattern of uris) {
-    const star = pattern.indexOf('*')
-    const isMatch = pattern.includes('/:')
-      ? matchesSegments(exchange.path, pattern)
-      : star >= 0 && exchange.path.startsWith(pattern.slice(0, star))
-    if (isMatch && (found === undefined || pattern.length > found.length)) found = pattern
+  for (const uri of uris) {
+    if (uri === exchange.path) return uri
+    if (matchUriPattern(readUriPattern(uri, mode), exchange.path) === null) continue
+    if (found === undefined || uri.length > found.length) found = uri
   }
   return found
 }
 
-function matchesSegments(path: string, pattern: string): boolean {
-  const segments = path.split('/')
-  const expected = pattern.split('/')
-  for (let index = 0; index < expected.length; index++) {
-    const wanted = expected[index] as string
-    const found = segments[index]
-    if (found === undefined) return false
-    if (wanted.startsWith('*')) return true
-    if (wanted.endsWith('*')) return found.startsWith(wanted.slice(0, -1))
-    if (wanted.startsWith(':') ? found === '' : found !== wanted) return false
-  }
-  return segments.length === expected.length
-}
-
+/** The host of the route that this request's host matches: exact, else the longest wildcard. */
 function matchedHost(exchange: Exchange): string | undefined {
   let found: string | undefined
   for (const host of exchange.route?.hosts ?? []) {
     const pattern = readHostPattern(host)
-    const value = pattern.withPort ? exchange.hostHeader.toLowerCase() : exchange.host
-    const isMatch = pattern.isSuffix ? value.endsWith(pattern.text) : value === pattern.text
-    if (isMatch && !pattern.isSuffix) return host
-    if (isMatch && (found === undefined || host.length > found.length)) found = host
+    if (!matchHostPattern(pattern, exchange.host, exchange.hostHeader.toLowerCase())) continue
+    if (!pattern.isSuffix) return host
+    if (found === undefined || host.length > found.length) found = host
   }
   return found
 }
