@@ -184,8 +184,9 @@ export function describe(schema: JsonSchema): string {
   }
   if (type === 'array') {
     const items = objectOf(schema['items'])
-    const of = Object.keys(items).length > 0 && listOf(items['type']) !== 'object' ? ` of ${describe(items)}` : ''
-    return `array${of}${bounds(schema['minItems'], schema['maxItems'], 'items')}`
+    const size = bounds(schema['minItems'], schema['maxItems'], 'items')
+    const named = Object.keys(items).length > 0 && listOf(items['type']) !== 'object'
+    return named ? `array of ${describe(items)}${size.replace(/^ of /, ', ')}` : `array${size}`
   }
   return type === '' ? 'any value' : type
 }

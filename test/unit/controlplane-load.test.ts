@@ -132,9 +132,7 @@ describe('errors of the schema, each at its place', () => {
     ],
     [
       'routes: [{ uris: [], plugins: {} }]',
-      [
-        'f:1:18: routes[0].uris: expect array to have at least 1 items; expected array of string of 1 to 4096 characters of at least 1 items',
-      ],
+      ['f:1:18: routes[0].uris: expect array to have at least 1 items; expected array of string of 1 to 4096 characters, at least 1 items'],
     ],
     [
       'routes: [{ uri: /a, methods: [GET, PUT, GET], plugins: {} }]',
