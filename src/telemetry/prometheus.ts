@@ -64,15 +64,15 @@ function* writeStatuses(writer: ExpositionWriter, series: readonly MergedSeries[
   }
 }
 
-/** Sums what differs only in labels that the metric does not have (matched_uri, matched_host). */
+/** Sums what differs only in labels that the metric does not have (matched_uri, matched_host). Adds into the cells it is given. */
 function mergeByRoute(routes: readonly MergedSeries[]): RouteTotals[] {
   const merged = new Map<string, RouteTotals>()
   for (const { labels, cells } of routes) {
     const [, route = '', , , service = '', consumer = '', node = ''] = labels
     const values = [route, service, consumer, node, ...noLlm]
-    const key = JSON.stringify(values)
+    const key = values.join('\u0000')
     const known = merged.get(key)
-    if (known === undefined) merged.set(key, { values, cells: cells.slice() })
+    if (known === undefined) merged.set(key, { values, cells })
     else for (let index = 0; index < cells.length; index++) known.cells[index] = (known.cells[index] ?? 0) + (cells[index] ?? 0)
   }
   return [...merged.values()]
