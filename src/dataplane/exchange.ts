@@ -6,9 +6,10 @@
  *
  * Checklist for a new field: constructor, `begin()`, and `release()` if it holds memory.
  */
-import { HeaderList } from '../base/headers.js'
+
 import { nowMs, wallMs } from '../base/clock.js'
 import type { Failure } from '../base/errors.js'
+import { HeaderList } from '../base/headers.js'
 import type { BodyTransform, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
 import type { ClientResponse } from './listener/binding.js'
 import type { LinkedRoute, LinkedSnapshot, LinkedUpstream } from './snapshot.js'
@@ -16,7 +17,7 @@ import type { UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
 
 /** Where an exchange is; only grows. */
-export const enum Stage {
+export enum Stage {
   Request = 0,
   /** A try is under way; nothing of the response was sent. */
   Upstream = 1,
@@ -26,7 +27,7 @@ export const enum Stage {
 }
 
 /** Where the body of an upstream's answer goes. */
-export const enum Sink {
+export enum Sink {
   Direct = 0,
   Discard = 1,
   Collect = 2,
@@ -172,6 +173,10 @@ export class Exchange implements PluginExchange {
   collectedBytes = 0
   /** Where body bytes of the upstream go. */
   sink: Sink = Sink.Direct
+  /** The client takes no more for now. */
+  isClientFull = false
+  /** Reasons for which the upstream is not read at the moment: a slow client, transforms that are behind. */
+  upstreamHolds = 0
   /** Times the header filters ran: an answer made because one of them failed is not filtered again. */
   filterRuns = 0
   /** The answer's body is dropped: HEAD, 204, 304, or replaced by a plugin. */
@@ -244,6 +249,8 @@ export class Exchange implements PluginExchange {
     this.unsentIsLast = false
     this.unsentOffset = 0
     this.sink = Sink.Direct
+    this.isClientFull = false
+    this.upstreamHolds = 0
     this.filterRuns = 0
     this.collected = null
     this.collectedBytes = 0

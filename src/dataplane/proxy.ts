@@ -6,8 +6,9 @@
  * Every error edge comes to `fail`, which retries, answers or aborts. `finish` runs the log phase and the accounts, exactly once.
  * Runs on workers.
  */
-import { type Failure, failures } from '../base/errors.js'
+
 import { nowMs } from '../base/clock.js'
+import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
@@ -43,7 +44,7 @@ export interface ProxyAccounts {
   pluginFailed(plugin: string, error: unknown): void
 }
 
-export class Proxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
+export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
   /** Set before the first request arrives; swapped whole by a reload. */
   snapshot: LinkedSnapshot | null = null
   isDraining = false
@@ -187,11 +188,12 @@ export class Proxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents 
     const pipelined = pool.keepalive.pipelining > 1 && !hasBody && !fresh && isSafe(exchange.upstreamMethod)
     const connection = fresh ? pool.fresh() : pipelined ? pool.lane(now) : pool.exclusive()
     exchange.connection = connection
-    exchange.deadlineMs = now + (connection.isConnected ? (hasBody ? exchange.sendTimeoutMs : exchange.readTimeoutMs) : exchange.connectTimeoutMs)
+    exchange.deadlineMs =
+      now + (connection.isConnected ? (hasBody ? exchange.sendTimeoutMs : exchange.readTimeoutMs) : exchange.connectTimeoutMs)
     const upstream = exchange.upstream
     if (upstream === null) return
     const head = buildRequestHead(exchange, upstream.record, pool.settings.node)
-    connection.send(exchange, head, exchange.isHead || exchange.upstreamMethod === 'HEAD', hasBody)
+    connection.send(exchange, head, exchange.upstreamMethod === 'HEAD', hasBody)
     if (hasBody && connection.isConnected) this.pumpBody(exchange)
   }
 
@@ -490,6 +492,8 @@ export class Proxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents 
     const log = exchange.linked?.chain.log ?? exchange.snapshot?.globals.log
     if (log !== undefined && log.length > 0) this.runLog(exchange, log)
     this.accounts.finished(exchange)
+    // A transform that is behind will call back.
+    if (exchange.upstreamHolds > 0) exchange.suspended = true
     // A body still on its way, a waiting promise or an abort may call back later: such records are not reused.
     if (!exchange.aborted && !exchange.suspended && exchange.bodyComplete && this.spare.length < SPARE_EXCHANGES_MAX) {
       exchange.snapshot = null

@@ -1,6 +1,7 @@
 /** What a snapshot is made of, as it arrives from the primary. Types only. */
-import type { CompiledPlugin, RouterOptions } from '../schema/compiled.js'
+
 import type { AnyPlugin } from '../plugins/plugin.js'
+import type { CompiledPlugin, RouterOptions } from '../schema/compiled.js'
 import type { PackedRecords } from '../shared/packed-records.js'
 import type { RouterTables } from '../shared/router-tables.js'
 

@@ -5,18 +5,18 @@
  * Linked records belong to their snapshot; pools of connections outlive it (see PoolRegistry).
  */
 import { AddressSet } from '../base/address-set.js'
-import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
+import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
+import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import type { Rotors } from '../shared/rotors.js'
-import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RoundRobin } from './balancer/round-robin.js'
-import { type Chain, linkChain } from './phases/chain.js'
+import { type Chain, type FilterStep, joinChains, linkChain } from './phases/chain.js'
 import { Router } from './router/router.js'
+import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import type { NodePool } from './upstream/pool.js'
 import type { PoolRegistry } from './upstream/pool-registry.js'
 import { compileExpression } from './vars/expression.js'
-import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 
 export interface LinkEnvironment {
   readonly plugins: PluginSource
@@ -30,6 +30,8 @@ export class LinkedSnapshot {
   readonly epoch: number
   readonly router: Router
   readonly globals: Chain
+  /** What runs over answers that no route made. */
+  readonly responseFilters: readonly FilterStep[]
   private readonly routeRecords: RecordReader<CompiledRoute>
   private readonly upstreamRecords: RecordReader<CompiledUpstream>
   private readonly routes: (LinkedRoute | undefined)[]
@@ -50,11 +52,19 @@ export class LinkedSnapshot {
     this.upstreams = new Array<LinkedUpstream | undefined>(source.upstreams.count)
     this.globalPlugins = source.globals
     this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null))
+    this.responseFilters = [...this.globals.headerFilter, ...this.globals.encodingFilter]
     this.router = new Router(source.tables, (index) => {
       const { remoteAddrs, vars } = this.routeRecord(index)
       return { remote: remoteAddrs.length === 0 ? null : AddressSet.of(remoteAddrs), vars: vars === null ? null : compileExpression(vars) }
     })
-    this.unmatchedSeries = environment.metrics.routeSeries({ route: '', matchedUri: '', matchedHost: '', service: '', consumer: '', node: '' })
+    this.unmatchedSeries = environment.metrics.routeSeries({
+      route: '',
+      matchedUri: '',
+      matchedHost: '',
+      service: '',
+      consumer: '',
+      node: '',
+    })
   }
 
   route(index: number): LinkedRoute {
@@ -96,6 +106,7 @@ export class LinkedRoute implements RouteInfo {
   readonly serviceName: string
   readonly labels: { readonly [key: string]: string }
   readonly chain: Chain
+  readonly responseFilters: readonly FilterStep[]
   readonly upstream: number
   readonly connectMs: number
   readonly sendMs: number
@@ -125,12 +136,8 @@ export class LinkedRoute implements RouteInfo {
     const kit = environment.kitFor(this)
     const own = linkChain(record.plugins, environment.plugins, kit)
     const shared = linkChain(globals, environment.plugins, kit)
-    this.chain = {
-      rewrite: [...shared.rewrite, ...own.rewrite],
-      access: [...shared.access, ...own.access],
-      headerFilter: [...shared.headerFilter, ...own.headerFilter],
-      log: [...shared.log, ...own.log],
-    }
+    this.chain = joinChains(shared, own)
+    this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
   }
 
   /** Metric cells for answers of this route by way of `node` (`address:port`, empty = none). */

@@ -9,12 +9,13 @@
 import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { nowMs, systemClock, wallMs } from '../base/clock.js'
-import { Listener } from '../dataplane/listener/listener.js'
-import { loadBinding } from '../dataplane/listener/binding.js'
+import { version } from '../cli/version.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
-import { Proxy } from '../dataplane/proxy.js'
+import { loadBinding } from '../dataplane/listener/binding.js'
+import { Listener } from '../dataplane/listener/listener.js'
+import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
-import { LinkedSnapshot, type LinkEnvironment } from '../dataplane/snapshot.js'
+import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
 import { PoolRegistry } from '../dataplane/upstream/pool-registry.js'
 import { builtinPlugins } from '../plugins/index.js'
 import { PluginRegistry } from '../plugins/registry.js'
@@ -24,10 +25,9 @@ import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { Rotors } from '../shared/rotors.js'
 import { AccessLog } from '../telemetry/access-log.js'
-import { version } from '../cli/version.js'
 import { createAccounts } from './accounts.js'
-import { RateLimitedLog } from './rate-limited-log.js'
 import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
+import { RateLimitedLog } from './rate-limited-log.js'
 
 /** Deadlines are checked this often; a wait ends at most so much late. */
 const SWEEP_MS = 50
@@ -50,7 +50,7 @@ class WorkerThread {
   private readonly metrics: WorkerMetrics
   private readonly accessLog: AccessLog
   private readonly pools: PoolRegistry
-  private readonly proxy: Proxy
+  private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
   private listeners: Listener[] = []
   private ports: readonly number[] | undefined
@@ -78,7 +78,7 @@ class WorkerThread {
     })
     const writer = new ResponseWriter(limits.sendTimeoutMs)
     const accounts = createAccounts(this.metrics, log.access.format === 'off' ? null : this.accessLog, this.log)
-    this.proxy = new Proxy(writer, limits, accounts)
+    this.proxy = new RequestProxy(writer, limits, accounts)
     writer.events = this.proxy
     this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes)
     this.environment = {
@@ -148,13 +148,16 @@ class WorkerThread {
     const ports: number[] = []
     for (const [index, listener] of listeners.entries()) {
       const existing = this.listeners[index]
-      const opened =
-        existing ?? new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders }, () => this.policy)
+      const opened = existing ?? new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders }, () => this.policy)
       this.listeners[index] = opened
       try {
         ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
       } catch (error) {
-        send({ type: 'listen-failed', address: `${listener.host}:${listener.port}`, reason: error instanceof Error ? error.message : String(error) })
+        send({
+          type: 'listen-failed',
+          address: `${listener.host}:${listener.port}`,
+          reason: error instanceof Error ? error.message : String(error),
+        })
         return
       }
     }

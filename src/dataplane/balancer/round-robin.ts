@@ -25,7 +25,8 @@ export class RoundRobin {
     })
     this.cycle = total
     this.step = coprimeStep(total)
-    this.table = total <= 65536 && weights.length <= 65535 ? Uint16Array.from({ length: total }, (_, turn) => this.search(this.place(turn))) : null
+    this.table =
+      total <= 65536 && weights.length <= 65535 ? Uint16Array.from({ length: total }, (_, turn) => this.search(this.place(turn))) : null
   }
 
   /** Index of the node for pick number `turn` (any integer ≥ 0). */

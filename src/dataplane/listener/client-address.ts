@@ -17,8 +17,7 @@ export class AddressBook {
   text(address: ArrayBuffer): string {
     if (address.byteLength === 4) {
       const bytes = new Uint8Array(address)
-      const key =
-        (((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number)) >>> 0
+      const key = (((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number)) >>> 0
       if (key === this.lastKey) return this.lastText
       let text = this.texts.get(key)
       if (text === undefined) {

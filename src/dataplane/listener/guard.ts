@@ -4,9 +4,9 @@
  * It sees header lines one by one while they are copied, and decides framing once from what it saw: nobody behind it looks at
  * Content-Length or Transfer-Encoding again. Runs on workers, holds the state of one request at a time.
  */
-import { failures, type Failure } from '../../base/errors.js'
-import { isIdentityHeader } from './identity.js'
+import { type Failure, failures } from '../../base/errors.js'
 import type { HeaderList } from '../../base/headers.js'
+import { isIdentityHeader } from './identity.js'
 
 const CONTENT_LENGTH_MAX_DIGITS = 15
 

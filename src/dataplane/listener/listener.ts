@@ -5,12 +5,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { failures, type Failure } from '../../base/errors.js'
+import { type Failure, failures } from '../../base/errors.js'
 import { CanonicalPath, canonicalPath } from '../../base/path.js'
 import type { PathPolicy } from '../../schema/compiled.js'
 import type { LimitsConfig, ListenerConfig, RealIpConfig } from '../../schema/process.js'
 import type { Exchange } from '../exchange.js'
-import type { Proxy } from '../proxy.js'
+import type { RequestProxy } from '../proxy.js'
 import type { Binding, ClientRequest, ClientResponse, ListenSocket, UwsApp } from './binding.js'
 import { AddressBook, TrustedProxies } from './client-address.js'
 import { Guard } from './guard.js'
@@ -35,7 +35,7 @@ export class Listener {
 
   constructor(
     private readonly binding: Binding,
-    private readonly proxy: Proxy,
+    private readonly proxy: RequestProxy,
     private readonly settings: ListenerSettings,
     private readonly policy: () => PathPolicy,
   ) {

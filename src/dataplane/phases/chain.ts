@@ -3,9 +3,10 @@
  *
  * A phase runs synchronously until a plugin returns a promise; only then does the rest of it become asynchronous.
  */
-import type { CompiledPlugin, Json } from '../../schema/compiled.js'
-import type { AnyPlugin, Exchange, LinkKit, PhaseReturn, PluginInstance, Predicate, Reply } from '../../plugins/plugin.js'
+
 import { reasonPhrase } from '../../base/status.js'
+import type { AnyPlugin, Exchange, LinkKit, PhaseResult, PhaseReturn, PluginInstance, Predicate, Reply } from '../../plugins/plugin.js'
+import type { CompiledPlugin, Json } from '../../schema/compiled.js'
 
 export interface Step {
   readonly name: string
@@ -16,11 +17,30 @@ export interface Step {
   readonly errorBody: string | null
 }
 
+/** A change to the head of an answer: header filters first, then those that choose a coding of the final body. */
+export interface FilterStep {
+  readonly name: string
+  readonly filter: Predicate | null
+  run(exchange: Exchange): void
+}
+
 export interface Chain {
   readonly rewrite: readonly Step[]
   readonly access: readonly Step[]
-  readonly headerFilter: readonly Step[]
+  readonly headerFilter: readonly FilterStep[]
+  readonly encodingFilter: readonly FilterStep[]
   readonly log: readonly Step[]
+}
+
+/** The steps of `first` before those of `second`, phase by phase. */
+export function joinChains(first: Chain, second: Chain): Chain {
+  return {
+    rewrite: [...first.rewrite, ...second.rewrite],
+    access: [...first.access, ...second.access],
+    headerFilter: [...first.headerFilter, ...second.headerFilter],
+    encodingFilter: [...first.encodingFilter, ...second.encodingFilter],
+    log: [...first.log, ...second.log],
+  }
 }
 
 export type RunPhase = 'rewrite' | 'access'
@@ -41,9 +61,22 @@ export function linkChain(plugins: readonly CompiledPlugin[], registry: { get(na
   return {
     rewrite: steps.filter((step) => step.instance.rewrite !== undefined),
     access: steps.filter((step) => step.instance.access !== undefined),
-    headerFilter: steps.filter((step) => step.instance.headerFilter !== undefined),
+    headerFilter: filterSteps(steps, (instance) => instance.headerFilter?.bind(instance)),
+    encodingFilter: filterSteps(steps, (instance) => instance.encodingFilter?.bind(instance)),
     log: steps.filter((step) => step.instance.log !== undefined),
   }
+}
+
+function filterSteps(
+  steps: readonly Step[],
+  select: (instance: PluginInstance) => ((exchange: Exchange) => void) | undefined,
+): FilterStep[] {
+  const found: FilterStep[] = []
+  for (const { name, filter, instance } of steps) {
+    const run = select(instance)
+    if (run !== undefined) found.push({ name, filter, run })
+  }
+  return found
 }
 
 function errorBody(response: Json): string | null {
@@ -66,17 +99,17 @@ export function runSteps(steps: readonly Step[], phase: RunPhase, exchange: Exch
 }
 
 async function continueLater(
-  pending: Promise<undefined | Reply | void>,
+  pending: Extract<PhaseReturn, Promise<unknown>>,
   step: Step,
   steps: readonly Step[],
   phase: RunPhase,
   exchange: Exchange,
   next: number,
-): Promise<undefined | Reply | void> {
+): Promise<PhaseResult> {
   const result = await pending
   if (result !== undefined) return withErrorBody(result, step)
   if (exchange.aborted) return undefined
-  return runSteps(steps, phase, exchange, next)
+  return (await runSteps(steps, phase, exchange, next)) ?? undefined
 }
 
 function withErrorBody(reply: Reply, step: Step): Reply {

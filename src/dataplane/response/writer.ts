@@ -5,14 +5,15 @@
  * taken apart into a HeaderList, changed, and put together again; the body then goes directly, is replaced, collected or transformed.
  * A slow client pauses the upstream connection; at most one read of it is held here.
  */
-import type { HeaderList } from '../../base/headers.js'
+
 import { nowMs } from '../../base/clock.js'
+import type { HeaderList } from '../../base/headers.js'
 import { reasonPhrase } from '../../base/status.js'
 import type { BodyTransform } from '../../plugins/plugin.js'
 import { type Exchange, Sink, Stage } from '../exchange.js'
 import type { ClientResponse } from '../listener/binding.js'
-import type { Step } from '../phases/chain.js'
-import { fillHeaderList, Framing, type ResponseHead } from '../upstream/response-head.js'
+import type { FilterStep } from '../phases/chain.js'
+import { Framing, fillHeaderList, type ResponseHead } from '../upstream/response-head.js'
 import type { ReplyParts } from './reply.js'
 
 export interface WriterEvents {
@@ -28,6 +29,7 @@ export interface WriterEvents {
 }
 
 const emptyBytes = Buffer.alloc(0)
+const noFilters: readonly FilterStep[] = []
 
 export class ResponseWriter {
   events: WriterEvents | null = null
@@ -52,11 +54,17 @@ export class ResponseWriter {
       if (!this.filter(exchange, head, filters)) return
       const bodiless = isBodiless(exchange)
       if (exchange.sink !== Sink.Direct && !bodiless) {
-        if (exchange.sink === Sink.Transform) this.hold(exchange, encodeBlock(exchange), -1)
+        if (exchange.sink === Sink.Transform) this.holdHead(exchange, encodeBlock(exchange), -1)
         this.toSink(exchange, source.subarray(start, end), true)
         return
       }
-      this.finishWhole(exchange, encodeBlock(exchange), bodiless ? emptyBytes : source.subarray(start, end), bodiless, bodilessLength(exchange, head))
+      this.finishWhole(
+        exchange,
+        encodeBlock(exchange),
+        bodiless ? emptyBytes : source.subarray(start, end),
+        bodiless,
+        bodilessLength(exchange, head),
+      )
       return
     }
     const bodiless = isBodiless(exchange)
@@ -95,17 +103,25 @@ export class ResponseWriter {
     if (filters.length > 0) {
       exchange.response.bodyLength = length
       if (!this.filter(exchange, head, filters)) return
+      if (isBodiless(exchange)) {
+        this.finishWhole(exchange, encodeBlock(exchange), emptyBytes, true, bodilessLength(exchange, head))
+        return
+      }
       if (exchange.sink !== Sink.Direct && exchange.sink !== Sink.Transform) {
         if (exchange.sink === Sink.Discard) this.toSink(exchange, emptyBytes, true)
         return
       }
       block = encodeBlock(exchange)
+    } else if (isBodiless(exchange)) {
+      // The method was rewritten on the way: the upstream sends what the client did not ask for.
+      this.finishWhole(exchange, block, emptyBytes, true, bodilessLength(exchange, head))
+      return
     }
-    this.hold(exchange, block, exchange.sink === Sink.Transform ? -1 : length)
+    this.holdHead(exchange, block, exchange.sink === Sink.Transform ? -1 : length)
   }
 
   /** Keeps a head back until the first body bytes, or the end of this read. */
-  private hold(exchange: Exchange, block: string | Uint8Array, length: number): void {
+  private holdHead(exchange: Exchange, block: string | Uint8Array, length: number): void {
     if (this.heldHead !== exchange) this.flushHead()
     exchange.answerLength = length
     this.heldHead = exchange
@@ -150,7 +166,8 @@ export class ResponseWriter {
           const body = exchange.response.replacement
           exchange.response.replacement = null
           this.events?.cancelUpstream(exchange)
-          this.sendCollected(exchange, body)
+          if (exchange.response.collect !== null) this.applyChanges(exchange, asBuffer(body))
+          else this.sendCollected(exchange, body)
         }
         return
       case Sink.Collect:
@@ -235,7 +252,10 @@ export class ResponseWriter {
 
   private wait(exchange: Exchange): void {
     exchange.deadlineMs = nowMs() + this.sendTimeoutMs
-    exchange.connection?.pause()
+    if (!exchange.isClientFull) {
+      exchange.isClientFull = true
+      holdUpstream(exchange)
+    }
     exchange.client?.onWritable(exchange.onWritable)
   }
 
@@ -261,7 +281,10 @@ export class ResponseWriter {
       exchange.unsent = null
     }
     exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
-    exchange.connection?.resume()
+    if (exchange.isClientFull) {
+      exchange.isClientFull = false
+      releaseUpstream(exchange)
+    }
     return true
   }
 
@@ -313,7 +336,7 @@ export class ResponseWriter {
   private sendCollected(exchange: Exchange, body: string | Uint8Array): void {
     if (exchange.response.transforms !== null) {
       exchange.sink = Sink.Transform
-      this.hold(exchange, encodeBlock(exchange), -1)
+      this.holdHead(exchange, encodeBlock(exchange), -1)
       this.transform(exchange, asBuffer(body), true)
       this.flushHead()
       return
@@ -335,31 +358,44 @@ export class ResponseWriter {
       return
     }
     try {
-      transform.push(bytes, isLast, (next, nextIsLast) => this.pushInto(exchange, transforms, index + 1, next, nextIsLast))
+      const pending = transform.push(bytes, isLast, (next, nextIsLast) => this.pushInto(exchange, transforms, index + 1, next, nextIsLast))
+      if (pending === undefined || isLast) return
+      // The transform is behind: the upstream waits for it as it would for a slow client.
+      holdUpstream(exchange)
+      pending.then(
+        () => releaseUpstream(exchange),
+        (error: unknown) => this.events?.pluginFailed(exchange, 'body', error),
+      )
     } catch (error) {
       this.events?.pluginFailed(exchange, 'body', error)
     }
   }
 
   /** Runs the header filters over an upstream's head. False = the exchange ended. */
-  private filter(exchange: Exchange, head: ResponseHead, filters: readonly Step[]): boolean {
+  private filter(exchange: Exchange, head: ResponseHead, filters: readonly FilterStep[]): boolean {
     fillHeaderList(head, exchange.response.headers)
     exchange.filterRuns++
     return this.runFilters(exchange, filters)
   }
 
-  private runFilters(exchange: Exchange, filters: readonly Step[]): boolean {
+  private runFilters(exchange: Exchange, filters: readonly FilterStep[]): boolean {
     const response = exchange.response
     for (const step of filters) {
       try {
-        if (step.filter === null || step.filter(exchange)) step.instance.headerFilter?.(exchange)
+        if (step.filter === null || step.filter(exchange)) step.run(exchange)
       } catch (error) {
         this.events?.pluginFailed(exchange, step.name, error)
         return false
       }
     }
     exchange.sink =
-      response.replacement !== null ? Sink.Discard : response.collect !== null ? Sink.Collect : response.transforms !== null ? Sink.Transform : Sink.Direct
+      response.replacement !== null
+        ? Sink.Discard
+        : response.collect !== null
+          ? Sink.Collect
+          : response.transforms !== null
+            ? Sink.Transform
+            : Sink.Direct
     return true
   }
 
@@ -387,12 +423,27 @@ export class ResponseWriter {
       return
     }
     const bodiless = isBodiless(exchange)
-    this.finishWhole(exchange, encodeBlock(exchange), bodiless ? emptyBytes : asBuffer(parts.body), bodiless, exchange.isHead ? byteLength(parts.body) : -1)
+    this.finishWhole(
+      exchange,
+      encodeBlock(exchange),
+      bodiless ? emptyBytes : asBuffer(parts.body),
+      bodiless,
+      exchange.isHead ? byteLength(parts.body) : -1,
+    )
   }
 }
 
-function filtersOf(exchange: Exchange): readonly Step[] {
-  return exchange.linked?.chain.headerFilter ?? exchange.snapshot?.globals.headerFilter ?? []
+function filtersOf(exchange: Exchange): readonly FilterStep[] {
+  return exchange.linked?.responseFilters ?? exchange.snapshot?.responseFilters ?? noFilters
+}
+
+/** One more reason not to read from the upstream. */
+function holdUpstream(exchange: Exchange): void {
+  if (exchange.upstreamHolds++ === 0) exchange.connection?.pause()
+}
+
+function releaseUpstream(exchange: Exchange): void {
+  if (--exchange.upstreamHolds === 0) exchange.connection?.resume()
 }
 
 /** Body changes that were arranged for an answer that is not sent after all. */
@@ -425,9 +476,10 @@ function byteLength(body: string | Uint8Array): number {
   return typeof body === 'string' ? Buffer.byteLength(body) : body.length
 }
 
-const beyondAscii = /[^\u0000-\u007f]/
-const beyondLatin1 = /[^\u0000-\u00ff]/
+const beyondAscii = /[\u0080-\uffff]/
+const beyondLatin1 = /[\u0100-\uffff]/
 const controls = /[\r\n\0]/
+const controlsAll = /[\r\n\0]+/g
 
 /** Status line and header lines for `writeStatus`. Framing fields belong to the writer and the binding, whatever a plugin set. */
 function encodeBlock(exchange: Exchange): string | Uint8Array {
@@ -450,7 +502,7 @@ function headerLines(headers: HeaderList): string {
         continue
     }
     const value = headers.values[index] as string
-    lines += `\r\n${headers.names[index] as string}: ${controls.test(value) ? value.replace(/[\r\n\0]+/g, ' ') : value}`
+    lines += `\r\n${headers.names[index] as string}: ${controls.test(value) ? value.replaceAll(controlsAll, ' ') : value}`
   }
   return lines
 }

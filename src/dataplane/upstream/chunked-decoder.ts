@@ -5,7 +5,7 @@
  * bound; trailers are checked and dropped (the binding cannot send them). LF without CR, missing CRLF behind data, sizes beyond
  * 2^48 and everything else odd is an error.
  */
-const enum State {
+enum State {
   Size = 0,
   Extension = 1,
   SizeLf = 2,

@@ -7,12 +7,12 @@
  * arrives while nothing is outstanding closes the connection, as does anything that the strict parsers refuse.
  */
 import type { Socket } from 'node:net'
-import { type Failure, failures } from '../../base/errors.js'
 import { nowMs } from '../../base/clock.js'
+import { type Failure, failures } from '../../base/errors.js'
 import type { Exchange } from '../exchange.js'
 import { ChunkedDecoder } from './chunked-decoder.js'
 import type { NodePool } from './pool.js'
-import { findHeadEnd, Framing, parseResponseHead, type ResponseHead } from './response-head.js'
+import { Framing, findHeadEnd, parseResponseHead, type ResponseHead } from './response-head.js'
 
 /** What the proxy does with what a connection meets. Calls come in this order per exchange: head, body*, or failed at any point. */
 export interface ConnectionEvents {
@@ -33,7 +33,7 @@ export interface ConnectionEvents {
 /** Consecutive misses after which a pool stops looking for repeated heads. */
 const MEMO_MISSES_MAX = 64
 
-const enum Phase {
+enum Phase {
   Head = 0,
   Length = 1,
   Chunked = 2,

@@ -24,7 +24,8 @@ export class PoolRegistry {
 
   get(node: CompiledNode, upstream: CompiledUpstream): NodePool {
     const { size, idleTimeoutMs, requests, pipelining } = upstream.keepalive
-    const tls = upstream.scheme === 'https' ? (upstream.tls ?? { verify: false, clientCert: '', clientKey: '', ca: '', serverName: '' }) : null
+    const tls =
+      upstream.scheme === 'https' ? (upstream.tls ?? { verify: false, clientCert: '', clientKey: '', ca: '', serverName: '' }) : null
     const key = [
       node.address,
       node.port,

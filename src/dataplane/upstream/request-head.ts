@@ -2,8 +2,9 @@
  * Builds the head of the request that goes upstream: request line, Host, the client's surviving fields, the gateway's own
  * (semantics §1.6), framing. One string, written in one call.
  */
-import type { Exchange } from '../exchange.js'
+
 import type { CompiledNode, CompiledUpstream } from '../../schema/compiled.js'
+import type { Exchange } from '../exchange.js'
 
 const CHAR_X = 120
 

@@ -6,7 +6,7 @@
  */
 import type { HeaderList } from '../../base/headers.js'
 
-export const enum Framing {
+export enum Framing {
   /** `contentLength` bytes follow. */
   Length = 0,
   Chunked = 1,
@@ -94,7 +94,9 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
       case 10:
         if (isName(bytes, nameStart, 'connection')) {
           keep = false
-          for (const item of trimmed(bytes, position + 1, valueEnd).toLowerCase().split(',')) {
+          for (const item of trimmed(bytes, position + 1, valueEnd)
+            .toLowerCase()
+            .split(',')) {
             const option = item.trim()
             if (option === 'close') keepAlive = false
             else if (option === 'keep-alive') keepAlive = keepAlive || minor === 0
