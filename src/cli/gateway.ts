@@ -14,6 +14,7 @@ import type { ProcessConfig } from '../schema/process.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions } from '../shared/regions.js'
+import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { findFreePorts } from '../threads/free-ports.js'
 import { HeartbeatWatch } from '../threads/heartbeat.js'
@@ -23,6 +24,7 @@ import { installSignals } from '../threads/signals.js'
 import { supervisorVariable } from '../threads/supervise.js'
 import { Supervisor, type WorkerReport } from '../threads/supervisor.js'
 import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
+import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { readyLine } from './ready-line.js'
 import { type OperatorServers, startOperatorServers } from './servers.js'
@@ -56,6 +58,7 @@ export class Gateway {
   private compiled: CompiledConfig
   /** `compiled` with addresses, as it was published. */
   private resolved: CompiledConfig | null = null
+  private tables: RouterTables | null = null
   private drainTimeoutMs: number
   private epoch = 1
   private reloads = 0
@@ -159,8 +162,9 @@ export class Gateway {
               ? null
               : { error: this.reloader.state.lastError, atMs: this.reloader.state.at },
         }),
-        explain: () => {
-          throw new UsageError('explanations are not supported yet')
+        explain: (query) => {
+          if (this.tables === null) throw new UsageError('no configuration has been published yet')
+          return explainQuery(query, this.compiled, this.tables)
         },
         reload: () => this.requestReload(),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
@@ -172,7 +176,9 @@ export class Gateway {
         // Between the resolution and the publication of a reload, changes belong to a snapshot that nobody has yet.
         if (of === this.resolved) this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates })
       })
-      const ports = await this.supervisor.start({ type: 'snapshot', ...packSnapshot(resolved, this.epoch) })
+      const snapshot = packSnapshot(resolved, this.epoch)
+      this.tables = snapshot.tables
+      const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
       if (this.isEnding) return null
       this.announce(ports)
       return null
@@ -231,6 +237,7 @@ export class Gateway {
     const snapshot: PackedSnapshot = packSnapshot(resolved, this.epoch + 1)
     this.epoch = snapshot.epoch
     this.resolved = resolved
+    this.tables = snapshot.tables
     this.compiled = prepared.compiled
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
     const packedMs = systemClock.nowMs()

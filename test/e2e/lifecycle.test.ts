@@ -111,6 +111,21 @@ describe('ready', () => {
     expect(await withKey.json()).toMatchObject({ epoch: 1, draining: false, workers: [{ state: 'serving' }, { state: 'serving' }] })
   })
 
+  test('the status server explains routing by the configuration that serves', async () => {
+    const gateway = await start()
+    const explain = async (query: string) => {
+      const response = await fetch(`${gateway.metricsUrl}/v1/explain?${query}`)
+      return { status: response.status, body: (await response.json()) as { matched: { id: string } | null; error?: string } }
+    }
+    expect((await explain('method=GET&host=a.example&path=/x')).body.matched?.id).toBe('all')
+    await gateway.reload({
+      routes: [{ id: 'post', uri: '/x', methods: ['POST'], upstream: { nodes: { [`127.0.0.1:${upstreamPort}`]: 1 } } }],
+    })
+    expect((await explain('path=/x')).body.matched).toBeNull()
+    expect((await explain('path=/x&method=POST&header.x-a=b&remote_addr=10.0.0.1')).body.matched?.id).toBe('post')
+    expect(await explain('path=/x&colour=red')).toMatchObject({ status: 400, body: { error: expect.stringContaining('"colour"') } })
+  })
+
   test('several listeners with port 0 get ports of their own', async () => {
     const gateway = await start({ args: ['--listen', '127.0.0.1:0'] })
     expect(new Set(gateway.process.urls).size).toBe(2)
