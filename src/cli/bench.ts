@@ -47,7 +47,7 @@ export async function runBench(options: BenchOptions): Promise<number> {
   const foreign = options.url === null ? null : targetOf(options.url, options.paths)
   // Which cases there are is decided before anything is started: a usage error must not cost a start.
   if (foreign !== null) benchCases(options.suite, foreign.targets)
-  const gateway = foreign ?? (await selfStartInterruptible(options.workers))
+  const gateway = foreign ?? (await selfStart(options.workers))
   try {
     const { origin, targets } = gateway
     const cases = benchCases(options.suite, targets)
@@ -95,28 +95,6 @@ function targetOf(text: string, paths: readonly string[]): SelfStarted {
   }
   const path = url.pathname + url.search
   return { origin: url.origin, targets: { path, mixedPaths: paths }, readyLine: `target ${url.origin}${path}`, close: async () => {} }
-}
-
-/** A Ctrl-C during a bench must not leave the gateway of the bench behind. */
-async function selfStartInterruptible(workers: number): Promise<SelfStarted> {
-  const started = await selfStart(workers)
-  const interrupted = (signal: 'SIGINT' | 'SIGTERM'): void => {
-    const exitCode = signal === 'SIGINT' ? 130 : 143
-    started.close().then(
-      () => process.exit(exitCode),
-      () => process.exit(exitCode),
-    )
-  }
-  process.once('SIGINT', interrupted)
-  process.once('SIGTERM', interrupted)
-  return {
-    ...started,
-    close: async () => {
-      process.off('SIGINT', interrupted)
-      process.off('SIGTERM', interrupted)
-      await started.close()
-    },
-  }
 }
 
 async function runCases(cases: readonly BenchCase[], origin: string, options: BenchOptions): Promise<CaseResult[]> {

@@ -21,16 +21,31 @@ const stopTimeoutMs = 5_000
 const rememberedLogBytes = 2_000
 
 /**
+ * Until it is closed, SIGINT and SIGTERM end the bench together with what it started, with 128 + the signal's number.
+ *
  * @param workers worker threads of the gateway; 0 = its default, the cores available.
  * @throws UsageError (exit code 1) when the gateway or the upstream does not come up; the message carries the end of its log.
  */
 export async function selfStart(workers: number): Promise<SelfStarted> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-bench-'))
   const children: ChildProcess[] = []
-  const close = async (): Promise<void> => {
-    for (const child of children.reverse()) await stop(child)
+  const closeAll = async (): Promise<void> => {
+    process.off('SIGINT', interrupted)
+    process.off('SIGTERM', interrupted)
+    await Promise.all(children.map(stop))
     await rm(folder, { recursive: true, force: true })
   }
+  let closing: Promise<void> | null = null
+  const close = (): Promise<void> => {
+    closing ??= closeAll()
+    return closing
+  }
+  const interrupted = (signal: 'SIGINT' | 'SIGTERM'): void => {
+    const end = (): never => process.exit(signal === 'SIGINT' ? 130 : 143)
+    close().then(end, end)
+  }
+  process.once('SIGINT', interrupted)
+  process.once('SIGTERM', interrupted)
   try {
     const upstream = launch(children, [fileURLToPath(new URL('./upstream.js', import.meta.url))])
     const port = Number(await firstLine(upstream, 'the bench upstream', () => true))
