@@ -41,6 +41,7 @@ class RouterCompiler {
   private readonly candidates = new Int32List()
   /** Host buckets by space and text. */
   private readonly hosts = new Map<number, Map<string, number>>()
+  private hostsWithPort = false
   private maxExactLength = 0
   private maxPrefixLength = 0
 
@@ -61,7 +62,7 @@ class RouterCompiler {
       maxExactLength: this.maxExactLength,
       maxPrefixLength: this.maxPrefixLength,
       maxSuffixLength,
-      hostsWithPort: this.hosts.has(Space.hostExactWithPort) || this.hosts.has(Space.hostSuffixWithPort),
+      hostsWithPort: this.hostsWithPort,
       suffixes,
       suffixesWithPort,
       nodes: shareInt32(nodes.view()),
@@ -98,6 +99,7 @@ class RouterCompiler {
 
   private hostBucket(host: string): number {
     const { text, isSuffix, withPort } = readHostPattern(host)
+    if (withPort) this.hostsWithPort = true
     const space = withPort ? (isSuffix ? Space.hostSuffixWithPort : Space.hostExactWithPort) : isSuffix ? Space.hostSuffix : Space.hostExact
     const buckets = getOrMake(this.hosts, space, () => new Map<string, number>())
     return getOrMake(buckets, text, () => this.nodes.push(new Node()) - 1)
@@ -108,6 +110,7 @@ class RouterCompiler {
     this.builder.lists.push(hosts.length)
     for (const host of hosts) {
       const { text, isSuffix, withPort } = readHostPattern(host)
+      if (withPort) this.hostsWithPort = true
       this.builder.lists.push((isSuffix ? HostFlag.suffix : 0) | (withPort ? HostFlag.withPort : 0), this.builder.intern(text), text.length)
     }
     return offset

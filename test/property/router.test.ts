@@ -13,8 +13,8 @@ const seed = 20_240_701
 const policy = { encodedSlash: 'keep', doubleSlash: 'keep', deleteTailSlash: false, servlet: false } as const
 
 // Small alphabets, so that patterns, hosts and requests meet.
-const word = fc.constantFrom('a', 'b', 'ab', 'abc', 'ba', '')
-const plainUri = fc.array(word, { minLength: 1, maxLength: 4 }).map((words) => `/${words.join('/')}`)
+const word = fc.constantFrom('a', 'a', 'b', 'ab', 'abc', '')
+const plainUri = fc.array(word, { minLength: 1, maxLength: 3 }).map((words) => `/${words.join('/')}`)
 const starUri = fc.tuple(plainUri, fc.constantFrom('*', '/*', '*/c')).map(([uri, star]) => uri + star)
 const name = fc.constantFrom('x', 'y', 'z')
 const segmentUri = fc
@@ -25,10 +25,11 @@ const segmentUri = fc
   .map(([head, last]) => `/${[...head, last].join('/')}`)
 const host = fc.constantFrom('*', '*.com', '*.a.com', '*b.a.com', 'a.com', 'b.a.com', 'b.a.com:80', '*.com:80', '[::1]')
 const methods = fc.constantFrom<string[]>([], [], ['GET'], ['POST', 'PUT'])
-const remotes = fc.constantFrom<string[]>([], [], ['10.0.0.0/8'], ['192.0.2.1'])
+const remotes = fc.constantFrom<string[]>([], [], [], ['10.0.0.0/8'], ['192.0.2.1'])
 
 function routeArbitrary(mode: RouterMode) {
-  const uri = mode === 'radixtree_uri_with_parameter' ? fc.oneof(plainUri, segmentUri) : fc.oneof(plainUri, starUri)
+  const uri =
+    mode === 'radixtree_uri_with_parameter' ? fc.oneof(plainUri, segmentUri) : fc.oneof(plainUri, { weight: 2, arbitrary: starUri })
   return fc.record({
     uris: fc.array(uri, { minLength: 1, maxLength: 2 }),
     hosts: fc.oneof(fc.constant<string[]>([]), fc.uniqueArray(host, { maxLength: 2 })),
@@ -36,7 +37,7 @@ function routeArbitrary(mode: RouterMode) {
     remoteAddrs: remotes,
     priority: fc.constantFrom(0, 0, 1, 2),
     // null: no vars; else whether they hold.
-    holds: fc.constantFrom(null, null, true, false),
+    holds: fc.constantFrom(null, null, null, true, false),
   })
 }
 
@@ -49,7 +50,11 @@ const request = fc.record({
 
 for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'] as const) {
   test(`${mode} agrees with the rules (seed ${seed})`, () => {
-    const cases = fc.tuple(fc.array(routeArbitrary(mode), { maxLength: 12 }), fc.array(request, { minLength: 1, maxLength: 4 }))
+    const cases = fc.tuple(
+      fc.array(routeArbitrary(mode), { minLength: 1, maxLength: 20, size: 'max' }),
+      fc.array(request, { minLength: 2, maxLength: 6 }),
+    )
+    let matched = 0
     fc.assert(
       fc.property(cases, ([specs, requests]) => {
         const routes = specs.map(({ holds, ...fields }, index) =>
@@ -63,10 +68,14 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
         for (const { path, method, hostHeader, clientAddress } of requests) {
           const exchange = fakeExchange({ target: path, method, host: hostHeader, clientAddress })
           const wanted: ReferenceRequest = { method, host: exchange.host, hostHeader, path, clientAddress }
-          expect(router.match(exchange)).toBe(referenceMatch(routes, mode, wanted, holds))
+          const found = router.match(exchange)
+          if (found >= 0) matched++
+          expect(found).toBe(referenceMatch(routes, mode, wanted, holds))
         }
       }),
       { seed, numRuns: 1500 },
     )
+    // The alphabets are small enough that many requests find a route: the comparison is about something.
+    expect(matched).toBeGreaterThan(1500)
   })
 }

@@ -66,7 +66,7 @@ export class Router {
     this.params = null
     exchange.uriParams = null
     this.bit = methodBit(exchange.method)
-    this.hostHeader = this.tables.mode !== 'radixtree_host_uri' || this.tables.hostsWithPort ? exchange.hostHeader.toLowerCase() : ''
+    this.hostHeader = this.tables.hostsWithPort ? exchange.hostHeader.toLowerCase() : ''
     if (this.tables.mode === 'radixtree_uri_with_parameter') return this.matchSegments(0, exchange, 1, 0)
     this.hashPath(exchange.path)
     if (this.tables.mode === 'radixtree_host_uri') {
