@@ -27,7 +27,8 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
   const settings = options.process ?? config.process
   const issues = new IssueList(config.source)
   const upstreams = new UpstreamTable(config.upstreams, options.rotorSlot)
-  const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null).map((listener) => listener.port)
+  // Port 0 becomes a real one only when the listener opens.
+  const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null && listener.port > 0).map((listener) => listener.port)
   const plugins = new PluginCompiler(config, upstreams, tlsPorts, issues)
   const routes = config.routes
     .filter((route) => route.value.status !== 0)

@@ -39,18 +39,18 @@ export function checkPlugins(plugins: object | undefined, path: DocumentPath, ch
   return checked
 }
 
-/** The plugin of this name, or null with an issue that says why there is none. */
-export function findPlugin(name: string, path: DocumentPath, checks: PluginChecks): AnyPlugin | null {
+/** The plugin of this name, or null with an issue that says why there is none. `atKey`: the name stands as a key of a map, not as a value. */
+export function findPlugin(name: string, path: DocumentPath, checks: PluginChecks, atKey = true): AnyPlugin | null {
   const { registry, enabled, issues } = checks
   const plugin = registry.get(name)
   if (plugin !== undefined) {
     if (enabled === null || enabled.has(name)) return plugin
-    issues.error(path, `plugin ${name} is not enabled`, 'its name in the top-level list `plugins`, or no such list', { atKey: true })
+    issues.error(path, `plugin ${name} is not enabled`, 'its name in the top-level list `plugins`, or no such list', { atKey })
   } else if (knownPlugins.has(name)) {
-    issues.error(path, `plugin ${name} is not supported yet`, `one of ${registry.names().join(', ')}`, { atKey: true })
+    issues.error(path, `plugin ${name} is not supported yet`, `one of ${registry.names().join(', ')}`, { atKey })
   } else {
     const suggestion = suggest(name, [...registry.names(), ...knownPlugins])
-    issues.error(path, `unknown plugin [${name}]`, 'the name of a plugin', { atKey: true, suggestion })
+    issues.error(path, `unknown plugin [${name}]`, 'the name of a plugin', { atKey, suggestion })
   }
   return null
 }

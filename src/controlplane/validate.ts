@@ -167,7 +167,7 @@ function readMetadata(entries: readonly RawEntry[], checks: PluginChecks): Reado
       checks.issues.error(path, 'property "id" is required', 'the name of a plugin')
       continue
     }
-    const plugin = findPlugin(name, [...path, 'id'], { ...checks, enabled: null })
+    const plugin = findPlugin(name, [...path, 'id'], { ...checks, enabled: null }, false)
     if (plugin === null) continue
     if (plugin.metadataSchema === undefined) {
       checks.issues.error([...path, 'id'], `plugin ${name} takes no metadata`, 'the name of a plugin with metadata')
