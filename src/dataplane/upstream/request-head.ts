@@ -3,22 +3,38 @@
  * (semantics §1.6), framing. One string, written in one call.
  */
 
+import { fieldValue } from '../../base/field.js'
 import type { CompiledNode, CompiledUpstream } from '../../schema/compiled.js'
 import type { Exchange } from '../exchange.js'
 
 const CHAR_X = 120
 
-/** Byte values that must never come out of a plugin's template: they would split the head. */
-const splitsHead = /[\r\n\0]/
+/** Name and value bytes that can stand in a head: RFC 9110 tokens; printable Latin-1 and tabs. */
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+const unsafeInValue = /[^\t\x20-\x7e\x80-\xff]/
+const unsafeInTarget = /[^\x21-\x7e]|#/
 
-/** True if the head can be sent as it is: a plugin's template may have produced CR, LF or NUL out of a client's data. */
-export function isSafeFieldValue(value: string): boolean {
-  return !splitsHead.test(value)
-}
+/** Fields that this file writes, or that belong to one connection. */
+const ownFields: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'host',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
 
+/**
+ * Builds the head. What plugins wrote cannot split it: bytes that would are percent-encoded in targets and values, and fields whose
+ * name is not a token, or which belong to framing, are left out. Without request plugins everything was checked on arrival.
+ */
 export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
-  const target = exchange.upstreamQuery === '' ? exchange.upstreamPath : `${exchange.upstreamPath}?${exchange.upstreamQuery}`
-  let head = `${exchange.upstreamMethod} ${target} HTTP/1.1\r\nhost: ${hostFor(exchange, upstream, node)}\r\n`
+  const chain = exchange.linked?.chain
+  const isChanged = chain === undefined || chain.rewrite.length > 0 || chain.access.length > 0
+  let head = isChanged ? checkedStart(exchange, upstream, node) : plainStart(exchange, upstream, node)
   const { keys, names, values, count } = exchange.requestHeaders
   let forwardedFor = ''
   let hasProto = false
@@ -26,9 +42,15 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
   let hasPort = false
   for (let index = 0; index < count; index++) {
     const key = keys[index] as string
+    const name = names[index] as string
+    let value = values[index] as string
+    if (isChanged) {
+      if (!token.test(name) || ownFields.has(key)) continue
+      if (unsafeInValue.test(value)) value = fieldValue(value)
+    }
     if (key.charCodeAt(0) === CHAR_X) {
       if (key === 'x-forwarded-for') {
-        forwardedFor = forwardedFor === '' ? `${values[index] as string}, ` : `${forwardedFor}${values[index] as string}, `
+        if (value !== '') forwardedFor = `${forwardedFor}${value}, `
         continue
       }
       if (key === 'x-real-ip') continue
@@ -36,10 +58,11 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
       else if (key === 'x-forwarded-host') hasHost = true
       else if (key === 'x-forwarded-port') hasPort = true
     }
-    head += `${names[index] as string}: ${values[index] as string}\r\n`
+    head += `${name}: ${value}\r\n`
   }
-  const address = exchange.clientAddress
-  head += `x-real-ip: ${address}\r\nx-forwarded-for: ${forwardedFor}${address}\r\n`
+  // The chain names who was connected to whom; only X-Real-IP says whom the gateway takes the client for.
+  const client = isChanged ? fieldValue(exchange.clientAddress) : exchange.clientAddress
+  head += `x-real-ip: ${client}\r\nx-forwarded-for: ${forwardedFor}${exchange.peerAddress}\r\n`
   if (!hasProto) head += `x-forwarded-proto: ${exchange.scheme}\r\n`
   if (!hasHost) head += `x-forwarded-host: ${exchange.hostHeader}\r\n`
   if (!hasPort) head += `x-forwarded-port: ${exchange.serverPort}\r\n`
@@ -50,6 +73,32 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
   return exchange.requestBodyLength > 0
     ? `${head}content-length: ${exchange.requestBodyLength}\r\n\r\n`
     : `${head}transfer-encoding: chunked\r\n\r\n`
+}
+
+function plainStart(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
+  const target = exchange.upstreamQuery === '' ? exchange.upstreamPath : `${exchange.upstreamPath}?${exchange.upstreamQuery}`
+  return `${exchange.upstreamMethod} ${target} HTTP/1.1\r\nhost: ${hostFor(exchange, upstream, node)}\r\n`
+}
+
+function checkedStart(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
+  const { upstreamMethod, upstreamPath, upstreamQuery } = exchange
+  const method = token.test(upstreamMethod) ? upstreamMethod : exchange.method
+  const target = safeTarget(upstreamQuery === '' ? upstreamPath : `${upstreamPath}?${upstreamQuery}`)
+  return `${method} ${target} HTTP/1.1\r\nhost: ${fieldValue(hostFor(exchange, upstream, node))}\r\n`
+}
+
+/** The target with percent escapes of the UTF-8 bytes of whatever would end it or the request line; it begins with `/`, or is `*`. */
+function safeTarget(target: string): string {
+  const clean = unsafeInTarget.test(target) ? target.replace(unsafeRuns, percentEncode) : target
+  return clean.startsWith('/') || clean === '*' ? clean : `/${clean}`
+}
+
+const unsafeRuns = /[^\x21-\x22\x24-\x7e]+/g
+
+function percentEncode(text: string): string {
+  let encoded = ''
+  for (const byte of Buffer.from(text, 'utf8')) encoded += `%${byte < 16 ? '0' : ''}${byte.toString(16).toUpperCase()}`
+  return encoded
 }
 
 function hostFor(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
