@@ -224,15 +224,12 @@ describe('paths with parameters', () => {
   })
 })
 
-test('100,000 routes: compiled within a second, all found', () => {
+test('100,000 routes are compiled and found', () => {
   const routes = Array.from({ length: 100_000 }, (_, index) =>
     compiledRoute({ id: String(index), uris: [`/svc${index}/items${index % 7 === 0 ? '/*' : ''}`] }),
   )
-  const started = process.cpuUsage()
+  // How long it takes is measured in native-bench/micro/router. Here only work that grows with the square would run into the timeout.
   const tables = compileRouterTables(routes, { mode: 'radixtree_host_uri', path })
-  const { user, system } = process.cpuUsage(started)
-  // CPU time, not wall time: other work on the machine is not what is measured. Twice the goal, for slow machines.
-  expect((user + system) / 1e6).toBeLessThan(2)
   const router = new Router(tables, () => null)
   for (let index = 0; index < routes.length; index += 997) {
     expect(router.match(fakeExchange({ target: `/svc${index}/items${index % 7 === 0 ? '/x' : ''}` }))).toBe(index)
