@@ -13,7 +13,7 @@ import type { Environment } from './environment.js'
 import { loadSource, readSource } from './load.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import type { SourceDocument } from './load-source.js'
-import type { LoadedConfig } from './load-types.js'
+import type { LoadedConfig, LoadResult } from './load-types.js'
 import { userPluginFiles } from './validate-process.js'
 
 export interface CheckOptions {
@@ -41,13 +41,26 @@ export async function checkConfiguration(file: string, env: Environment, options
   const issues = new IssueList(read.source)
   const registry = await buildRegistry(read.source, issues)
   const loaded = loadSource(read.source, registry, { builtin: new Set(builtinPlugins.map((plugin) => plugin.name)) })
-  if (!loaded.ok) return { ok: false, errors: sortIssues([...issues.errors, ...loaded.errors]), warnings: loaded.warnings }
+  if (!loaded.ok) {
+    const errors = sortIssues([...issues.errors, ...loaded.errors, ...furtherErrors(loaded)])
+    return { ok: false, errors, warnings: loaded.warnings }
+  }
   const { config, warnings } = loaded
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
   const settings = options.adjust === undefined ? config.process : options.adjust(config.process)
   const compiled = compileConfiguration(config, { rotorSlot: options.rotorSlot ?? (() => 0), process: settings })
   if (!compiled.ok) return { ok: false, errors: compiled.errors, warnings }
   return { ok: true, config, process: settings, compiled: compiled.compiled, warnings }
+}
+
+/**
+ * What plugins would refuse in the parts that are right, so that one check shows all errors. Not tried when upstreams are wrong:
+ * plugins that refer to them would be blamed for it.
+ */
+function furtherErrors(loaded: LoadResult): readonly ConfigIssue[] {
+  if (loaded.ok || loaded.partial === undefined || loaded.errors.some((issue) => issue.path.startsWith('upstreams'))) return []
+  const result = compileConfiguration(loaded.partial, { rotorSlot: () => 0 })
+  return result.ok ? [] : result.errors
 }
 
 /** Built-in plugins and those of the file. A user plugin that does not load is an issue at its entry; the rest is checked all the same. */

@@ -43,4 +43,10 @@ export interface LoadedConfig {
 
 export type LoadResult =
   | { readonly ok: true; readonly config: LoadedConfig; readonly warnings: readonly ConfigIssue[] }
-  | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
+  | {
+      readonly ok: false
+      readonly errors: readonly ConfigIssue[]
+      readonly warnings: readonly ConfigIssue[]
+      /** What was right, without the entries that were wrong: good for finding further errors, never for running. */
+      readonly partial?: LoadedConfig
+    }

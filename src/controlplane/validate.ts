@@ -34,7 +34,8 @@ export function validateDocument(source: SourceDocument, options: ValidateOption
   const root = checkRoot(source.value, issues)
   const config = root === null ? null : validateRoot(root, source, options, issues)
   const warnings = sortIssues(issues.warnings)
-  if (config === null || issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
+  if (config === null) return { ok: false, errors: sortIssues(issues.errors), warnings }
+  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings, partial: config }
   return { ok: true, config, warnings }
 }
 

@@ -38,7 +38,7 @@ export interface ListenerConfig extends SocketAddress {
 }
 
 export interface ListenerTls {
-  /** PEM files. The default certificate; `ssls` add certificates by SNI. */
+  /** PEM files. The default certificate; `ssls` add certificates by SNI. Both empty = none: only `byServerName`, which then has entries. */
   readonly certFile: string
   readonly keyFile: string
   /** Certificates by server name, from `ssls`, as PEM text. */

@@ -331,6 +331,17 @@ test('secrets never stand in a message', () => {
   expect(lines.filter((line) => line.includes('hunter2') && !line.includes('role'))).toEqual([])
 })
 
+test('what only prepare finds is reported together with the rest', async () => {
+  const file = join(folder, 'both.yaml')
+  const split = 'traffic-split: { rules: [{ weighted_upstreams: [{ upstream_id: 7 }] }] }'
+  writeFileSync(file, `routes:\n  - { uri: /a, plugins: { ${split} }, ${node} }\n  - { uri: /b }\n`)
+  const result = await checkConfiguration(file, {})
+  expect(result.ok ? [] : result.errors.map((issue) => `${issue.line} ${issue.path}: ${issue.message}`)).toEqual([
+    '2 routes[0].plugins.traffic-split: failed to fetch upstream info by upstream id [7]',
+    '3 routes[1]: the route has nothing to do',
+  ])
+})
+
 test('checkConfiguration loads, compiles and lays flags over the file', async () => {
   const file = join(folder, 'whole.yaml')
   writeFileSync(file, `sluice: { listeners: ["127.0.0.1:0"] }\nroutes: [{ uri: /a, ${node} }]\n`)
