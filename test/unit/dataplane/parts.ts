@@ -1,0 +1,177 @@
+/** Parts of the data path for its unit tests: a client that records, an upstream's description, exchanges that are ready to be sent. */
+import type { HeaderList } from '../../../src/base/headers.js'
+import { Exchange } from '../../../src/dataplane/exchange.js'
+import type { Bytes, ClientResponse } from '../../../src/dataplane/listener/binding.js'
+import { type LinkEnvironment, LinkedRoute } from '../../../src/dataplane/snapshot.js'
+import type { ConnectionEvents } from '../../../src/dataplane/upstream/connection.js'
+import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
+import { type AnyPlugin, definePlugin, type PluginInstance, Type } from '../../../src/plugins/plugin.js'
+import type { CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
+import { METRICS_SLAB_BYTES, WorkerMetrics } from '../../../src/shared/metrics-slab.js'
+import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
+import { compiledRoute } from '../../support/compiled-route.js'
+import { linkKit } from '../../support/link-kit.js'
+
+/** A client that takes everything and remembers it. */
+export class RecordingClient implements ClientResponse {
+  /** The block given to `writeStatus`, as the bytes that would go out, in Latin-1. */
+  block = ''
+  body = Buffer.alloc(0)
+  isEnded = false
+  /** Length announced by `endWithoutBody`, or undefined. */
+  announced: number | undefined
+  isClosedBehind = false
+
+  writeStatus(status: Bytes): ClientResponse {
+    this.block = bytesOf(status).toString('latin1')
+    return this
+  }
+  writeHeader(): ClientResponse {
+    throw new Error('the writer sends whole blocks')
+  }
+  write(chunk: Bytes): boolean {
+    this.body = Buffer.concat([this.body, bytesOf(chunk)])
+    return true
+  }
+  end(body?: Bytes, closeConnection = false): ClientResponse {
+    if (body !== undefined) this.write(body)
+    this.isEnded = true
+    this.isClosedBehind = closeConnection
+    return this
+  }
+  endWithoutBody(length?: number, closeConnection = false): ClientResponse {
+    this.announced = length
+    this.isEnded = true
+    this.isClosedBehind = closeConnection
+    return this
+  }
+  tryEnd(chunk: Bytes, totalSize: number): [boolean, boolean] {
+    this.write(chunk)
+    this.isEnded = this.body.length === totalSize
+    return [true, this.isEnded]
+  }
+  close(): ClientResponse {
+    this.isClosedBehind = true
+    return this
+  }
+  getWriteOffset(): number {
+    return this.body.length
+  }
+  onWritable(): ClientResponse {
+    return this
+  }
+  onAborted(): ClientResponse {
+    return this
+  }
+  onData(): ClientResponse {
+    return this
+  }
+  getRemoteAddress(): ArrayBuffer {
+    return new ArrayBuffer(0)
+  }
+  getProxiedRemoteAddress(): ArrayBuffer {
+    return new ArrayBuffer(0)
+  }
+  cork(callback: () => void): ClientResponse {
+    callback()
+    return this
+  }
+  pause(): void {}
+  resume(): void {}
+}
+
+function bytesOf(bytes: Bytes): Buffer {
+  // The binding writes strings as UTF-8.
+  if (typeof bytes === 'string') return Buffer.from(bytes, 'utf8')
+  return bytes instanceof ArrayBuffer ? Buffer.from(bytes) : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+export interface RequestParts {
+  readonly method?: string
+  readonly target?: string
+  readonly host?: string
+  readonly headers?: readonly (readonly [string, string])[]
+  readonly peer?: string
+  readonly client?: string
+  readonly bodyLength?: number
+}
+
+/** An exchange as the listener leaves it. */
+export function exchangeOf(parts: RequestParts = {}, client: ClientResponse = new RecordingClient()): Exchange {
+  const exchange = new Exchange({ aborted: () => {}, data: () => {}, writable: () => true })
+  exchange.begin(client)
+  const [path = '/', query = ''] = (parts.target ?? '/').split('?')
+  exchange.method = parts.method ?? 'GET'
+  exchange.upstreamMethod = exchange.method
+  exchange.isHead = exchange.method === 'HEAD'
+  exchange.path = path
+  exchange.upstreamPath = path
+  exchange.query = query
+  exchange.upstreamQuery = query
+  exchange.scheme = 'http'
+  exchange.hostHeader = parts.host ?? 'front.test'
+  exchange.serverPort = 9080
+  exchange.peerAddress = parts.peer ?? '192.0.2.1'
+  exchange.clientAddress = parts.client ?? exchange.peerAddress
+  exchange.requestBodyLength = parts.bodyLength ?? 0
+  for (const [name, value] of parts.headers ?? []) exchange.requestHeaders.push(name.toLowerCase(), name, value)
+  return exchange
+}
+
+export function nodeOf(fields: Partial<CompiledNode> = {}): CompiledNode {
+  return { host: '127.0.0.1', address: '127.0.0.1', port: 80, weight: 1, priority: 0, ...fields }
+}
+
+export function upstreamOf(fields: Partial<CompiledUpstream> = {}): CompiledUpstream {
+  return {
+    key: 'upstreams/1',
+    name: '',
+    type: 'roundrobin',
+    scheme: 'http',
+    nodes: [nodeOf()],
+    passHost: 'pass',
+    upstreamHost: '',
+    retries: -1,
+    retryTimeoutMs: 0,
+    timeout: { connectMs: 1000, sendMs: 1000, readMs: 1000 },
+    keepalive: { size: 8, idleTimeoutMs: 60_000, requests: 1000, pipelining: 1 },
+    tls: null,
+    rotor: 0,
+    ...fields,
+  }
+}
+
+const silentEvents: ConnectionEvents = {
+  connected: () => {},
+  whole: () => {},
+  head: () => {},
+  body: () => {},
+  failed: () => {},
+  drained: () => {},
+  turnEnded: () => {},
+}
+
+/** A linked route with these plugin instances in its chain. */
+export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
+  const plugins = new Map<string, AnyPlugin>()
+  const compiled: CompiledPlugin[] = []
+  for (const [index, instance] of instances.entries()) {
+    const name = `test-${index}`
+    const link = () => instance
+    plugins.set(name, definePlugin({ name, priority: 0, description: 'Test.', schema: Type.Object({}), prepare: () => null, link }))
+    compiled.push({ name, priority: 0, prepared: null, filter: null, errorResponse: null, owner: 'routes/1' })
+  }
+  const environment: LinkEnvironment = {
+    plugins,
+    pools: new PoolRegistry(silentEvents, 16384),
+    rotors: new Rotors(new SharedArrayBuffer(ROTORS_BYTES)),
+    metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
+    kitFor: (route) => linkKit(route),
+  }
+  return new LinkedRoute(compiledRoute({ uris: ['/*'], plugins: compiled }), [], environment)
+}
+
+/** Name and value pairs of a list, names in lower case. */
+export function fieldsOf(list: HeaderList): [string, string][] {
+  return Array.from({ length: list.count }, (_, index) => [list.keys[index] ?? '', list.values[index] ?? ''])
+}
