@@ -84,7 +84,7 @@ export class Gateway {
     })
     this.supervisor = new Supervisor({
       workers: config.workers,
-      file: new URL('../threads/worker.js', import.meta.url),
+      file: new URL('../threads/worker-entry.js', import.meta.url),
       startOf: (index, replacement, ports) => ({
         index,
         process: ports === null ? config : withPorts(config, ports),

@@ -31,9 +31,14 @@ export interface NodesMessage {
   readonly updates: readonly { readonly upstream: number; readonly nodes: CompiledNode[] }[]
 }
 
+/** Index of a thread that has everything loaded and waits to take the place of a worker that fails. */
+export const spareIndex = -1
+
 export type ToWorker =
   | SnapshotMessage
   | NodesMessage
+  /** To a spare: be this worker now. Handled by worker-entry, before the worker itself starts. */
+  | { readonly type: 'assign'; readonly start: WorkerStart }
   /**
    * Listen now (sent once, after the first snapshot was acknowledged). `ports`: one per listener of the configuration, never 0; they
    * replace the configured ones. Absent = as configured.
@@ -51,6 +56,8 @@ export type ToWorker =
   | { readonly type: 'fault'; readonly kind: 'throw' | 'out-of-memory' }
 
 export type FromWorker =
+  /** A spare has loaded everything and waits for `assign`. */
+  | { readonly type: 'spare' }
   | { readonly type: 'ready' }
   | { readonly type: 'listening'; readonly ports: readonly number[] }
   | { readonly type: 'listen-failed'; readonly address: string; readonly reason: string }
@@ -62,6 +69,7 @@ export type FromWorker =
   | { readonly type: 'failed'; readonly message: string; readonly stack: string }
 
 export interface WorkerStart {
+  /** Slot of the worker, or `spareIndex`. */
   readonly index: number
   readonly process: ProcessConfig
   readonly regions: SharedRegions

@@ -4,14 +4,14 @@
  *   starting ──► serving ──► draining ──► closing
  *       └───────────┴── failure ────────────┘
  *
- * A worker that dies while serving is replaced at once; the replacement gets the current snapshot and the ports that are already
+ * A worker that dies while serving is replaced at once, by a spare thread if one has finished loading; the replacement gets the current snapshot and the ports that are already
  * bound. Too many deaths are a crash loop, reported once through `onFatal`. Ending always asks the threads first, because a thread
  * that ends with open sockets aborts the process; if one does not answer, the process is killed: nothing softer is safe then.
  */
 import type { UsageError } from '../base/errors.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { CrashLoop } from './crash-loop.js'
-import type { FromWorker, NodesMessage, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
+import { type FromWorker, type NodesMessage, type SnapshotMessage, spareIndex, type ToWorker, type WorkerStart } from './protocol.js'
 import { type WorkerDeath, WorkerHandle } from './worker-handle.js'
 
 /** The primary's side of the shared epochs (shared/epochs). */
@@ -29,7 +29,7 @@ export interface SupervisorOptions {
   readonly workers: number
   /** Module of a worker. */
   readonly file: URL
-  /** What worker `index` is started with; `ports` are the real ones, null before they are chosen. */
+  /** What worker `index` (or `spareIndex`) is started with; `ports` are the real ones, null before they are chosen. */
   readonly startOf: (index: number, replacement: boolean, ports: readonly number[] | null) => WorkerStart
   /** The port of each listener, never 0; asked once, right before the workers listen. */
   readonly choosePorts: () => Promise<readonly number[]>
@@ -60,6 +60,8 @@ const loopWindowMs = 10_000
 
 export class Supervisor {
   private readonly handles: WorkerHandle[] = []
+  /** Loads, or waits to replace a worker. */
+  private spare: WorkerHandle | null = null
   private readonly crashes = new CrashLoop(deathsOfLoop, loopWindowMs)
   private readonly waiters = new Set<() => void>()
   private readonly startTimeoutMs: number
@@ -82,12 +84,18 @@ export class Supervisor {
     return this.restarts
   }
 
+  /** A spare thread has finished loading. */
+  get hasSpare(): boolean {
+    return this.spare?.isSpareReady === true
+  }
+
   /**
    * Starts all workers with this first snapshot and resolves with the real port of each listener when all of them accept. Rejects
    * with a UsageError for an address that cannot be listened on, with an Error when a worker fails; the caller then closes.
    */
   async start(snapshot: SnapshotMessage): Promise<readonly number[]> {
     for (let index = 0; index < this.options.workers; index++) this.spawn(index, false)
+    this.startSpare()
     await this.waitUntil('start their threads', () => this.handles.every((handle) => handle.isReady))
     let acknowledged = false
     void this.publish(snapshot).then((all) => {
@@ -148,22 +156,52 @@ export class Supervisor {
   /** Closes every socket and ends every thread. When a thread does not end in time the process kills itself and this never resolves. */
   async close(): Promise<void> {
     this.phase = 'closing'
-    for (const handle of this.handles) handle.send({ type: 'close' })
+    const handles = this.spare === null ? this.handles : [...this.handles, this.spare]
+    for (const handle of handles) handle.send({ type: 'close' })
     // A thread that is still loading its modules reads the message later, and has no sockets yet that would make haste necessary.
-    const patienceMs = this.handles.every((handle) => handle.isReady || handle.hasExited) ? this.closeTimeoutMs : this.startTimeoutMs
-    const ended = await this.wait(() => this.handles.every((handle) => handle.hasExited), patienceMs)
+    const isLoading = (handle: WorkerHandle) => !handle.isReady && !handle.isSpareReady
+    const loading = handles.filter(isLoading)
+    const loaded = handles.filter((handle) => !isLoading(handle))
+    const ended =
+      (await this.wait(() => loaded.every((handle) => handle.hasExited), this.closeTimeoutMs)) &&
+      (await this.wait(() => loading.every((handle) => handle.hasExited), this.startTimeoutMs))
     if (!ended) this.kill('a worker did not close its sockets in time')
   }
 
   private spawn(index: number, replacement: boolean): WorkerHandle {
     this.options.board.reserve(index)
-    const handle = new WorkerHandle(this.options.file, this.options.startOf(index, replacement, this.ports), {
-      onMessage: (from, message) => this.receive(from, message),
-      onFailed: (from) => this.expectExit(from),
-      onExit: (from, death) => this.bury(from, death),
-    })
+    const start = this.options.startOf(index, replacement, this.ports)
+    const spare = this.spare
+    // One that still loads is ahead of a new thread, too: the assignment waits for it.
+    if (replacement && spare !== null) {
+      this.spare = null
+      this.handles[index] = spare
+      spare.assign(start)
+      return spare
+    }
+    const handle = this.createThread(start)
     this.handles[index] = handle
     return handle
+  }
+
+  private startSpare(): void {
+    if (this.phase === 'starting' || this.phase === 'serving')
+      this.spare ??= this.createThread(this.options.startOf(spareIndex, true, this.ports))
+  }
+
+  private createThread(start: WorkerStart): WorkerHandle {
+    return new WorkerHandle(this.options.file, start, {
+      onMessage: (from, message) => this.receive(from, message),
+      onFailed: (from) => this.expectExit(from),
+      onExit: (from, death) => (from === this.spare ? this.dropSpare(death) : this.bury(from, death)),
+    })
+  }
+
+  /** A spare that ends is only missed: the next replacement loads for itself, and tries a spare again. */
+  private dropSpare(death: WorkerDeath | null): void {
+    this.spare = null
+    this.wake()
+    if (this.phase === 'serving') this.options.log.warn(`the spare worker ended: ${death?.message ?? 'without a reason'}`)
   }
 
   private receive(handle: WorkerHandle, message: Exclude<FromWorker, { type: 'failed' }>): void {
@@ -174,6 +212,7 @@ export class Supervisor {
       case 'listen-failed':
         this.refuseListen(handle, message.address, message.reason)
         break
+      case 'spare':
       case 'listening':
       case 'drained':
         break
@@ -227,6 +266,7 @@ export class Supervisor {
     this.restarts++
     const replacement = this.spawn(handle.index, true)
     void this.wait(() => replacement.isListening || replacement.hasExited, this.startTimeoutMs).then(() => {
+      this.startSpare()
       if (!replacement.isListening) return
       const tookMs = Math.round(clock.nowMs() - diedAtMs)
       log.info(`worker ${handle.index} was replaced in ${tookMs} ms`, { worker: handle.index, tookMs })

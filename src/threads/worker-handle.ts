@@ -23,7 +23,10 @@ export interface WorkerEvents {
 }
 
 export class WorkerHandle {
-  readonly index: number
+  /** Slot of the worker; `spareIndex` until a spare is assigned. */
+  index: number
+  /** It is a spare with everything loaded. */
+  isSpareReady = false
   /** Resolves when the thread has ended, for whatever reason. */
   readonly exited: Promise<void>
   /** It has reported ready. */
@@ -45,6 +48,7 @@ export class WorkerHandle {
         events.onFailed(this, this.death)
         return
       }
+      if (message.type === 'spare') this.isSpareReady = true
       if (message.type === 'ready') this.isReady = true
       if (message.type === 'listening') this.isListening = true
       if (message.type === 'drained') this.isDrained = true
@@ -62,6 +66,12 @@ export class WorkerHandle {
         resolve()
       })
     })
+  }
+
+  /** Gives a spare the place of a worker. */
+  assign(start: WorkerStart): void {
+    this.index = start.index
+    this.send({ type: 'assign', start })
   }
 
   /** Sends a message; a worker that has ended ignores it. */

@@ -222,6 +222,7 @@ describe('crash', () => {
     expect(await fault(gateway, 0, 'throw')).toBe(202)
     await logged(gateway, 'worker 0 was replaced in')
     expect(gateway.stderr).toContain('worker 0 ended: ')
+    expect(Number(/worker 0 was replaced in (\d+) ms/.exec(gateway.stderr)?.[1])).toBeLessThanOrEqual(200)
     for (let count = 0; count < 20; count++) expect((await ask(`${gateway.url}/x`)).status).toBe(200)
     expect(await gateway.metric('gateway_worker_restarts_total')).toBe(1)
     expect(await fault(gateway, 9, 'throw')).toBe(404)

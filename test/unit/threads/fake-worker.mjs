@@ -1,8 +1,8 @@
 // A worker without a data path: speaks the protocol, reports every message it gets as a log line. `workerData.binding` says how it
-// misbehaves: throws-at-start, listen-fails, ignores-close, dies-when-listening.
+// misbehaves: spare-dies, throws-at-start, listen-fails, ignores-close, dies-when-listening.
 import { parentPort, workerData } from 'node:worker_threads'
 
-const manner = workerData.binding
+let manner = workerData.binding
 const listening = () => {
   parentPort.postMessage({ type: 'listening', ports: workerData.process.listeners.map((_, index) => 40_000 + index) })
   if (manner === 'dies-when-listening') fail('it died when listening')
@@ -22,6 +22,11 @@ parentPort.on('message', (message) => {
     fields: { index: workerData.index, message: summary(message) },
   })
   switch (message.type) {
+    case 'assign':
+      Object.assign(workerData, message.start)
+      manner = workerData.binding
+      parentPort.postMessage({ type: 'ready' })
+      break
     case 'snapshot':
       if (workerData.replacement) listening()
       break
@@ -40,7 +45,9 @@ parentPort.on('message', (message) => {
       break
   }
 })
-parentPort.postMessage({ type: 'ready' })
+if (workerData.index >= 0) parentPort.postMessage({ type: 'ready' })
+else if (manner === 'spare-dies') process.exit(3)
+else parentPort.postMessage({ type: 'spare' })
 
 function summary(message) {
   return { epoch: message.epoch ?? 0, ports: message.ports ?? null, updates: message.updates ?? null }

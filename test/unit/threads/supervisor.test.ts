@@ -156,13 +156,23 @@ describe('serving', () => {
     await expect.poll(textsOf0).toEqual(['snapshot', 'listen', 'snapshot', 'nodes'])
     received.length = 0
     board.calls.length = 0
+    await expect.poll(() => supervisor.hasSpare).toBe(true)
     expect(supervisor.injectFault(0, 'throw')).toBe(true)
     await log.until('worker 0 was replaced')
     expect(log.lines.some((line) => line.includes('worker 0 ended: a fault was injected'))).toBe(true)
     expect(supervisor.restartCount).toBe(1)
-    await expect.poll(textsOf0).toEqual(['fault', 'snapshot', 'nodes'])
+    await expect.poll(textsOf0).toEqual(['fault', 'assign', 'snapshot', 'nodes'])
     expect(received.at(-1)?.detail).toMatchObject({ message: { epoch: 2, updates: [{ upstream: 0, nodes: [node] }] } })
     expect(board.calls).toEqual(['release 0', 'ended 0', 'reserve 0'])
+  })
+
+  test('without a spare the replacement is a new thread', async () => {
+    const { supervisor, received, log } = harness((index) => (index < 0 ? 'spare-dies' : 'ok'))
+    await supervisor.start(snapshot(1))
+    await log.until('the spare worker ended')
+    supervisor.injectFault(1, 'throw')
+    await log.until('worker 1 was replaced')
+    expect(received.filter(({ worker }) => worker === 1).map(({ text }) => text)).toEqual(['snapshot', 'listen', 'fault', 'snapshot'])
   })
 
   test('a fault for a worker that does not exist is refused', async () => {
