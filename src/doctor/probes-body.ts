@@ -142,7 +142,7 @@ function chunkedProbes(): Probe[] {
     probe('chunked', 'space behind the size', 'either', post(chunked, `5 \r\nabcde\r\n0\r\n\r\n`), false),
     probe('chunked', 'leading zeros in the size', 'either', post(chunked, `00005\r\nabcde\r\n000\r\n\r\n`)),
     probe('chunked', 'upper and lower case digits', 'forward', post(chunked, `A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n`)),
-    probe('chunked', 'every byte on its own', 'forward', [...post(chunked, `5\r\nabcde\r\n0\r\n\r\n`)]),
+    probe('chunked', 'every byte of the body on its own', 'forward', [post(chunked, ''), ...'5\r\nabcde\r\n0\r\n\r\n']),
     probe('chunked', 'body that looks like chunks', 'forward', post(chunked, `f\r\n5\r\nabcde\r\n0\r\n\r\n\r\n0\r\n\r\n`)),
     probe('chunked', 'trailer field', 'either', post(chunked, `5\r\nabcde\r\n0\r\nX-Trailer: yes\r\n\r\n`)),
     probe('chunked', 'forbidden trailer Content-Length', 'either', post(chunked, `5\r\nabcde\r\n0\r\nContent-Length: 100\r\n\r\n`)),
@@ -174,7 +174,8 @@ function bodyAndPipelineProbes(): Probe[] {
       `${get('/one')}${post(['Content-Length: 5', 'Content-Length: 0'], SMUGGLED)}`,
     ]),
     probe('pipelining', 'a refused request, then a good one', 'refuse', `${post(['Content-Length: 5, 5'], 'abcde')}${get('/two')}`),
-    probe('pipelining', 'a request cut into single bytes', 'forward', [...get('/probe')]),
+    probe('request line', 'in two pieces', 'forward', ['GET /pro', get('/probe').slice(8)], false),
+    probe('request line', 'every byte on its own', 'forward', [...get('/probe')], false),
   ]
 }
 

@@ -47,6 +47,8 @@ function headerProbes(): Probe[] {
   return [
     header('empty value', 'forward', 'X-Empty:'),
     header('tab and high bytes in a value', 'either', 'X-Latin: a\tb\xe9'),
+    header('UTF-8 in a value', 'either', 'X-Utf: caf\xc3\xa9'),
+    header('UTF-8 whose code points end like CR and LF', 'either', 'X-Utf: a\xc4\x8d\xc4\x8aX-Evil: b'),
     header('empty name', 'refuse', ': value'),
     header('space in the name', 'refuse', 'X Probe: value'),
     header('space before the colon', 'refuse', 'X-Probe : value'),
@@ -69,6 +71,7 @@ function headerProbes(): Probe[] {
     probe('header', 'all lines end with a bare LF', 'refuse', `GET /probe HTTP/1.1\n${HOST}\n\n`),
     probe('header', 'one line ends with a bare LF', 'refuse', `GET /probe HTTP/1.1\r\n${HOST}\nX-A: b\r\n\r\n`),
     probe('header', 'header section ends with LF LF', 'refuse', `GET /probe HTTP/1.1\r\n${HOST}\n\n`),
+    probe('header', '40 fields', 'forward', get([HOST, ...many(40)]), false),
     probe('header', '90 fields', 'forward', get([HOST, ...many(90)]), false),
     probe('header', '150 fields', 'either', get([HOST, ...many(150)]), false),
     probe('header', '2,000 fields', 'either', get([HOST, ...many(2000)]), false),

@@ -16,6 +16,8 @@ export type Verdict =
   | 'left open'
   /** Valid, but it did not arrive. */
   | 'lost'
+  /** One of the three above, decided inside the uWebSockets.js build where no guard can see it (build-limits.ts). */
+  | 'build limit'
 
 export interface ProbeReport {
   readonly probe: Probe
@@ -39,10 +41,13 @@ export interface ProbeRun {
   readonly probes?: readonly Probe[]
   /** How long an answer that is due may take before the probe counts as unanswered. Default 1 s. */
   readonly quietMs?: number
-  readonly onReport?: (report: ProbeReport) => void
+  /** Probes, as `group: name`, that the build decides before JavaScript sees them, and why. Default: none. */
+  readonly limits?: ReadonlyMap<string, string>
 }
 
 const BARRIER_TARGET = '/sluice-doctor-barrier'
+/** Between pieces, so that the gateway reads them one by one. */
+const PIECE_GAP_MS = 5
 const BARRIER_TIMEOUT_MS = 10_000
 
 /** Runs the probes one after another. Rejects when the gateway stops answering well-formed requests. */
@@ -50,9 +55,7 @@ export async function runProbes(run: ProbeRun): Promise<ProbeReport[]> {
   const reports: ProbeReport[] = []
   await barrier(run)
   for (const probe of run.probes ?? probes) {
-    const report = await runProbe(run, probe)
-    reports.push(report)
-    run.onReport?.(report)
+    reports.push(underLimit(await runProbe(run, probe), run.limits))
   }
   return reports
 }
@@ -66,7 +69,8 @@ async function runProbe(run: ProbeRun, probe: Probe): Promise<ProbeReport> {
   let closed = false
   try {
     for (const request of sent.requests) client.reader.expect(request.method)
-    for (const piece of probe.pieces) {
+    for (const [index, piece] of probe.pieces.entries()) {
+      if (index > 0) await client.untilClosed(PIECE_GAP_MS)
       if (client.closed || !(await client.send(piece))) break
     }
     const due = sent.requests.filter((request) => request.complete).length + (sent.problem === null ? 0 : 1)
@@ -82,6 +86,12 @@ async function runProbe(run: ProbeRun, probe: Probe): Promise<ProbeReport> {
   const texts = upstream.connections.map((connection) => connection.text.slice(marks.get(connection.id) ?? 0)).filter((text) => text !== '')
   const statuses = client.reader.responses.map((response) => response.status)
   return judge(probe, sent, { statuses, closed, texts })
+}
+
+function underLimit(report: ProbeReport, limits: ReadonlyMap<string, string> | undefined): ProbeReport {
+  const reason = limits?.get(`${report.probe.group}: ${report.probe.name}`)
+  if (reason === undefined || report.verdict === 'covered' || report.verdict === 'left open') return report
+  return { ...report, verdict: 'build limit', faults: [...report.faults, reason] }
 }
 
 interface Observation {
