@@ -211,7 +211,11 @@ export class Gateway {
   }
 
   private async requestReload(): Promise<ReloadOutcome> {
-    if (!this.isServing || this.isEnding) return { ok: false, errors: ['the gateway is starting or ending'] }
+    if (!this.isServing || this.isEnding) {
+      const reason = 'no reload while the gateway is starting or ending'
+      this.options.log.warn(reason)
+      return { ok: false, errors: [reason] }
+    }
     this.notify('RELOADING=1')
     const outcome = await this.reloader.request()
     this.notify('READY=1')

@@ -1,0 +1,126 @@
+import { request as httpRequest } from 'node:http'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js'
+import { type AdminServer, startAdminServer } from '../../src/controlplane/admin/server.js'
+import type { ReloadOutcome } from '../../src/controlplane/reload.js'
+
+const keys = [
+  { name: 'chief', key: 'admin-key', role: 'admin' as const },
+  { name: 'guest', key: 'viewer-key', role: 'viewer' as const },
+]
+const faults: string[] = []
+let outcome: ReloadOutcome = { ok: true, epoch: 7 }
+let server: AdminServer
+
+beforeAll(async () => {
+  server = await startAdminServer(
+    { host: '127.0.0.1', port: 0, keys },
+    {
+      status: () => ({ epoch: 7 }),
+      reload: () => Promise.resolve(outcome),
+      fault: (worker, kind) => {
+        faults.push(`${worker} ${kind}`)
+        return worker === 0
+      },
+    },
+  )
+})
+afterAll(() => server.close())
+
+interface Answer {
+  readonly status: number
+  readonly body: unknown
+}
+
+function ask(method: string, path: string, headers: { readonly [name: string]: string }, body = ''): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest({ host: '127.0.0.1', port: server.address.port, method, path, headers, agent: false }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.once('end', () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(Buffer.concat(chunks).toString()) }))
+    })
+    request.once('error', reject)
+    request.end(body)
+  })
+}
+
+const admin = { 'x-api-key': 'admin-key' }
+const viewer = { 'x-api-key': 'viewer-key' }
+
+describe('admin server', () => {
+  test.each([
+    ['no key', {}, 'missing apikey'],
+    ['an empty key', { 'x-api-key': '' }, 'missing apikey'],
+    ['a wrong key', { 'x-api-key': 'admin-keyx' }, 'wrong apikey'],
+  ])('%s is 401', async (_, headers, description) => {
+    for (const path of ['/v1/status', '/v1/reload', '/apisix/admin/routes', '/nowhere']) {
+      expect(await ask('GET', path, headers)).toEqual({ status: 401, body: { error_msg: 'failed to check token', description } })
+    }
+  })
+
+  test('status is for every role, reload for admins only', async () => {
+    expect(await ask('GET', '/v1/status', viewer)).toEqual({ status: 200, body: { epoch: 7 } })
+    expect(await ask('POST', '/v1/reload', viewer)).toEqual({
+      status: 401,
+      body: { error_msg: 'failed to check token', description: 'invalid method for role viewer' },
+    })
+    expect(await ask('POST', '/v1/reload?x=1', admin)).toEqual({ status: 200, body: { epoch: 7 } })
+  })
+
+  test('a refused reload is 400 with every error', async () => {
+    outcome = { ok: false, errors: ['first', 'second'] }
+    expect(await ask('POST', '/v1/reload', admin)).toEqual({ status: 400, body: { error_msg: 'first', errors: ['first', 'second'] } })
+  })
+
+  test('the Admin API is refused by name, other paths are 404, other methods 405', async () => {
+    expect((await ask('PUT', '/apisix/admin/routes/1', admin, '{}')).status).toBe(501)
+    expect((await ask('GET', '/apisix/admin', admin)).status).toBe(501)
+    expect((await ask('GET', '/apisix/administer', admin)).status).toBe(404)
+    expect((await ask('DELETE', '/v1/status', admin)).status).toBe(405)
+  })
+
+  test('faults: what is asked for, or a clear refusal', async () => {
+    expect((await ask('POST', '/v1/faults', admin, '{"worker":0,"kind":"throw"}')).status).toBe(202)
+    expect((await ask('POST', '/v1/faults', admin, '{"worker":9,"kind":"out-of-memory"}')).status).toBe(404)
+    for (const body of ['', '[]', 'null', '{"worker":"0","kind":"throw"}', '{"worker":0,"kind":"boredom"}']) {
+      expect((await ask('POST', '/v1/faults', admin, body)).status).toBe(400)
+    }
+    expect((await ask('POST', '/v1/faults', viewer, '{"worker":0,"kind":"throw"}')).status).toBe(401)
+    expect(faults).toEqual(['0 throw', '9 out-of-memory'])
+  })
+
+  test('a body beyond the bound is 400', async () => {
+    const answer = await ask('POST', '/v1/reload', admin, 'x'.repeat(1_572_865))
+    expect(answer.status).toBe(400)
+    expect(answer.body).toEqual({ error_msg: 'invalid request body: request size is greater than the maximum size 1572864 allowed' })
+  })
+
+  test('a Host of somebody else is 403, whatever the key', async () => {
+    expect((await ask('GET', '/v1/status', { ...admin, host: 'rebound.example' })).status).toBe(403)
+  })
+
+  test('a port in use is a usage error with exit code 1', async () => {
+    const again = startAdminServer(
+      { host: '127.0.0.1', port: server.address.port, keys },
+      { status: () => ({}), reload: () => Promise.resolve(outcome), fault: null },
+    )
+    await expect(again).rejects.toMatchObject({ name: 'UsageError', exitCode: 1, message: expect.stringContaining('in use') })
+  })
+})
+
+test.each([
+  ['127.0.0.1:9180', true],
+  ['[::1]:9180', true],
+  ['localhost', true],
+  ['Gateway.Internal:9180', true],
+  ['evil.example', false],
+  ['127.0.0.1.evil.example', false],
+  ['', false],
+  ['a/b', false],
+])('isHostAllowed(%j) is %j', (host, allowed) => {
+  expect(isHostAllowed(host, 'gateway.internal')).toBe(allowed)
+})
+
+test('an empty key opens nothing, even when it is configured', () => {
+  expect(roleOf('', [{ name: 'none', key: '', role: 'admin' }])).toBeNull()
+})
