@@ -3,8 +3,10 @@
  *
  * Feeds on slices of the read buffer; reports runs of body bytes in place, copying nothing. Chunk extensions are skipped up to a
  * bound; trailers are checked and dropped (the binding cannot send them). LF without CR, missing CRLF behind data, sizes beyond
- * 2^48 and everything else odd is an error.
+ * 2^48, trailers that are no fields and everything else odd is an error.
  */
+import { isTokenByte } from './response-head.js'
+
 enum State {
   Size = 0,
   Extension = 1,
@@ -13,12 +15,16 @@ enum State {
   DataCr = 4,
   DataLf = 5,
   TrailerStart = 6,
-  TrailerLine = 7,
-  TrailerLf = 8,
-  EndLf = 9,
-  Done = 10,
+  TrailerName = 7,
+  TrailerValue = 8,
+  TrailerLf = 9,
+  EndLf = 10,
+  Done = 11,
+  /** Blanks behind a size: padding, or the way to an extension. */
+  SizeBlank = 12,
 }
 
+const SEMICOLON = 59
 const EXTENSION_BYTES_MAX = 4096
 const TRAILER_BYTES_MAX = 16384
 const SIZE_DIGITS_MAX = 12
@@ -69,12 +75,18 @@ export class ChunkedDecoder {
             this.remaining = this.remaining * 16 + digit
           } else if (this.digits === 0) return this.fail('chunk size missing')
           else if (byte === 13) this.state = State.SizeLf
-          else if (byte === 59 || byte === 32 || byte === 9) {
+          else if (byte === SEMICOLON || byte === 32 || byte === 9) {
             this.overhead = 0
-            this.state = State.Extension
+            this.state = byte === SEMICOLON ? State.Extension : State.SizeBlank
           } else return this.fail('malformed chunk size')
           break
         }
+        case State.SizeBlank:
+          if (byte === 13) this.state = State.SizeLf
+          else if (byte === SEMICOLON) this.state = State.Extension
+          else if (byte !== 32 && byte !== 9) return this.fail('malformed chunk size')
+          else if (++this.overhead > EXTENSION_BYTES_MAX) return this.fail('chunk extension too long')
+          break
         case State.Extension:
           if (byte === 13) this.state = State.SizeLf
           else if ((byte < 32 && byte !== 9) || byte === 127) return this.fail('control byte in a chunk extension')
@@ -95,10 +107,20 @@ export class ChunkedDecoder {
           this.state = State.Size
           break
         case State.TrailerStart:
-          this.state = byte === 13 ? State.EndLf : State.TrailerLine
-          if (byte === 10 || byte === 32 || byte === 9) return this.fail('malformed trailer')
+          if (byte === 13) {
+            this.state = State.EndLf
+            break
+          }
+          if (isTokenByte[byte] !== 1) return this.fail('malformed trailer name')
+          if (++this.overhead > TRAILER_BYTES_MAX) return this.fail('trailers too long')
+          this.state = State.TrailerName
           break
-        case State.TrailerLine:
+        case State.TrailerName:
+          if (++this.overhead > TRAILER_BYTES_MAX) return this.fail('trailers too long')
+          if (byte === 58) this.state = State.TrailerValue
+          else if (isTokenByte[byte] !== 1) return this.fail('malformed trailer name')
+          break
+        case State.TrailerValue:
           if (++this.overhead > TRAILER_BYTES_MAX) return this.fail('trailers too long')
           if (byte === 13) this.state = State.TrailerLf
           else if ((byte < 32 && byte !== 9) || byte === 127) return this.fail('control byte in a trailer')

@@ -35,13 +35,22 @@ const TAB = 9
 const DROPPED = -1
 
 /** RFC 9110 §5.6.2 token bytes. */
-const isTokenByte = new Uint8Array(256)
+export const isTokenByte = new Uint8Array(256)
 for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") isTokenByte[char.charCodeAt(0)] = 1
 
 /** Index behind CRLF CRLF, or -1 when the block is not complete in [start, end). */
 export function findHeadEnd(bytes: Buffer, start: number, end: number): number {
   const index = bytes.indexOf('\r\n\r\n', start, 'latin1')
   return index === -1 || index + 4 > end ? -1 : index + 4
+}
+
+const PROTOCOL = 'HTTP/1.'
+
+/** True while the bytes so far can be the beginning of a status line. */
+export function mayBeHead(bytes: Buffer, start: number, end: number): boolean {
+  const length = Math.min(end - start, PROTOCOL.length)
+  for (let index = 0; index < length; index++) if (bytes[start + index] !== PROTOCOL.charCodeAt(index)) return false
+  return true
 }
 
 /**
@@ -68,6 +77,7 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
   let contentLength = -1
   let chunked = false
   let keepAlive = minor === 1
+  let closes = false
   let named: string[] | null = null
   // Kept ranges of whole lines (with their CRLF), merged when adjacent.
   const ranges: number[] = []
@@ -97,9 +107,9 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
           for (const item of trimmed(bytes, position + 1, valueEnd)
             .toLowerCase()
             .split(',')) {
-            const option = item.trim()
-            if (option === 'close') keepAlive = false
-            else if (option === 'keep-alive') keepAlive = keepAlive || minor === 0
+            const option = withoutBlanks(item)
+            if (option === 'close') closes = true
+            else if (option === 'keep-alive') keepAlive = true
             else if (option !== '') {
               named ??= []
               named.push(option)
@@ -144,7 +154,7 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
     framing: chunked ? Framing.Chunked : contentLength >= 0 ? Framing.Length : Framing.Close,
     contentLength,
     // Without a length the end of the connection is the end of the body (RFC 9112 §6.3).
-    keepAlive,
+    keepAlive: keepAlive && !closes,
     block: buildBlock(bytes, start + 9, lineEnd, ranges),
     raw: Buffer.from(bytes.subarray(start, end)),
   }
@@ -160,7 +170,7 @@ export function fillHeaderList(head: ResponseHead, list: HeaderList): void {
     let lineEnd = text.indexOf('\r\n', colon)
     if (lineEnd === -1) lineEnd = text.length
     const name = text.slice(nameStart, colon)
-    list.push(name.toLowerCase(), name, text.slice(colon + 1, lineEnd).trim())
+    list.push(name.toLowerCase(), name, withoutBlanks(text.slice(colon + 1, lineEnd)))
     position = lineEnd === text.length ? -1 : lineEnd
   }
 }
@@ -183,7 +193,20 @@ function isName(bytes: Buffer, start: number, lower: string): boolean {
 }
 
 function trimmed(bytes: Buffer, start: number, end: number): string {
-  return bytes.toString('latin1', start, end).trim()
+  return withoutBlanks(bytes.toString('latin1', start, end))
+}
+
+/** Without the optional blanks around a field value. Not `trim()`: that also takes the byte A0, which is part of the value. */
+function withoutBlanks(text: string): string {
+  let start = 0
+  let end = text.length
+  while (start < end && isBlank(text.charCodeAt(start))) start++
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end--
+  return start === 0 && end === text.length ? text : text.slice(start, end)
+}
+
+function isBlank(code: number): boolean {
+  return code === SPACE || code === TAB
 }
 
 function parseLength(text: string): number {
