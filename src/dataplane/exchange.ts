@@ -95,6 +95,8 @@ export class Exchange implements PluginExchange {
   host = ''
   hostHeader = ''
   serverPort = 0
+  /** Address of the listener as configured. */
+  serverAddress = ''
   path = ''
   query = ''
   rawTarget = ''

@@ -29,6 +29,8 @@ const REPLAY_BYTES_MAX = 65536
 /** Unread request bodies up to this length are drained so that the connection can be kept. */
 const DRAINED_BODY_BYTES_MAX = 65536
 
+const emptyPiece = Buffer.alloc(0)
+
 export interface ProxyLimits {
   readonly maxBodyBytes: number
   readonly maxBufferedBytes: number
@@ -309,13 +311,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       exchange.bodyQueuedBytes -= chunk.length
       moved = true
       this.keepForReplay(exchange, chunk)
-      const isLast = exchange.bodyComplete && queue.length === 0 && !chunked
-      let taken: boolean
-      if (chunked) {
-        connection.sendBody(`${chunk.length.toString(16)}\r\n`, false)
-        connection.sendBody(chunk, false)
-        taken = connection.sendBody('\r\n', false)
-      } else taken = connection.sendBody(chunk, isLast)
+      const isLast = exchange.bodyComplete && queue.length === 0
+      const taken = connection.sendBody(chunk, chunked, isLast)
       if (exchange.connection !== connection) return
       if (!taken && !isLast) {
         exchange.isUpstreamFull = true
@@ -324,7 +321,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     const finished = exchange.bodyComplete && (queue === null || queue.length === 0)
     if (finished && !connection.requestComplete) {
-      connection.sendBody(chunked ? '0\r\n\r\n' : '', true)
+      connection.sendBody(emptyPiece, chunked, true)
     }
     if (exchange.stage !== Stage.Upstream) return
     const now = nowMs()

@@ -111,8 +111,8 @@ export class LinkedRoute implements RouteInfo {
   readonly connectMs: number
   readonly sendMs: number
   readonly readMs: number
-  readonly matchedUri: string
-  readonly matchedHost: string
+  readonly uris: readonly string[]
+  readonly hosts: readonly string[]
   private readonly metrics: WorkerMetrics
   private readonly seriesByNode = new Map<string, RouteSeries>()
   private lastNode = '\u0000'
@@ -130,8 +130,8 @@ export class LinkedRoute implements RouteInfo {
     this.connectMs = record.timeout?.connectMs ?? -1
     this.sendMs = record.timeout?.sendMs ?? -1
     this.readMs = record.timeout?.readMs ?? -1
-    this.matchedUri = record.uris[0] ?? ''
-    this.matchedHost = record.hosts[0] ?? ''
+    this.uris = record.uris
+    this.hosts = record.hosts
     this.metrics = environment.metrics
     const kit = environment.kitFor(this)
     const own = linkChain(record.plugins, environment.plugins, kit)
@@ -148,8 +148,8 @@ export class LinkedRoute implements RouteInfo {
     if (series === undefined) {
       series = this.metrics.routeSeries({
         route: this.id,
-        matchedUri: this.matchedUri,
-        matchedHost: this.matchedHost,
+        matchedUri: this.uris[0] ?? '',
+        matchedHost: this.hosts[0] ?? '',
         service: this.serviceId,
         consumer,
         node,

@@ -112,6 +112,7 @@ export class Listener {
     exchange.upstreamPath = raw
     exchange.scheme = listener.tls === null ? 'http' : 'https'
     exchange.serverPort = this.port
+    exchange.serverAddress = listener.host
     const peer = this.addresses.text(client.getRemoteAddress())
     exchange.peerAddress = peer
     exchange.clientAddress = peer
@@ -155,28 +156,31 @@ export class Listener {
 function createApp(binding: Binding, listener: ListenerConfig): UwsApp {
   const tls = listener.tls
   if (tls === null) return binding.createApp(null)
-  const app = binding.createApp({ key_file_name: tls.keyFile, cert_file_name: tls.certFile })
-  if (tls.byServerName.length === 0) return app
-  // The binding reads files only.
+  // The binding reads files only; certificates from the configuration are lent to it as such while it starts.
   const folder = mkdtempSync(join(tmpdir(), 'sluice-tls-'))
   try {
-    tls.byServerName.forEach((certificate, index) => {
+    const bySni = tls.byServerName.map((certificate, index) => {
       const files = { key_file_name: join(folder, `${index}.key`), cert_file_name: join(folder, `${index}.crt`) }
       writeFileSync(files.key_file_name, certificate.key, { mode: 0o600 })
       writeFileSync(files.cert_file_name, certificate.cert, { mode: 0o600 })
-      for (const name of certificate.names) app.addServerName(name, files)
-      // Routes are per server name in the binding.
+      return { names: certificate.names, files }
     })
+    const first = bySni[0]
+    const standard = tls.certFile === '' && first !== undefined ? first.files : { key_file_name: tls.keyFile, cert_file_name: tls.certFile }
+    const app = binding.createApp(standard)
+    for (const { names, files } of bySni) for (const name of names) app.addServerName(name, files)
+    return app
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  return app
 }
 
 function hostName(header: string): string {
   let lower = ''
   const colon = header.charCodeAt(0) === 91 ? header.indexOf(']:') + 1 : header.indexOf(':')
-  const name = colon > 0 ? header.slice(0, colon) : header
+  let name = colon > 0 ? header.slice(0, colon) : header
+  // The root's dot says nothing: `a.test.` is `a.test`.
+  if (name.length > 1 && name.endsWith('.')) name = name.slice(0, -1)
   for (let index = 0; index < name.length; index++) {
     const code = name.charCodeAt(index)
     if (code >= 65 && code <= 90) {

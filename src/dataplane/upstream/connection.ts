@@ -12,7 +12,7 @@ import { type Failure, failures } from '../../base/errors.js'
 import type { Exchange } from '../exchange.js'
 import { ChunkedDecoder } from './chunked-decoder.js'
 import type { NodePool } from './pool.js'
-import { Framing, findHeadEnd, parseResponseHead, type ResponseHead } from './response-head.js'
+import { Framing, findHeadEnd, mayBeHead, parseResponseHead, type ResponseHead } from './response-head.js'
 
 /** What the proxy does with what a connection meets. Calls come in this order per exchange: head, body*, or failed at any point. */
 export interface ConnectionEvents {
@@ -120,8 +120,14 @@ export class UpstreamConnection {
     }
     this.outstanding++
     this.requestComplete = !hasBody
+    if (hasBody) {
+      // The first piece of the body is usually in the same read as its head: both then leave in one write.
+      this.outgoing = head
+      setImmediate(this.flush)
+      return
+    }
     if (!this.isLane) {
-      this.socket?.write(head, 'latin1')
+      this.socket?.write(head, 'utf8')
       return
     }
     // All requests that one turn of the event loop puts on a lane leave in one write.
@@ -134,14 +140,31 @@ export class UpstreamConnection {
   private readonly flush = (): void => {
     this.flushScheduled = false
     const outgoing = this.outgoing
+    if (outgoing === '') return
     this.outgoing = ''
-    if (!this.isClosed) this.socket?.write(outgoing, 'latin1')
+    if (!this.isClosed) this.socket?.write(outgoing, 'utf8')
   }
 
-  /** Writes body bytes; false = wait for `drained`. The chunk must stay untouched. */
-  sendBody(chunk: Buffer | string, isLast: boolean): boolean {
+  /**
+   * Writes a piece of the body, framed as a chunk if `chunked`; false = wait for `drained`. An empty piece only ends the body. The
+   * bytes must stay untouched.
+   */
+  sendBody(piece: Buffer, chunked: boolean, isLast: boolean): boolean {
     if (isLast) this.requestComplete = true
-    return this.socket?.write(chunk as Buffer) ?? true
+    const socket = this.socket
+    const head = this.outgoing
+    this.outgoing = ''
+    if (socket === null) return true
+    if (head === '' && !chunked) return piece.length === 0 || socket.write(piece)
+    const size = chunked && piece.length > 0 ? `${piece.length.toString(16)}\r\n` : ''
+    const end = chunked ? (piece.length > 0 ? (isLast ? '\r\n0\r\n\r\n' : '\r\n') : isLast ? '0\r\n\r\n' : '') : ''
+    // The head is text that may not be ASCII: up to three bytes for each of its characters.
+    const joined = Buffer.allocUnsafe(head.length * 3 + size.length + piece.length + end.length)
+    let offset = joined.write(head + size, 0, 'utf8')
+    joined.set(piece, offset)
+    offset += piece.length
+    offset += joined.write(end, offset, 'latin1')
+    return socket.write(joined.subarray(0, offset))
   }
 
   pause(): void {
@@ -239,7 +262,8 @@ export class UpstreamConnection {
     if (head === null) {
       headEnd = findHeadEnd(bytes, start, end)
       if (headEnd === -1) {
-        if (end - start > pool.maxResponseHeaderBytes) {
+        // Another protocol, or bodies without heads: no need to wait for an end that will not come.
+        if (end - start > pool.maxResponseHeaderBytes || !mayBeHead(bytes, start, end)) {
           this.close(failures.UPSTREAM_BAD_RESPONSE)
           return -1
         }

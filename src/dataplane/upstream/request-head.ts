@@ -9,9 +9,9 @@ import type { Exchange } from '../exchange.js'
 
 const CHAR_X = 120
 
-/** Name and value bytes that can stand in a head: RFC 9110 tokens; printable Latin-1 and tabs. */
+/** Name and value bytes that can stand in a head: RFC 9110 tokens; printable characters and tabs (sent as UTF-8). */
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
-const unsafeInValue = /[^\t\x20-\x7e\x80-\xff]/
+const unsafeInValue = /[^\t\x20-\x7e\x80-\uffff]/
 const unsafeInTarget = /[^\x21-\x7e]|#/
 
 /** Fields that this file writes, or that belong to one connection. */

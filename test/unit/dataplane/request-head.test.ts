@@ -10,9 +10,9 @@ const SEED = 20261
 const plain = routeWith([])
 const changing = routeWith([{ rewrite: () => undefined }])
 
-/** The bytes that go out, read as a strict peer reads them. */
+/** The bytes that go out (the connection writes UTF-8), read as a strict peer reads them. */
 function sent(exchange: Exchange, upstream: CompiledUpstream = upstreamOf(), node: CompiledNode = nodeOf()) {
-  const text = Buffer.from(buildRequestHead(exchange, upstream, node), 'latin1').toString('latin1')
+  const text = Buffer.from(buildRequestHead(exchange, upstream, node), 'utf8').toString('latin1')
   expect(text.endsWith('\r\n\r\n')).toBe(true)
   const [line = '', ...rows] = text.slice(0, -4).split('\r\n')
   const fields = rows.map((row) => {
