@@ -9,6 +9,8 @@ import type { HeaderList } from '../../base/headers.js'
 import { isIdentityHeader } from './identity.js'
 
 const CONTENT_LENGTH_MAX_DIGITS = 15
+/** Not by toLowerCase(), for which the Kelvin sign is a "k". */
+const CHUNKED = /^chunked$/i
 
 export class Guard {
   failure: Failure | null = null
@@ -115,7 +117,7 @@ export class Guard {
       case 17:
         if (name === 'transfer-encoding') {
           this.transferEncodings++
-          if (value.toLowerCase() === 'chunked') this.bodyLength = -1
+          if (CHUNKED.test(value)) this.bodyLength = -1
           else this.failure ??= failures.BAD_FRAMING
           return
         }

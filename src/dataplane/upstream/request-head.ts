@@ -3,7 +3,6 @@
  * (semantics §1.6), framing. One string, written in one call.
  */
 
-import { fieldValue } from '../../base/field.js'
 import type { CompiledNode, CompiledUpstream } from '../../schema/compiled.js'
 import type { Exchange } from '../exchange.js'
 
@@ -12,6 +11,7 @@ const CHAR_X = 120
 /** Name and value bytes that can stand in a head: RFC 9110 tokens; printable characters and tabs (sent as UTF-8). */
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 const unsafeInValue = /[^\t\x20-\x7e\x80-\uffff]/
+const unsafeInValueRuns = /[^\t\x20-\x7e\x80-\uffff]+/g
 const unsafeInTarget = /[^\x21-\x7e]|#/
 
 /** Fields that this file writes, or that belong to one connection. */
@@ -46,7 +46,7 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
     let value = values[index] as string
     if (isChanged) {
       if (!token.test(name) || ownFields.has(key)) continue
-      if (unsafeInValue.test(value)) value = fieldValue(value)
+      value = safeValue(value)
     }
     if (key.charCodeAt(0) === CHAR_X) {
       if (key === 'x-forwarded-for') {
@@ -61,7 +61,7 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
     head += `${name}: ${value}\r\n`
   }
   // The chain names who was connected to whom; only X-Real-IP says whom the gateway takes the client for.
-  const client = isChanged ? fieldValue(exchange.clientAddress) : exchange.clientAddress
+  const client = isChanged ? safeValue(exchange.clientAddress) : exchange.clientAddress
   head += `x-real-ip: ${client}\r\nx-forwarded-for: ${forwardedFor}${exchange.peerAddress}\r\n`
   if (!hasProto) head += `x-forwarded-proto: ${exchange.scheme}\r\n`
   if (!hasHost) head += `x-forwarded-host: ${exchange.hostHeader}\r\n`
@@ -84,7 +84,7 @@ function checkedStart(exchange: Exchange, upstream: CompiledUpstream, node: Comp
   const { upstreamMethod, upstreamPath, upstreamQuery } = exchange
   const method = token.test(upstreamMethod) ? upstreamMethod : exchange.method
   const target = safeTarget(upstreamQuery === '' ? upstreamPath : `${upstreamPath}?${upstreamQuery}`)
-  return `${method} ${target} HTTP/1.1\r\nhost: ${fieldValue(hostFor(exchange, upstream, node))}\r\n`
+  return `${method} ${target} HTTP/1.1\r\nhost: ${safeValue(hostFor(exchange, upstream, node))}\r\n`
 }
 
 /** The target with percent escapes of the UTF-8 bytes of whatever would end it or the request line; it begins with `/`, or is `*`. */
@@ -94,6 +94,10 @@ function safeTarget(target: string): string {
 }
 
 const unsafeRuns = /[^\x21-\x22\x24-\x7e]+/g
+
+function safeValue(value: string): string {
+  return unsafeInValue.test(value) ? value.replace(unsafeInValueRuns, percentEncode) : value
+}
 
 function percentEncode(text: string): string {
   let encoded = ''
