@@ -8,8 +8,8 @@
 export class RoundRobin {
   readonly cycle: number
   private readonly step: number
-  /** cumulative[i] = places before node i + its own. */
-  private readonly cumulative: Uint32Array
+  /** cumulative[i] = places before node i + its own. Doubles: a few thousand heavy nodes leave 32 bits. */
+  private readonly cumulative: Float64Array
   /** Node by place, when the cycle is short enough to be written out. */
   private readonly table: Uint16Array | null
 
@@ -17,7 +17,7 @@ export class RoundRobin {
   constructor(weights: readonly number[]) {
     const divisor = weights.reduce(greatestCommonDivisor, 0)
     if (divisor === 0) throw new Error('all weights are 0')
-    this.cumulative = new Uint32Array(weights.length)
+    this.cumulative = new Float64Array(weights.length)
     let total = 0
     weights.forEach((weight, index) => {
       total += weight / divisor
@@ -36,7 +36,7 @@ export class RoundRobin {
   }
 
   private place(position: number): number {
-    // Both factors are below 2^32; the product may leave the exact range of a double only when the cycle is above 2^26.
+    // The product of both factors leaves the exact range of a double when the cycle is above 2^26.
     return this.cycle < 67108864 ? (position * this.step) % this.cycle : Number((BigInt(position) * BigInt(this.step)) % BigInt(this.cycle))
   }
 
