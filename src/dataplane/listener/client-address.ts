@@ -3,6 +3,7 @@
  *
  * The text form of an address is made once per address and remembered: the binding only gives bytes.
  */
+import { isIPv4, isIPv6 } from 'node:net'
 import { AddressSet } from '../../base/address-set.js'
 import type { RealIpConfig } from '../../schema/process.js'
 
@@ -88,9 +89,13 @@ export class TrustedProxies {
 /** `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]:80` → the address; empty when it is none. */
 function bareAddress(item: string): string {
   const bracketed = /^\[([0-9a-fA-F:.]+)\](?::\d{1,5})?$/.exec(item)
-  if (bracketed !== null) return (bracketed[1] as string).toLowerCase()
-  if (/^\d{1,3}(?:\.\d{1,3}){3}$/.test(item)) return item
-  const withPort = /^(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}$/.exec(item)
-  if (withPort !== null) return withPort[1] as string
-  return /^[0-9a-fA-F:.]+$/.test(item) && item.includes(':') ? item.toLowerCase() : ''
+  if (bracketed !== null) return ipv6Address(bracketed[1] as string)
+  const dotted = /^(\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5})?$/.exec(item)
+  if (dotted !== null) return isIPv4(dotted[1] as string) ? (dotted[1] as string) : ''
+  return ipv6Address(item)
+}
+
+/** A zone (`%eth0`) belongs to the machine that wrote it and is not accepted. */
+function ipv6Address(text: string): string {
+  return isIPv6(text) && !text.includes('%') ? text.toLowerCase() : ''
 }
