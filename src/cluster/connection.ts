@@ -1,0 +1,94 @@
+/**
+ * One connection (or, for a cluster, one connection to each master) of one worker thread to Redis.
+ *
+ * Commands of one turn of the event loop leave together: the first command of a turn corks the sockets, the end of the turn uncorks
+ * them, and the kernel sees one write for all. Replies settle each command on its own, so MOVED and ASK are followed one by one.
+ */
+import slotOf from 'cluster-key-slot'
+import { Cluster, Redis } from 'ioredis'
+import { clusterOptions, type RedisSettings, sentinelOptions, singleOptions } from './settings.js'
+
+/** The part of a socket that batching needs. */
+interface Corkable {
+  cork(): void
+  uncork(): void
+}
+
+export class RedisConnection {
+  private readonly client: Redis | Cluster
+  private corked: Corkable[] = []
+
+  /** Connects at once, and again and again until `close`. `onError` gets texts without secrets, possibly many. */
+  constructor(settings: RedisSettings, onError: (message: string) => void) {
+    this.client = connect(settings)
+    // The error object itself carries the command with its arguments, a password among them: only its text goes on.
+    this.client.on('error', (error: Error) => onError(error.message))
+  }
+
+  /** No connection, and none being made at this moment: a call would only wait for the next attempt. */
+  get down(): boolean {
+    return this.client.status === 'reconnecting' || this.client.status === 'end'
+  }
+
+  /** Name of the server that serves the key, as far as it is known: what fails and recovers together. */
+  serverOf(key: string): string {
+    return this.client instanceof Cluster ? (this.client.slots[slotOf(key)]?.[0] ?? '') : ''
+  }
+
+  /** Sends EVALSHA. Rejects when the connection breaks, or with an error reply. */
+  evalsha(sha: string, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    this.cork()
+    return this.client.evalsha(sha, keys.length, ...keys, ...args)
+  }
+
+  /** Sends EVAL, which also stores the script. */
+  eval(source: string, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    this.cork()
+    return this.client.eval(source, keys.length, ...keys, ...args)
+  }
+
+  /** Asks the server of this key for anything at all. */
+  probe(key: string): Promise<unknown> {
+    return this.client.exists(key)
+  }
+
+  /** Learn anew who serves which slot; nothing outside a cluster. */
+  refresh(): void {
+    if (this.client instanceof Cluster && this.client.status === 'ready') this.client.refreshSlotsCache()
+  }
+
+  /** Closes at once; what waits is rejected. */
+  close(): void {
+    this.client.disconnect()
+  }
+
+  private cork(): void {
+    if (this.corked.length > 0) return
+    const nodes = this.client instanceof Cluster ? this.client.nodes('master') : [this.client]
+    for (const node of nodes) {
+      if (node.status !== 'ready') continue
+      node.stream.cork()
+      this.corked.push(node.stream)
+    }
+    if (this.corked.length > 0) setImmediate(this.uncork)
+  }
+
+  private readonly uncork = (): void => {
+    const sockets = this.corked
+    this.corked = []
+    for (const socket of sockets) socket.uncork()
+  }
+}
+
+function connect(settings: RedisSettings): Redis | Cluster {
+  switch (settings.mode) {
+    case 'redis':
+      return new Redis(singleOptions(settings))
+    case 'redis-sentinel':
+      return new Redis(sentinelOptions(settings))
+    case 'redis-cluster': {
+      const { nodes, options } = clusterOptions(settings)
+      return new Cluster([...nodes], options)
+    }
+  }
+}
