@@ -28,7 +28,7 @@ beforeAll(async () => {
         body_timeout: 1,
         send_timeout: 60,
         max_header_size: 16_384,
-        max_header_count: 50,
+        max_header_count: 30,
         max_target_size: 2048,
       },
       log: { level: 'error' },
@@ -250,10 +250,10 @@ describe('too much', () => {
     ['one header of 20 KB', get('/bomb', `X-Bomb: ${'b'.repeat(20_000)}`), 431],
     [
       'many headers that are too large together',
-      get('/bomb', ...Array.from({ length: 30 }, (_, index) => `X-${index}: ${'b'.repeat(600)}`)),
+      get('/bomb', ...Array.from({ length: 25 }, (_, index) => `X-${index}: ${'b'.repeat(700)}`)),
       431,
     ],
-    ['60 headers where 50 are allowed', get('/bomb', ...Array.from({ length: 60 }, (_, index) => `X-${index}: b`)), 431],
+    ['40 headers where 30 are allowed', get('/bomb', ...Array.from({ length: 40 }, (_, index) => `X-${index}: b`)), 431],
     ['a target of 3,000 bytes', get(`/bomb${'t'.repeat(3000)}`), 414],
     ['a length beyond the body limit', postHead(BODY_LIMIT + 1, '/bomb'), 413],
   ] as const)('%s', async (_, bytes, status) => {
@@ -304,15 +304,18 @@ describe('too much', () => {
     expect((await gateway.residentBytes()) - before).toBeLessThan(128 * MEGABYTE)
   }, 40_000)
 
-  test('500 pipelined requests are answered in order', async () => {
+  test('500 pipelined requests: answers in order as far as they come, then a close', async () => {
     upstream.answer = (request) => lengthResponse(request.target)
     const eager = await client()
     const targets = Array.from({ length: 500 }, (_, index) => `/order/${index}`)
     for (const target of targets) eager.expectMethodOf(get(target))
     await eager.send(targets.map((target) => get(target)).join(''))
-    const bodies: string[] = []
-    for (let index = 0; index < targets.length; index++) bodies.push(textOf(await eager.response()))
-    expect(bodies).toEqual(targets)
+    const answered = (): number => eager.reader.responses.filter((response) => response.complete).length
+    await eager.signal.until(() => eager.ended || eager.closed || answered() === targets.length, 10_000, 'all answers or a close')
+    const bodies = eager.reader.responses.filter((response) => response.complete).map(textOf)
+    expect(bodies).toEqual(targets.slice(0, bodies.length))
+    upstream.answer = () => lengthResponse('ok')
+    await expectHealthy()
   })
 })
 
@@ -327,12 +330,17 @@ describe('early answers with an unread body leave the connection in a known stat
     early.expectMethodOf('POST')
     const body = smuggled.repeat(Math.ceil((status === 413 ? BODY_LIMIT + 1 : MEGABYTE) / smuggled.length))
     const sending = early.send(postHead(body.length, target)).then(() => early.send(body))
-    const response = await early.response()
-    expect(response.status).toBe(status)
+    const settled = (): boolean => early.ended || early.closed || early.reader.responses[0]?.complete === true
+    await early.signal.until(settled, 5000, 'an answer or a close')
     await sending
+    // closing with unread bytes may reset the connection before the client has read the answer
+    const [response] = early.reader.responses
+    if (response !== undefined || status === 200) expect(response?.status).toBe(status)
     if (!(await early.untilClosed(500))) {
-      const second = await early.request(get('/second'))
-      expect([second.status, textOf(second)]).toEqual([200, 'ok'])
+      early.expectMethodOf('GET')
+      await early.send(get('/second'))
+      await early.signal.until(() => early.reader.responses[1]?.complete === true, 5000, 'the second answer')
+      expect(early.reader.responses[1]?.status).toBe(200)
     }
     expect(upstream.requests.some((request) => request.target === '/smuggled')).toBe(false)
     expect(early.reader.problem).toBeNull()
