@@ -279,7 +279,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
         'X-Many: 2',
         'X-Many: a, b',
         'Cookie: a=1; b=2',
-        'X-Latin: caf\xe9',
+        'X-Utf: caf\xc3\xa9',
         'X-Void:',
       ])
       expect(valuesOf(fields, 'x-many')).toEqual(['1', '2', 'a, b'])

@@ -335,7 +335,8 @@ describe('early answers with an unread body leave the connection in a known stat
     await sending
     // closing with unread bytes may reset the connection before the client has read the answer
     const [response] = early.reader.responses
-    if (response !== undefined || status === 200) expect(response?.status).toBe(status)
+    if (response === undefined) expect(['ECONNRESET', 'EPIPE']).toContain(early.errorCode)
+    else expect(response.status).toBe(status)
     if (!(await early.untilClosed(500))) {
       early.expectMethodOf('GET')
       await early.send(get('/second'))
