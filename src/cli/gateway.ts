@@ -16,6 +16,7 @@ import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
+import { ConnectionWatch, countOpenFiles } from '../threads/connection-watch.js'
 import { findFreePorts } from '../threads/free-ports.js'
 import { HeartbeatWatch } from '../threads/heartbeat.js'
 import { explainListenFailure } from '../threads/listen-problem.js'
@@ -46,12 +47,14 @@ export interface GatewayOptions {
 }
 
 const heartbeatIntervalMs = 1_000
+const connectionIntervalMs = 250
 
 export class Gateway {
   private readonly supervisor: Supervisor
   private readonly board: EpochBoard
   private readonly directory: MetricsDirectory
   private readonly reloader: Reloader
+  private readonly connections: ConnectionWatch
   private readonly stopNow = new AbortController()
   private readonly config: ProcessConfig
   private servers: OperatorServers | null = null
@@ -78,6 +81,23 @@ export class Gateway {
     const regions = createRegions(config.workers)
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
+    this.connections = new ConnectionWatch(
+      config.limits.maxConnections,
+      {
+        reported: () => {
+          const { connections, connectionsAccepted } = this.directory.fixed()
+          return connectionsAccepted > 0 ? connections : null
+        },
+        upstreamConnections: () => this.directory.fixed().upstreamConnections,
+        openFiles: countOpenFiles,
+      },
+      (accepting, count) => {
+        const limit = config.limits.maxConnections
+        if (accepting) log.info(`${count} client connections: accepting again`)
+        else log.warn(`${count} client connections reach limits.max_connections (${limit}): no more are accepted until some end`)
+        this.supervisor.broadcast({ type: 'accepting', on: accepting })
+      },
+    )
     this.reloader = new Reloader({ run: () => this.reload(), clock: systemClock, startEpoch: this.epoch })
     this.finished = new Promise((resolve) => {
       this.finish = resolve
@@ -125,6 +145,9 @@ export class Gateway {
     if (this.options.environment[supervisorVariable] !== undefined) process.once('disconnect', orphaned)
     const heartbeat = new HeartbeatWatch(log)
     const heartbeatTimer = setInterval(() => heartbeat.check(this.board.readAll()), heartbeatIntervalMs)
+    const connectionTimer = setInterval(() => {
+      if (this.isServing && !this.isEnding) void this.connections.look()
+    }, connectionIntervalMs)
     try {
       const failure = await Promise.race([this.bringUp(), this.finished.then(() => null)])
       if (failure !== null) {
@@ -136,6 +159,7 @@ export class Gateway {
       return this.exitCode
     } finally {
       clearInterval(heartbeatTimer)
+      clearInterval(connectionTimer)
       removeSignals()
       process.off('uncaughtException', crash)
       process.off('unhandledRejection', crash)
@@ -157,6 +181,7 @@ export class Gateway {
           reloads: this.reloads,
           reloadFailures: this.reloader.state.failures,
           workerRestarts: this.supervisor.restartCount,
+          clientConnections: this.connections.count,
           lastReload:
             this.reloads + this.reloader.state.failures === 0
               ? null
@@ -191,6 +216,7 @@ export class Gateway {
     const { options, config } = this
     if (config.pidFile !== null) writePidFile(config.pidFile, this.operatorPid)
     this.isServing = true
+    void this.connections.begin()
     options.print(
       readyLine({
         version,

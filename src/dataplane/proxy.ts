@@ -534,6 +534,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       return
     }
     exchange.connection = null
+    connection.hasTimedOut = true
     connection.cancel(exchange)
     const failure = !connection.isConnected
       ? failures.UPSTREAM_CONNECT_TIMEOUT

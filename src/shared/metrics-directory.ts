@@ -23,6 +23,7 @@ export interface MergedFixed {
   readonly inFlight: number
   readonly connections: number
   readonly connectionsAccepted: number
+  readonly upstreamConnections: number
   readonly durationSumMs: number
   readonly overflows: number
   /** Counts by log-linear cell (base/latency-buckets). */
@@ -90,6 +91,7 @@ export class MetricsDirectory {
       inFlight: head[fixedCells.inFlight] ?? 0,
       connections: head[fixedCells.connections] ?? 0,
       connectionsAccepted: head[fixedCells.connectionsAccepted] ?? 0,
+      upstreamConnections: head[fixedCells.upstreamConnections] ?? 0,
       durationSumMs: head[fixedCells.durationSumMs] ?? 0,
       overflows: head[fixedCells.overflows] ?? 0,
       durations: head.slice(FINE_START, FINE_START + FINE_CELLS),

@@ -36,10 +36,12 @@ export const fixedCells = {
   durationSumMs: 4,
   /** Records and series that went to an overflow series because the slab is full. */
   overflows: 5,
+  /** Gauge: open connections to upstream nodes. */
+  upstreamConnections: 6,
 } as const
 
 /** The fixed cells that do not survive their worker. */
-export const gaugeCells: readonly number[] = [fixedCells.inFlight, fixedCells.connections]
+export const gaugeCells: readonly number[] = [fixedCells.inFlight, fixedCells.connections, fixedCells.upstreamConnections]
 
 export const FINE_START = 64
 export const SERIES_START = Math.ceil((FINE_START + FINE_CELLS) / FLOAT64_PER_LINE) * FLOAT64_PER_LINE
@@ -141,6 +143,10 @@ export class WorkerMetrics {
     cells[fixedCells.durationSumMs] = (cells[fixedCells.durationSumMs] as number) + totalMs
     const cell = FINE_START + fineCell(totalMs)
     cells[cell] = (cells[cell] as number) + 1
+  }
+
+  setUpstreamConnections(count: number): void {
+    this.cells[fixedCells.upstreamConnections] = count
   }
 
   connectionOpened(): void {

@@ -64,6 +64,14 @@ export const metrics = {
     [],
     'Series that found no room; what they would have counted stands under the label value "overflow".',
   ),
+  upstreamConnections: metric('gateway_upstream_connections', 'gauge', 'none', [], 'Open connections to upstream nodes.'),
+  clientSockets: metric(
+    'gateway_client_connections',
+    'gauge',
+    'none',
+    [],
+    'Open client connections: exact where the uWebSockets.js build reports them, else counted from the open files of the process.',
+  ),
   // counted by name in the workers
   upstreamRetries: metric('gateway_upstream_retries_total', 'counter', 'none', [], 'Tries after the first one.'),
   upstreamConnects: metric(

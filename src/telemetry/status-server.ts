@@ -25,6 +25,8 @@ export interface GatewayState {
   readonly reloads: number
   readonly reloadFailures: number
   readonly workerRestarts: number
+  /** Open client connections; null = cannot be known here. */
+  readonly clientConnections: number | null
   /** The last reload, or null before the first. `error` is null when it was published. */
   readonly lastReload: { readonly error: string | null; readonly atMs: number } | null
 }
@@ -207,6 +209,7 @@ function primarySamples({ board, directory, state }: StatusServerOptions): Sampl
     { metric: metrics.sharedCapacity, values: ['metrics'], value: usage.capacity * Float64Array.BYTES_PER_ELEMENT },
     { metric: metrics.sharedFree, values: ['metrics'], value: (usage.capacity - usage.used) * Float64Array.BYTES_PER_ELEMENT },
   ]
+  if (now.clientConnections !== null) samples.push({ metric: metrics.clientSockets, values: [], value: now.clientConnections })
   for (const worker of board.readAll()) {
     if (worker.state === 'vacant' || worker.state === 'ended') continue
     const values = [String(worker.index)]

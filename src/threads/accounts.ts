@@ -1,6 +1,7 @@
 /** What a worker counts and logs for each exchange: metrics cells, access log, counters of refusals. */
 import type { Exchange } from '../dataplane/exchange.js'
 import type { ProxyAccounts } from '../dataplane/proxy.js'
+import type { PoolTally } from '../dataplane/upstream/pool.js'
 import type { Counter, WorkerMetrics } from '../shared/metrics-slab.js'
 import type { AccessLog } from '../telemetry/access-log.js'
 import type { RateLimitedLog } from './rate-limited-log.js'
@@ -45,6 +46,19 @@ export function createAccounts(metrics: WorkerMetrics, accessLog: AccessLog | nu
         accessLog.append(exchange)
       }
     },
+  }
+}
+
+export function createPoolTally(metrics: WorkerMetrics): PoolTally {
+  const ok = metrics.counter('upstream_connects', ['ok'])
+  const failed = metrics.counter('upstream_connects', ['failed'])
+  const timeout = metrics.counter('upstream_connects', ['timeout'])
+  const reuse = metrics.counter('upstream_reuse')
+  return {
+    connections: 0,
+    opened: () => ok.add(1),
+    failed: (timedOut) => (timedOut ? timeout : failed).add(1),
+    reused: () => reuse.add(1),
   }
 }
 

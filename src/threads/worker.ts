@@ -25,7 +25,7 @@ import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { Rotors } from '../shared/rotors.js'
 import { AccessLog } from '../telemetry/access-log.js'
-import { createAccounts } from './accounts.js'
+import { createAccounts, createPoolTally } from './accounts.js'
 import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
 import { RateLimitedLog } from './rate-limited-log.js'
 
@@ -80,7 +80,7 @@ class WorkerThread {
     const accounts = createAccounts(this.metrics, log.access.format === 'off' ? null : this.accessLog, this.log)
     this.proxy = new RequestProxy(writer, limits, accounts)
     writer.events = this.proxy
-    this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes)
+    this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes, createPoolTally(this.metrics))
     this.environment = {
       plugins: registry,
       pools: this.pools,
@@ -148,7 +148,9 @@ class WorkerThread {
     const ports: number[] = []
     for (const [index, listener] of listeners.entries()) {
       const existing = this.listeners[index]
-      const opened = existing ?? new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders }, () => this.policy)
+      const opened =
+        existing ??
+        new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders, connections: this.metrics }, () => this.policy)
       this.listeners[index] = opened
       try {
         ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
@@ -177,6 +179,7 @@ class WorkerThread {
     this.slot.beat(now)
     this.slot.setLoopLag(Math.max(0, late))
     this.slot.setInFlight(this.proxy.inFlight)
+    this.metrics.setUpstreamConnections(this.pools.tally.connections)
     this.proxy.sweep(now)
     if (now - this.lastIdleSweepMs >= IDLE_SWEEP_MS) {
       this.lastIdleSweepMs = now

@@ -22,7 +22,7 @@ async function setup(port = 0) {
   const logged: string[] = []
   const explained: ExplainQuery[] = []
   const state: { now: GatewayState } = {
-    now: { version: '0.1.0', draining: false, reloads: 0, reloadFailures: 0, workerRestarts: 0, lastReload: null },
+    now: { version: '0.1.0', draining: false, reloads: 0, reloadFailures: 0, workerRestarts: 0, clientConnections: null, lastReload: null },
   }
   const server = await startStatusServer({
     address: { host: '127.0.0.1', port },

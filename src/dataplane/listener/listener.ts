@@ -22,6 +22,8 @@ export interface ListenerSettings {
   readonly limits: LimitsConfig
   readonly realIp: RealIpConfig
   readonly trustIdentityHeaders: boolean
+  /** Told about connections where the build reports them. */
+  readonly connections: { connectionOpened(): void; connectionClosed(): void }
 }
 
 export class Listener {
@@ -44,6 +46,10 @@ export class Listener {
     this.guard = new Guard(limits.maxHeaderBytes, limits.maxHeaderCount, settings.trustIdentityHeaders)
     this.proxies = new TrustedProxies(settings.realIp)
     this.app = createApp(binding, listener)
+    this.app.filter?.((_client, change) => {
+      if (change > 0) settings.connections.connectionOpened()
+      else settings.connections.connectionClosed()
+    })
     this.app.any('/*', this.handle)
   }
 

@@ -43,6 +43,8 @@ enum Phase {
 export class UpstreamConnection {
   isLane = false
   isConnected = false
+  /** It did not connect in time; said before it is closed, for the accounts. */
+  hasTimedOut = false
   isClosed = false
   /** Exchanges answered on this connection. */
   served = 0
@@ -96,6 +98,7 @@ export class UpstreamConnection {
     const secure = this.pool.settings.tls !== null
     socket.on(secure ? 'secureConnect' : 'connect', () => {
       this.isConnected = true
+      this.pool.tally.opened()
       this.pool.events.connected(this)
     })
     socket.on('error', (error: NodeJS.ErrnoException) => this.onError(error))
@@ -189,10 +192,11 @@ export class UpstreamConnection {
     if (this.current === exchange) {
       this.current = null
       this.resume()
-      return
+    } else {
+      const index = this.behind.indexOf(exchange)
+      if (index !== -1) this.behind[index] = null
     }
-    const index = this.behind.indexOf(exchange)
-    if (index !== -1) this.behind[index] = null
+    if (this.current === null && this.behind.every((waiting) => waiting === null)) this.destroy()
   }
 
   destroy(): void {
@@ -230,7 +234,7 @@ export class UpstreamConnection {
         case Phase.Length: {
           const length = Math.min(this.remaining, end - position)
           this.remaining -= length
-          this.deliver(bytes, position, position + length, this.remaining === 0)
+          this.deliver(bytes, position, position + length, this.remaining === 0, position + length < end)
           position += length
           break
         }
@@ -317,14 +321,16 @@ export class UpstreamConnection {
     this.runBytes = bytes
     this.pendingRunStart = -1
     const position = this.decoder.decode(bytes, start, end, this.onRun)
+    // What took a run may have ended the exchange, and the connection with it.
+    if (this.isClosed) return -1
     if (position < 0) {
       this.close(failures.UPSTREAM_BAD_RESPONSE)
       return -1
     }
     const isLast = this.decoder.isDone
     // One run is held back so that the last one can say that it is the last.
-    if (this.pendingRunStart !== -1) this.deliver(bytes, this.pendingRunStart, this.pendingRunEnd, isLast)
-    else if (isLast) this.deliver(bytes, position, position, true)
+    if (this.pendingRunStart !== -1) this.deliver(bytes, this.pendingRunStart, this.pendingRunEnd, isLast, position < end)
+    else if (isLast) this.deliver(bytes, position, position, true, position < end)
     return position
   }
 
@@ -337,9 +343,9 @@ export class UpstreamConnection {
     this.pendingRunEnd = end
   }
 
-  private deliver(bytes: Buffer, start: number, end: number, isLast: boolean): void {
+  private deliver(bytes: Buffer, start: number, end: number, isLast: boolean, bytesBehind: boolean): void {
     const exchange = this.current
-    if (isLast) this.finishResponse(false)
+    if (isLast) this.finishResponse(bytesBehind)
     if (exchange !== null) this.pool.events.body(exchange, bytes, start, end, isLast)
   }
 
@@ -350,6 +356,8 @@ export class UpstreamConnection {
     this.served++
     this.current = null
     this.anyBytes = false
+    // Whoever was too slow for this answer got the rest of it in the same read: the next one is not to wait for him.
+    this.resume()
     const reusable = this.keepAliveAfter && this.served < this.pool.keepalive.requests && this.requestComplete
     if (this.outstanding > 0) {
       if (!reusable && !this.keepAliveAfter) {
@@ -365,7 +373,6 @@ export class UpstreamConnection {
       this.close(failures.UPSTREAM_RESET)
       return
     }
-    this.resume()
     if (this.isLane) this.idleSinceMs = nowMs()
     this.pool.release(this, this.isLane ? this.idleSinceMs : nowMs())
   }

@@ -6,7 +6,7 @@
  */
 import type { CompiledNode, CompiledUpstream } from '../../schema/compiled.js'
 import type { ConnectionEvents } from './connection.js'
-import { NodePool } from './pool.js'
+import { NodePool, type PoolTally } from './pool.js'
 
 /** Room for one read from an upstream; larger answers take several reads. */
 const READ_BUFFER_BYTES = 65536
@@ -20,6 +20,7 @@ export class PoolRegistry {
   constructor(
     private readonly events: ConnectionEvents,
     private readonly maxResponseHeaderBytes: number,
+    readonly tally: PoolTally,
   ) {}
 
   get(node: CompiledNode, upstream: CompiledUpstream): NodePool {
@@ -39,18 +40,12 @@ export class PoolRegistry {
     const known = this.pools.get(key)
     if (known !== undefined) return known
     const pool = new NodePool(
-      { node, tls, keepalive: upstream.keepalive, maxResponseHeaderBytes: this.maxResponseHeaderBytes },
+      { node, tls, keepalive: upstream.keepalive, maxResponseHeaderBytes: this.maxResponseHeaderBytes, tally: this.tally },
       this.readBuffer,
       this.events,
     )
     this.pools.set(key, pool)
     return pool
-  }
-
-  get connectionCount(): number {
-    let count = 0
-    for (const pool of this.pools.values()) count += pool.connectionCount
-    return count
   }
 
   /** Call about once a second: closes idle connections, and forgets pools that carried none for a minute. */

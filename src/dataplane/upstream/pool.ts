@@ -16,15 +16,25 @@ const LANES_MIN = 4
 /** A lane whose oldest request waits longer than this takes no further ones: nobody queues behind a slow answer. */
 const LANE_STALL_MS = 20
 
+/** What the pools of a worker count together. */
+export interface PoolTally {
+  connections: number
+  opened(): void
+  failed(timedOut: boolean): void
+  reused(): void
+}
+
 export interface PoolSettings {
   readonly node: CompiledNode
   readonly tls: CompiledUpstreamTls | null
   readonly keepalive: CompiledKeepalive
   readonly maxResponseHeaderBytes: number
+  readonly tally: PoolTally
 }
 
 export class NodePool {
   readonly keepalive: CompiledKeepalive
+  readonly tally: PoolTally
   /** `address:port`, for logs, metrics and `$upstream_addr`. */
   readonly address: string
   readonly maxResponseHeaderBytes: number
@@ -46,6 +56,7 @@ export class NodePool {
     readonly events: ConnectionEvents,
   ) {
     this.keepalive = settings.keepalive
+    this.tally = settings.tally
     this.maxResponseHeaderBytes = settings.maxResponseHeaderBytes
     const { address, port } = settings.node
     this.address = address.startsWith('/') ? `unix:${address}` : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
@@ -62,7 +73,9 @@ export class NodePool {
   /** An idle connection, else a new one (which is still connecting). */
   exclusive(): UpstreamConnection {
     const warm = this.idle.pop()
-    return warm ?? this.open()
+    if (warm === undefined) return this.open()
+    this.tally.reused()
+    return warm
   }
 
   /** A new connection, never a reused one. */
@@ -103,7 +116,8 @@ export class NodePool {
 
   /** Called by a connection that ended, whatever the reason. */
   forget(connection: UpstreamConnection): void {
-    this.all.delete(connection)
+    if (this.all.delete(connection)) this.tally.connections--
+    if (!connection.isConnected) this.tally.failed(connection.hasTimedOut)
     remove(connection.isLane ? this.lanes : this.idle, connection)
   }
 
@@ -131,6 +145,7 @@ export class NodePool {
   private open(): UpstreamConnection {
     const connection = new UpstreamConnection(this)
     this.all.add(connection)
+    this.tally.connections++
     connection.attach(this.createSocket(connection))
     return connection
   }

@@ -113,8 +113,7 @@ function hostFor(exchange: Exchange, upstream: CompiledUpstream, node: CompiledN
     case 'rewrite':
       return upstream.upstreamHost
     case 'node': {
-      if (node.host.startsWith('/') || node.host.startsWith('unix:')) return 'localhost'
-      const isDefault = node.port === (upstream.scheme === 'https' ? 443 : 80)
+      const isDefault = node.port === 0 || node.port === (upstream.scheme === 'https' ? 443 : 80)
       const host = node.host.includes(':') && !node.host.startsWith('[') ? `[${node.host}]` : node.host
       return isDefault ? host : `${host}:${node.port}`
     }
