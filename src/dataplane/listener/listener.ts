@@ -46,10 +46,7 @@ export class Listener {
     this.guard = new Guard(limits.maxHeaderBytes, limits.maxHeaderCount, settings.trustIdentityHeaders)
     this.proxies = new TrustedProxies(settings.realIp)
     this.app = createApp(binding, listener)
-    this.app.filter?.((_client, change) => {
-      if (change > 0) settings.connections.connectionOpened()
-      else settings.connections.connectionClosed()
-    })
+    this.app.filter?.(this.countConnection)
     this.app.any('/*', this.handle)
   }
 
@@ -87,6 +84,11 @@ export class Listener {
   close(): void {
     this.stopListening()
     this.app.close()
+  }
+
+  private readonly countConnection = (_client: ClientResponse, change: number): void => {
+    if (change > 0) this.settings.connections.connectionOpened()
+    else this.settings.connections.connectionClosed()
   }
 
   private readonly handle = (client: ClientResponse, request: ClientRequest): void => {
