@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { UpstreamConnection } from '../../src/dataplane/upstream/connection.js'
 import { NodePool } from '../../src/dataplane/upstream/pool.js'
-import { exchangeOf, nodeOf } from '../unit/dataplane/parts.js'
+import { exchangeOf, nodeOf, silentTally } from '../unit/dataplane/parts.js'
 
 export interface CorpusEntry {
   readonly name: string
@@ -68,6 +68,7 @@ export function outcomeOf(pieces: readonly Buffer[], shared: NodePool | null = n
       tls: null,
       keepalive: { size: 1, idleTimeoutMs: 1000, requests: 1000, pipelining: 1 },
       maxResponseHeaderBytes: 1024,
+      tally: silentTally(),
     },
     Buffer.alloc(65536),
     {

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { HeaderList } from '../../src/base/headers.js'
 import { NodePool } from '../../src/dataplane/upstream/pool.js'
 import { Framing, fillHeaderList, findHeadEnd, parseResponseHead } from '../../src/dataplane/upstream/response-head.js'
-import { nodeOf } from '../unit/dataplane/parts.js'
+import { nodeOf, silentTally } from '../unit/dataplane/parts.js'
 import { outcomeOf, responseCorpus } from './response-corpus.js'
 
 const SEED = 20262
@@ -219,7 +219,11 @@ describe('the corpus', () => {
   test('a remembered head changes nothing', () => {
     const keepalive = { size: 1, idleTimeoutMs: 1000, requests: 1000, pipelining: 1 }
     const events = { connected() {}, whole() {}, head() {}, body() {}, failed() {}, drained() {}, turnEnded() {} }
-    const pool = new NodePool({ node: nodeOf(), tls: null, keepalive, maxResponseHeaderBytes: 1024 }, Buffer.alloc(1), events)
+    const pool = new NodePool(
+      { node: nodeOf(), tls: null, keepalive, maxResponseHeaderBytes: 1024, tally: silentTally() },
+      Buffer.alloc(1),
+      events,
+    )
     for (const round of [1, 2]) {
       for (const { name, bytes } of corpus) {
         expect(outcomeOf([bytes], pool), `${name}, round ${round}`).toEqual(outcomeOf([bytes]))

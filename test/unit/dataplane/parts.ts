@@ -4,6 +4,7 @@ import { Exchange } from '../../../src/dataplane/exchange.js'
 import type { Bytes, ClientResponse } from '../../../src/dataplane/listener/binding.js'
 import { type LinkEnvironment, LinkedRoute } from '../../../src/dataplane/snapshot.js'
 import type { ConnectionEvents } from '../../../src/dataplane/upstream/connection.js'
+import type { PoolTally } from '../../../src/dataplane/upstream/pool.js'
 import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
 import { type AnyPlugin, definePlugin, type PluginInstance, Type } from '../../../src/plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
@@ -141,6 +142,11 @@ export function upstreamOf(fields: Partial<CompiledUpstream> = {}): CompiledUpst
   }
 }
 
+/** Counts nothing. */
+export function silentTally(): PoolTally {
+  return { connections: 0, opened() {}, failed() {}, reused() {} }
+}
+
 const silentEvents: ConnectionEvents = {
   connected: () => {},
   whole: () => {},
@@ -163,7 +169,7 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
   }
   const environment: LinkEnvironment = {
     plugins,
-    pools: new PoolRegistry(silentEvents, 16384),
+    pools: new PoolRegistry(silentEvents, 16384, silentTally()),
     rotors: new Rotors(new SharedArrayBuffer(ROTORS_BYTES)),
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),

@@ -1,0 +1,436 @@
+/**
+ * Connections and pools against a real server on loopback: which connection a request gets, and that no answer goes to the wrong
+ * exchange whatever the upstream does. Time is passed in; every wait is for an event.
+ */
+import { createServer, type Server, type Socket } from 'node:net'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { Exchange } from '../../../src/dataplane/exchange.js'
+import type { UpstreamConnection } from '../../../src/dataplane/upstream/connection.js'
+import { NodePool } from '../../../src/dataplane/upstream/pool.js'
+import { exchangeOf, nodeOf, silentTally } from './parts.js'
+
+const cleanups: (() => Promise<void> | void)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+/** A server that hands its sockets and what arrives on them to the test. */
+class Upstream {
+  readonly sockets: Socket[] = []
+  private arrived = ''
+  private wake: (() => void) | null = null
+
+  private constructor(
+    server: Server,
+    readonly port: number,
+  ) {
+    server.on('connection', (socket) => {
+      this.sockets.push(socket)
+      socket.on('error', () => {})
+      socket.on('data', (chunk) => {
+        this.arrived += chunk.toString('latin1')
+        this.wake?.()
+      })
+    })
+  }
+
+  static async start(): Promise<Upstream> {
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const address = server.address()
+    if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
+    const upstream = new Upstream(server, address.port)
+    cleanups.push(() => {
+      for (const socket of upstream.sockets) socket.destroy()
+      return new Promise((resolve) => server.close(() => resolve()))
+    })
+    return upstream
+  }
+
+  /** Resolves when so many requests arrived in all. */
+  async requests(count: number): Promise<void> {
+    while (this.arrived.split('\r\n\r\n').length - 1 < count) await new Promise<void>((resolve) => (this.wake = resolve))
+  }
+
+  write(text: string, index = 0): void {
+    this.sockets[index]?.write(text, 'latin1')
+  }
+
+  get targets(): string[] {
+    return [...this.arrived.matchAll(/GET (\S+) HTTP/g)].map((match) => match[1] ?? '')
+  }
+}
+
+interface Answer {
+  status: number
+  body: string
+  isDone: boolean
+  failure: string
+  answered: boolean
+}
+
+/** A pool whose events are noted per exchange. */
+class Bed {
+  readonly pool: NodePool
+  readonly answers = new Map<Exchange, Answer>()
+  /** Called at the end of each answer, before it is noted. */
+  onBody: (exchange: Exchange, isLast: boolean) => void = () => {}
+  private readonly waiting: { readonly condition: () => boolean; readonly resolve: () => void }[] = []
+
+  constructor(upstream: Upstream, keepalive: { readonly size?: number; readonly requests?: number; readonly pipelining?: number } = {}) {
+    const note = (exchange: Exchange, change: (answer: Answer) => void) => {
+      const answer = this.answers.get(exchange)
+      if (answer === undefined) throw new Error('an event for an exchange that was never sent')
+      if (answer.isDone || answer.failure !== '') throw new Error('an event behind the end of an exchange')
+      change(answer)
+      this.check()
+    }
+    this.pool = new NodePool(
+      {
+        node: nodeOf({ port: upstream.port }),
+        tls: null,
+        keepalive: { size: 8, idleTimeoutMs: 1000, requests: 1000, pipelining: 1, ...keepalive },
+        maxResponseHeaderBytes: 4096,
+        tally: silentTally(),
+      },
+      Buffer.alloc(65536),
+      {
+        connected: () => this.check(),
+        whole: (exchange, head, bytes, start, end) =>
+          note(exchange, (answer) => {
+            answer.status = head.status
+            answer.body = bytes.toString('latin1', start, end)
+            answer.isDone = true
+            this.onBody(exchange, true)
+          }),
+        head: (exchange, head) => note(exchange, (answer) => (answer.status = head.status)),
+        body: (exchange, bytes, start, end, isLast) =>
+          note(exchange, (answer) => {
+            answer.body += bytes.toString('latin1', start, end)
+            answer.isDone = isLast
+            this.onBody(exchange, isLast)
+          }),
+        failed: (exchange, _, failure, answered) =>
+          note(exchange, (answer) => {
+            answer.failure = failure.code
+            answer.answered = answered
+          }),
+        drained: () => {},
+        turnEnded: () => this.check(),
+      },
+    )
+    cleanups.push(() => this.pool.destroy())
+  }
+
+  private check(): void {
+    for (const entry of [...this.waiting]) {
+      if (!entry.condition()) continue
+      this.waiting.splice(this.waiting.indexOf(entry), 1)
+      entry.resolve()
+    }
+  }
+
+  /** Resolves when the condition holds; it is looked at after every event. */
+  until(condition: () => boolean): Promise<void> {
+    return condition() ? Promise.resolve() : new Promise((resolve) => this.waiting.push({ condition, resolve }))
+  }
+
+  send(connection: UpstreamConnection, target = '/', nowMs = 0): Exchange {
+    const exchange = exchangeOf({ target })
+    exchange.upstreamStartMs = nowMs
+    exchange.connection = connection
+    this.answers.set(exchange, { status: 0, body: '', isDone: false, failure: '', answered: false })
+    connection.send(exchange, `GET ${target} HTTP/1.1\r\nhost: a\r\n\r\n`, false, false)
+    return exchange
+  }
+
+  answer(exchange: Exchange): Answer {
+    const answer = this.answers.get(exchange)
+    if (answer === undefined) throw new Error('never sent')
+    return answer
+  }
+
+  ended(...exchanges: Exchange[]): Promise<void> {
+    return this.until(() => exchanges.every((exchange) => this.answer(exchange).isDone || this.answer(exchange).failure !== ''))
+  }
+}
+
+const ok = (body: string): string => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+
+describe('exclusive connections', () => {
+  test('rest and are used again, the latest first; the pool keeps so many', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { size: 2 })
+    const connections = [bed.pool.exclusive(), bed.pool.exclusive(), bed.pool.exclusive()]
+    expect(new Set(connections).size).toBe(3)
+    const sent = connections.map((connection) => bed.send(connection))
+    await upstream.requests(3)
+    for (const index of [0, 1, 2]) upstream.write(ok('x'), index)
+    await bed.ended(...sent)
+    expect([bed.pool.idleCount, bed.pool.connectionCount]).toEqual([2, 2])
+    const kept = connections.filter((connection) => !connection.isClosed)
+    const again = bed.pool.exclusive()
+    expect(kept).toContain(again)
+    expect(again.isReused).toBe(true)
+    expect(bed.pool.fresh().isReused).toBe(false)
+  })
+
+  test('no more requests than allowed', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { requests: 2 })
+    const connection = bed.pool.exclusive()
+    for (const number of [1, 2]) {
+      const exchange = bed.send(number === 1 ? connection : bed.pool.exclusive())
+      await upstream.requests(number)
+      upstream.write(ok('x'))
+      await bed.ended(exchange)
+    }
+    expect(connection.served).toBe(2)
+    expect(connection.isClosed).toBe(true)
+    expect(bed.pool.idleCount).toBe(0)
+  })
+
+  test('idle ones are closed when their time is over', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const exchange = bed.send(connection)
+    await upstream.requests(1)
+    upstream.write(ok('x'))
+    await bed.ended(exchange)
+    bed.pool.sweepIdle(connection.idleSinceMs + 999)
+    expect(bed.pool.idleCount).toBe(1)
+    bed.pool.sweepIdle(connection.idleSinceMs + 1000)
+    expect([bed.pool.idleCount, connection.isClosed]).toEqual([0, true])
+  })
+
+  test('a byte on an idle connection ends it', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const exchange = bed.send(connection)
+    await upstream.requests(1)
+    upstream.write(ok('x'))
+    await bed.ended(exchange)
+    expect(bed.pool.idleCount).toBe(1)
+    upstream.write('H')
+    await bed.until(() => connection.isClosed)
+    expect(bed.pool.idleCount).toBe(0)
+  })
+
+  test.each([
+    ['length', 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab', 'cd'],
+    ['chunked', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n', '2\r\ncd\r\n0\r\n\r\n'],
+  ])('bytes behind a %s answer are never the answer of what its end starts', async (_, first, rest) => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const victim = bed.send(connection)
+    let next: Exchange | null = null
+    bed.onBody = (exchange, isLast) => {
+      if (exchange === victim && isLast) next = bed.send(bed.pool.exclusive(), '/next')
+    }
+    await upstream.requests(1)
+    upstream.write(first)
+    await bed.until(() => bed.answer(victim).body === 'ab')
+    upstream.write(`${rest}${ok('evil')}`)
+    await bed.ended(victim)
+    expect(bed.answer(victim).body).toBe('abcd')
+    expect(connection.isClosed).toBe(true)
+    await upstream.requests(2)
+    if (next === null) throw new Error('nothing was sent at the end of the answer')
+    expect(bed.answer(next)).toMatchObject({ status: 0, isDone: false, failure: '' })
+    upstream.write(ok('good'), 1)
+    await bed.ended(next)
+    expect(bed.answer(next).body).toBe('good')
+  })
+
+  test('an exchange that gives up within its chunked body leaves no closed connection behind', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const exchange = bed.send(connection)
+    bed.onBody = (_, isLast) => {
+      if (isLast) return
+      // As the proxy does: forget the connection, then cancel.
+      bed.answers.set(exchange, { status: 0, body: '', isDone: false, failure: '', answered: false })
+      connection.cancel(exchange)
+    }
+    await upstream.requests(1)
+    upstream.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n')
+    await bed.until(() => connection.isClosed)
+    expect(bed.pool.idleCount).toBe(0)
+    expect(bed.pool.connectionCount).toBe(0)
+    expect(bed.pool.exclusive().isClosed).toBe(false)
+  })
+
+  test('the end of a close-delimited answer is its end; a reset is not', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const [good, bad] = [bed.send(bed.pool.fresh(), '/good'), bed.send(bed.pool.fresh(), '/bad')]
+    await upstream.requests(2)
+    for (const socket of upstream.sockets) socket.write('HTTP/1.1 200 OK\r\n\r\nabc')
+    await bed.until(() => bed.answer(good).body === 'abc' && bed.answer(bad).body === 'abc')
+    const ports = [good, bad].map((exchange) => upstream.sockets.findIndex((_, index) => upstream.targets[index] === exchange.path))
+    upstream.sockets[ports[0] ?? -1]?.end()
+    upstream.sockets[ports[1] ?? -1]?.resetAndDestroy()
+    await bed.ended(good, bad)
+    expect(bed.answer(good)).toMatchObject({ isDone: true, failure: '' })
+    expect(bed.answer(bad)).toMatchObject({ isDone: false, failure: 'UPSTREAM_RESET', answered: true })
+  })
+
+  test('a refused connection says so', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    for (const cleanup of cleanups.splice(0, 1)) await cleanup()
+    const exchange = bed.send(bed.pool.exclusive())
+    await bed.ended(exchange)
+    expect(bed.answer(exchange)).toMatchObject({ failure: 'UPSTREAM_CONNECT_FAILED', answered: false })
+    expect(bed.pool.connectionCount).toBe(0)
+  })
+})
+
+describe('lanes', () => {
+  /** So many requests on one lane, which has arrived at the server. */
+  async function lane(count: number, keepalive: { readonly requests?: number } = {}) {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { pipelining: 16, ...keepalive })
+    const connection = bed.pool.lane(0)
+    const exchanges = Array.from({ length: count }, (_, index) => bed.send(connection, `/${index}`))
+    await upstream.requests(count)
+    expect(upstream.sockets).toHaveLength(1)
+    return { upstream, bed, connection, exchanges }
+  }
+
+  test('requests share lanes when there are enough of them, up to their depth, never behind a stalled one', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { pipelining: 3 })
+    const used = Array.from({ length: 12 }, () => {
+      const connection = bed.pool.lane(0)
+      bed.send(connection)
+      return connection
+    })
+    expect(new Set(used).size).toBe(4)
+    for (const connection of used) expect(connection.inFlight).toBe(3)
+    expect(used).not.toContain(bed.pool.lane(0))
+  })
+
+  test('a slow answer at the head of a lane is not joined', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { pipelining: 16 })
+    const lanes = Array.from({ length: 4 }, () => {
+      const connection = bed.pool.lane(0)
+      bed.send(connection, '/', 100)
+      return connection
+    })
+    expect(new Set(lanes).size).toBe(4)
+    expect(lanes).toContain(bed.pool.lane(120))
+    expect(lanes).not.toContain(bed.pool.lane(121))
+  })
+
+  test('answers go to their exchanges in order, however they are cut', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(4)
+    const bytes = ['a', 'bb', '', 'dddd'].map(ok).join('')
+    for (const byte of bytes) upstream.write(byte)
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange).body)).toEqual(['a', 'bb', '', 'dddd'])
+    expect([connection.inFlight, connection.isClosed, connection.served]).toEqual([0, false, 4])
+  })
+
+  test.each([
+    ['closes', (upstream: Upstream) => upstream.sockets[0]?.end()],
+    ['resets', (upstream: Upstream) => upstream.sockets[0]?.resetAndDestroy()],
+  ])('an upstream that %s in the middle: the answered one is answered, the others fail unanswered', async (_, end) => {
+    const { upstream, bed, exchanges } = await lane(3)
+    upstream.write(ok('first'))
+    await bed.until(() => bed.answers.values().next().value?.isDone === true)
+    end(upstream)
+    await bed.ended(...exchanges)
+    const [first, ...others] = exchanges.map((exchange) => bed.answer(exchange))
+    expect(first).toMatchObject({ body: 'first', isDone: true })
+    for (const other of others) expect(other).toMatchObject({ failure: 'UPSTREAM_RESET', answered: false, status: 0 })
+    expect(bed.pool.connectionCount).toBe(0)
+  })
+
+  test('a cut answer fails as answered, those behind it as unanswered', async () => {
+    const { upstream, bed, exchanges } = await lane(2)
+    upstream.write('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf')
+    await bed.until(() => exchanges.some((exchange) => bed.answer(exchange).status === 200))
+    upstream.sockets[0]?.end()
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange).answered)).toEqual([true, false])
+  })
+
+  test('Connection: close on an answer fails those behind it, and their bytes reach nobody', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(2)
+    upstream.write(`HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx${ok('evil')}`)
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange))).toMatchObject([
+      { body: 'x' },
+      { failure: 'UPSTREAM_RESET', status: 0, body: '' },
+    ])
+    expect(connection.isClosed).toBe(true)
+  })
+
+  test('more answers than requests: the lane ends', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(2)
+    upstream.write(`${ok('a')}${ok('b')}${ok('evil')}`)
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange).body)).toEqual(['a', 'b'])
+    expect(connection.isClosed).toBe(true)
+    expect(bed.pool.lane(0)).not.toBe(connection)
+  })
+
+  test('garbage between answers fails all that wait', async () => {
+    const { upstream, bed, exchanges } = await lane(3)
+    upstream.write(`${ok('a')}garbage\r\n\r\n${ok('evil')}`)
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange))).toMatchObject([
+      { body: 'a' },
+      { failure: 'UPSTREAM_BAD_RESPONSE', status: 0 },
+      { failure: 'UPSTREAM_RESET', status: 0 },
+    ])
+  })
+
+  test('the answer for a client that went away is dropped, its neighbours get theirs', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(3)
+    const [first, second, third] = exchanges
+    if (first === undefined || second === undefined || third === undefined) throw new Error('three were sent')
+    connection.cancel(first)
+    connection.cancel(second)
+    upstream.write(`${ok('a')}${ok('b')}${ok('c')}`)
+    await bed.ended(third)
+    expect(bed.answer(third).body).toBe('c')
+    expect([bed.answer(first).status, bed.answer(second).status]).toEqual([0, 0])
+    expect(connection.isClosed).toBe(false)
+  })
+
+  test('a lane on which nobody waits any more is closed', async () => {
+    const { bed, connection, exchanges } = await lane(3)
+    for (const exchange of exchanges) connection.cancel(exchange)
+    expect(connection.isClosed).toBe(true)
+    expect(bed.pool.connectionCount).toBe(0)
+  })
+
+  test('a client that was too slow for the last bytes of its answer does not hold up the next', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(2)
+    bed.onBody = (exchange, isLast) => {
+      if (exchange === exchanges[0] && !isLast) connection.pause()
+    }
+    upstream.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n')
+    await bed.until(() => exchanges[0] !== undefined && bed.answer(exchanges[0]).isDone)
+    expect(connection.isPaused).toBe(false)
+    upstream.write(ok('next'))
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange).body)).toEqual(['abcd', 'next'])
+  })
+
+  test('the last request that a connection may carry is its last', async () => {
+    const { upstream, bed, connection, exchanges } = await lane(2, { requests: 2 })
+    expect(bed.pool.lane(0)).not.toBe(connection)
+    upstream.write(`${ok('a')}${ok('b')}`)
+    await bed.ended(...exchanges)
+    expect(exchanges.map((exchange) => bed.answer(exchange).body)).toEqual(['a', 'b'])
+    expect(connection.isClosed).toBe(true)
+  })
+})
