@@ -1,13 +1,14 @@
 /**
  * User plugins: modules named in `sluice.plugins`, loaded in the primary and in every worker by dynamic import. A module exports
  * `plugin`, made by `definePlugin` of this package. The same file gives the same plugin in all threads, so it must keep no state
- * outside of what `link` returns.
+ * outside of what `link` returns. `sluice/plugin` resolves to this installation from any folder (resolve-hook.ts).
  */
 import { existsSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
 import { UsageError } from '../base/errors.js'
 import { builtinPlugins } from './index.js'
 import type { AnyPlugin } from './plugin.js'
+import { installResolveHook } from './resolve-hook.js'
 
 /** Loads the modules in this order. Throws UsageError for a file that is missing, does not load or exports no plugin, and for names that clash. */
 export async function loadUserPlugins(files: readonly string[]): Promise<AnyPlugin[]> {
@@ -31,6 +32,7 @@ export async function loadUserPlugin(file: string): Promise<AnyPlugin> {
       `${file}: this Node.js (${process.version}) does not load TypeScript; expected a .js or .mjs file: compile it first, for example with tsc`,
     )
   }
+  installResolveHook()
   let exported: unknown
   try {
     exported = await import(pathToFileURL(file).href)
