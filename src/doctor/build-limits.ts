@@ -4,7 +4,7 @@
  */
 
 const CHUNKS = 'the build reads chunk framing loosely and hands over a body that looks well-formed; it goes upstream framed anew'
-const CUT = 'the build cuts bytes from 0x80 on off the beginning of a value as if they were spaces'
+const CUT = 'the build cuts bytes from 0x80 on off both ends of a value as if they were spaces'
 const PIPELINE = 'the build closes a connection on which a second request arrives before the first was answered; clients repeat it'
 const PIECES = 'the build refuses a request line that arrives in several reads'
 
@@ -29,6 +29,7 @@ const common: readonly (readonly [string, string])[] = [
   ['chunked: trailer that is a request', 'the build ends a chunked body at its last chunk and takes trailers for the next request'],
   ['pipelining: two requests at once', PIPELINE],
   ['pipelining: three requests, a body in the middle', PIPELINE],
+  ['header: UTF-8 at the end of a value', CUT],
   ['header: empty name', 'the build ends the list of fields at an empty name: it and what follows stays unseen and is not forwarded'],
   ['header: 90 fields', 'the build does not answer requests with more than about 45 fields'],
 ]

@@ -46,8 +46,9 @@ function headerProbes(): Probe[] {
   const giant = `X-Giant: ${'g'.repeat(64 * 1024)}`
   return [
     header('empty value', 'forward', 'X-Empty:'),
-    header('tab and high bytes in a value', 'either', 'X-Latin: a\tb\xe9'),
-    header('UTF-8 in a value', 'either', 'X-Utf: caf\xc3\xa9'),
+    header('tab and high bytes in a value', 'either', 'X-Latin: a\tb\xe9c'),
+    header('UTF-8 in a value', 'either', 'X-Utf: caf\xc3\xa9 au lait'),
+    header('UTF-8 at the end of a value', 'either', 'X-Utf: caf\xc3\xa9'),
     header('UTF-8 whose code points end like CR and LF', 'either', 'X-Utf: a\xc4\x8d\xc4\x8aX-Evil: b'),
     header('empty name', 'refuse', ': value'),
     header('space in the name', 'refuse', 'X Probe: value'),

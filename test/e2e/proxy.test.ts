@@ -261,9 +261,9 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
     )
 
     test('bytes that are no UTF-8 arrive unchanged or are refused, never changed', async () => {
-      const response = await (await client()).request(request('GET', '/latin', ['X-Latin: caf\xe9']))
+      const response = await (await client()).request(request('GET', '/latin', ['X-Latin: caf\xe9 au lait']))
       const values = upstream.requests.filter((item) => item.target === '/latin').flatMap((item) => valuesOf(item.fields, 'x-latin'))
-      expect([response.status, values]).toEqual(response.status === 200 ? [200, ['caf\xe9']] : [400, []])
+      expect([response.status, values]).toEqual(response.status === 200 ? [200, ['caf\xe9 au lait']] : [400, []])
     })
 
     test('no character of a value becomes a line end on the way', async () => {
@@ -279,12 +279,12 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
         'X-Many: 2',
         'X-Many: a, b',
         'Cookie: a=1; b=2',
-        'X-Utf: caf\xc3\xa9',
+        'X-Utf: caf\xc3\xa9 au lait',
         'X-Void:',
       ])
       expect(valuesOf(fields, 'x-many')).toEqual(['1', '2', 'a, b'])
       expect(valuesOf(fields, 'cookie')).toEqual(['a=1; b=2'])
-      expect(valuesOf(fields, 'x-utf')).toEqual(['caf\xc3\xa9'])
+      expect(valuesOf(fields, 'x-utf')).toEqual(['caf\xc3\xa9 au lait'])
       expect(valuesOf(fields, 'x-void')).toEqual([''])
     })
   })
