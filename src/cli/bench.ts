@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { availableParallelism, cpus, release } from 'node:os'
 import { SingleBar } from 'cli-progress'
+import { wallMs } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import { type CaseResult, measure, passed } from './bench/measure.js'
 import { renderReport } from './bench/report.js'
@@ -53,7 +54,7 @@ export async function runBench(options: BenchOptions): Promise<number> {
     const cases = benchCases(options.suite, targets)
     process.stdout.write(`${gateway.readyLine}\n`)
     process.stdout.write(`${options.connections} connections, ${options.duration} s a case, pipelining ${options.pipelining}\n`)
-    const at = new Date()
+    const at = new Date(wallMs())
     const results = await runCases(cases, origin, options)
     process.stdout.write(renderReport(results, process.stdout.isTTY === true))
     if (options.suite === 'all' && !cases.some(({ suite }) => suite === 'routes')) {

@@ -1,6 +1,7 @@
 /** One measured case: autocannon makes the load, an HDR histogram keeps the latencies in microseconds. */
 import autocannon from 'autocannon'
 import { build } from 'hdr-histogram-js'
+import { nowMs } from '../../base/clock.js'
 import type { BenchCase } from './suites.js'
 
 export interface LoadSettings {
@@ -106,7 +107,7 @@ export async function measure(benchCase: BenchCase, settings: LoadSettings, onSe
     options.reconnectRate = 1
     options.setupClient = (client) => recordByHeaders(client, record)
   }
-  const started = process.hrtime.bigint()
+  const started = nowMs()
   const result = await new Promise<autocannon.Result>((resolve, reject) => {
     const instance = autocannon(options, (error: unknown, done) => {
       if (error) reject(error)
@@ -115,7 +116,7 @@ export async function measure(benchCase: BenchCase, settings: LoadSettings, onSe
     if (!benchCase.reconnect) instance.on('response', (_client, status, _bytes, milliseconds) => record(status, milliseconds))
     instance.on('tick', () => onSecond(answers))
   })
-  const seconds = Number(process.hrtime.bigint() - started) / 1e9
+  const seconds = (nowMs() - started) / 1000
   return recorder.result(benchCase, seconds, {
     errors: result.errors - result.timeouts,
     timeouts: result.timeouts,
@@ -128,10 +129,10 @@ export async function measure(benchCase: BenchCase, settings: LoadSettings, onSe
  * connection to the complete response head.
  */
 function recordByHeaders(client: autocannon.Client, record: (status: number, milliseconds: number) => void): void {
-  let started = performance.now()
+  let started = nowMs()
   const emitter: NodeJS.EventEmitter = client
   emitter.on('request', () => {
-    started = performance.now()
+    started = nowMs()
   })
-  emitter.on('headers', (head: { readonly statusCode: number }) => record(head.statusCode, performance.now() - started))
+  emitter.on('headers', (head: { readonly statusCode: number }) => record(head.statusCode, nowMs() - started))
 }
