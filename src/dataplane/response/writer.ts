@@ -476,18 +476,19 @@ function byteLength(body: string | Uint8Array): number {
   return typeof body === 'string' ? Buffer.byteLength(body) : body.length
 }
 
-const beyondAscii = /[\u0080-\uffff]/
-const beyondLatin1 = /[\u0100-\uffff]/
-const controls = /[\r\n\0]/
-const controlsAll = /[\r\n\0]+/g
+const beyondAscii = /[^\t\n\r\x20-\x7e]/
+const beyondLatin1 = /[^\t\x20-\xff]/
+const controls = /[^\t\x20-\x7e\x80-\uffff]/
+const controlsAll = /[^\t\x20-\x7e\x80-\uffff]+/g
+/** RFC 9110 token: what a field name is made of. */
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
 /** Status line and header lines for `writeStatus`. Framing fields belong to the writer and the binding, whatever a plugin set. */
 function encodeBlock(exchange: Exchange): string | Uint8Array {
   const { status, headers } = exchange.response
   const text = `${status} ${reasonPhrase(status)}${headerLines(headers)}`
   if (!beyondAscii.test(text)) return text
-  // Bytes that came from an upstream were read as Latin-1 and go back the same way; text of a plugin may be beyond that.
-  return Buffer.from(text, beyondLatin1.test(text) ? 'utf8' : 'latin1')
+  return Buffer.from(text, 'latin1')
 }
 
 function headerLines(headers: HeaderList): string {
@@ -501,8 +502,18 @@ function headerLines(headers: HeaderList): string {
       case 'date':
         continue
     }
-    const value = headers.values[index] as string
-    lines += `\r\n${headers.names[index] as string}: ${controls.test(value) ? value.replaceAll(controlsAll, ' ') : value}`
+    const name = headers.names[index] as string
+    if (!token.test(name)) continue
+    lines += `\r\n${name}: ${fieldBytes(headers.values[index] as string)}`
   }
   return lines
+}
+
+/**
+ * A value as the bytes to send, one per character. What came from an upstream was read as Latin-1 and goes back the same way; text of
+ * a plugin that is beyond it becomes UTF-8. Nothing ends the line.
+ */
+function fieldBytes(value: string): string {
+  const clean = controls.test(value) ? value.replaceAll(controlsAll, ' ') : value
+  return beyondLatin1.test(clean) ? Buffer.from(clean, 'utf8').toString('latin1') : clean
 }
