@@ -88,13 +88,16 @@ function importsOf(source: Source): Import[] {
   })
 }
 
-/** Folder of src to what it may import besides itself: folders, or files by their path below src. `type:` = types only. */
+/**
+ * Folder of src to what it may import besides itself: folders, or files by their path below src; `type:` = types only. From the
+ * ground up: base, schema, limits (the arithmetic of limits), shared and cluster (where counters live), then the rest.
+ */
 const mayImport: { readonly [folder: string]: readonly string[] | 'everything' } = {
   base: [],
   schema: ['base'],
-  shared: ['base', 'type:schema'],
-  cluster: ['base', 'type:schema', 'type:limits'],
-  limits: ['base', 'schema', 'shared', 'cluster'],
+  shared: ['base', 'type:schema', 'limits'],
+  cluster: ['base', 'type:schema', 'limits'],
+  limits: ['base', 'schema'],
   telemetry: ['base', 'shared', 'type:schema'],
   dataplane: ['base', 'schema', 'shared', 'limits', 'telemetry', 'plugins/plugin.js'],
   controlplane: [

@@ -19,7 +19,7 @@ export class RecordingClient implements ClientResponse {
   block = ''
   body = Buffer.alloc(0)
   isEnded = false
-  /** Length announced by `endWithoutBody`, or undefined. */
+  /** Length announced without a body, or undefined. */
   announced: number | undefined
   isClosedBehind = false
 
@@ -27,8 +27,13 @@ export class RecordingClient implements ClientResponse {
     this.block = bytesOf(status).toString('latin1')
     return this
   }
-  writeHeader(): ClientResponse {
-    throw new Error('the writer sends whole blocks')
+  writeHeader(key: Bytes, value: Bytes): ClientResponse {
+    const text = bytesOf(value).toString('latin1')
+    const name = bytesOf(key).toString('latin1').toLowerCase()
+    if (name === 'content-length') this.announced = Number(text)
+    else if (name === 'connection') this.isClosedBehind = text === 'close'
+    else throw new Error(`the writer sends whole blocks, but ${name} came by itself`)
+    return this
   }
   write(chunk: Bytes): boolean {
     this.body = Buffer.concat([this.body, bytesOf(chunk)])
@@ -41,9 +46,9 @@ export class RecordingClient implements ClientResponse {
     return this
   }
   endWithoutBody(length?: number, closeConnection = false): ClientResponse {
-    this.announced = length
+    this.announced ??= length
     this.isEnded = true
-    this.isClosedBehind = closeConnection
+    this.isClosedBehind ||= closeConnection
     return this
   }
   tryEnd(chunk: Bytes, totalSize: number): [boolean, boolean] {
