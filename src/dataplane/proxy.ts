@@ -93,7 +93,16 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   /** A refusal that was decided before routing. */
   refuse(exchange: Exchange, failure: Failure): void {
-    this.answerFailure(exchange, failure)
+    if (!failure.closes) {
+      this.answerFailure(exchange, failure)
+      return
+    }
+    // Answered inside the handler, the binding would go on to parse what lies behind the refused request in the same read. While an
+    // answer is pending it does not: it gives the connection up instead.
+    exchange.suspended = true
+    exchange.isAttached = true
+    exchange.client?.onAborted(exchange.onAborted)
+    setImmediate(() => this.answerFailure(exchange, failure))
   }
 
   private phases(exchange: Exchange): void {

@@ -107,7 +107,7 @@ export interface CompiledUpstreamTls {
   readonly clientCert: string
   readonly clientKey: string
   readonly ca: string
-  /** SNI and name to verify; empty = the Host sent upstream. */
+  /** SNI and name to verify; empty = `upstream_host` with `pass_host: rewrite`, else the node's host. */
   readonly serverName: string
 }
 

@@ -93,7 +93,11 @@ export const sluiceSchema = Type.Object(
       Type.Object(
         {
           max_header_size: bytes('All header fields of a request together, bytes; more is 431.', 65_536, 256),
-          max_header_count: count('Header fields of a request; more is 431.', 100, 1_000),
+          max_header_count: count(
+            'Header fields of a request; more is 431. The registry build of uWebSockets.js gives no answer beyond about 46.',
+            40,
+            1_000,
+          ),
           max_target_size: bytes('Request target, bytes; more is 414.', 16_384, 16),
           max_body_size: bytes('Request body, bytes; more is 413. 0 = no limit.', 0, 0),
           max_buffered_size: bytes(

@@ -110,7 +110,11 @@ export const upstreamSchema = Type.Object(
             }),
           ),
           server_name: Type.Optional(
-            Type.String({ minLength: 1, maxLength: 256, description: 'SNI and name to verify; default: the Host sent upstream.' }),
+            Type.String({
+              minLength: 1,
+              maxLength: 256,
+              description: 'SNI and name to verify; default: `upstream_host` with `pass_host: rewrite`, else the host of the node.',
+            }),
           ),
         },
         { additionalProperties: false, description: 'TLS towards the nodes, with `scheme: https`.' },

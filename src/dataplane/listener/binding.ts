@@ -48,6 +48,8 @@ export interface UwsApp {
   any(pattern: string, handler: (response: ClientResponse, request: ClientRequest) => void): UwsApp
   listen(host: string, port: number, options: number, callback: (socket: ListenSocket | false) => void): UwsApp
   addServerName(hostname: string, options: TlsFiles): UwsApp
+  /** Selects the server name whose routes are registered next. */
+  domain(hostname: string): UwsApp
   close(): UwsApp
   /** Official builds: hands connections of this app to another thread's app. */
   addChildAppDescriptor?(descriptor: unknown): UwsApp

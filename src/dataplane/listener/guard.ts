@@ -126,7 +126,7 @@ export class Guard {
     }
     // Bytes that are no UTF-8 were replaced by the binding: what would be passed on is not what was sent. (On the usual one-byte
     // string this search ends at once.)
-    if (value.includes('\ufffd')) this.failure ??= failures.BAD_HEADER
+    if (value.includes('\ufffd') || value.includes('\x7f')) this.failure ??= failures.BAD_HEADER
     // Identity headers begin with `x-` in every spelling that matters; `_` counts as `-`.
     if (!this.trustIdentityHeaders && name.charCodeAt(0) === 120 /* x */ && isIdentityHeader(name)) return
     this.headers?.push(name, name, value)

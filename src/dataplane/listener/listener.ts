@@ -48,6 +48,8 @@ export class Listener {
     this.app = createApp(binding, listener)
     this.app.filter?.(this.countConnection)
     this.app.any('/*', this.handle)
+    // Each server name has routes of its own in the binding.
+    for (const { names } of listener.tls?.byServerName ?? []) for (const name of names) this.app.domain(name).any('/*', this.handle)
   }
 
   /** Starts accepting; resolves to the port, rejects with a one-line reason. `port` replaces the configured one. */

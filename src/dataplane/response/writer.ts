@@ -68,7 +68,13 @@ export class ResponseWriter {
       return
     }
     const bodiless = isBodiless(exchange)
-    this.finishWhole(exchange, head.block, bodiless ? emptyBytes : source.subarray(start, end), bodiless, bodilessLength(exchange, head))
+    this.finishWhole(
+      exchange,
+      plainBlock(exchange, head),
+      bodiless ? emptyBytes : source.subarray(start, end),
+      bodiless,
+      bodilessLength(exchange, head),
+    )
   }
 
   private finishWhole(exchange: Exchange, block: string | Uint8Array, bytes: Uint8Array, bodiless: boolean, length: number): void {
@@ -91,15 +97,21 @@ export class ResponseWriter {
     const client = this.client
     if (client === null) return
     client.writeStatus(this.block)
-    if (!this.bodiless) client.end(this.bytes, this.close)
-    else if (this.length >= 0) client.endWithoutBody(this.length, this.close)
-    else client.endWithoutBody(undefined, this.close)
+    if (!this.bodiless) {
+      client.end(this.bytes, this.close)
+      return
+    }
+    // With arguments this call of the registry build writes a false length, or leaves the answer pending: the fields are written by
+    // hand, and a client that is told to close does.
+    if (this.length >= 0) client.writeHeader('content-length', `${this.length}`)
+    if (this.close) client.writeHeader('connection', 'close')
+    client.endWithoutBody()
   }
 
   /** The head of an answer whose body is still coming; `length` -1 = unknown. */
   head(exchange: Exchange, head: ResponseHead, length: number): void {
     const filters = filtersOf(exchange)
-    let block: string | Uint8Array = head.block
+    let block: string | Uint8Array = plainBlock(exchange, head)
     if (filters.length > 0) {
       exchange.response.bodyLength = length
       if (!this.filter(exchange, head, filters)) return
@@ -483,10 +495,21 @@ const controlsAll = /[^\t\x20-\x7e\x80-\uffff]+/g
 /** RFC 9110 token: what a field name is made of. */
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 
+/** An upstream's block as it came; its errors are marked as its own, with the statuses of all tries (APISIX). */
+function plainBlock(exchange: Exchange, head: ResponseHead): Uint8Array {
+  return head.status < 500 ? head.block : Buffer.concat([head.block, Buffer.from(upstreamStatusLine(exchange))])
+}
+
+/** Tells errors that came from upstreams from those of the gateway. */
+function upstreamStatusLine(exchange: Exchange): string {
+  const { response, upstreamStatus } = exchange
+  return response.status >= 500 && upstreamStatus !== '' ? `\r\nX-APISIX-Upstream-Status: ${upstreamStatus}` : ''
+}
+
 /** Status line and header lines for `writeStatus`. Framing fields belong to the writer and the binding, whatever a plugin set. */
 function encodeBlock(exchange: Exchange): string | Uint8Array {
   const { status, headers } = exchange.response
-  const text = `${status} ${reasonPhrase(status)}${headerLines(headers)}`
+  const text = `${status} ${reasonPhrase(status)}${headerLines(headers)}${upstreamStatusLine(exchange)}`
   if (!beyondAscii.test(text)) return text
   return Buffer.from(text, 'latin1')
 }

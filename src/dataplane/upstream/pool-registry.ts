@@ -4,7 +4,7 @@
  * Pools survive reloads. Which ones a snapshot uses is only known as its upstreams are linked, so a pool is forgotten when it carried
  * no connection for a while, not when a snapshot goes. (An upstream that still holds a forgotten pool keeps using it.)
  */
-import type { CompiledNode, CompiledUpstream } from '../../schema/compiled.js'
+import type { CompiledNode, CompiledUpstream, CompiledUpstreamTls } from '../../schema/compiled.js'
 import type { ConnectionEvents } from './connection.js'
 import { NodePool, type PoolTally } from './pool.js'
 
@@ -12,6 +12,14 @@ import { NodePool, type PoolTally } from './pool.js'
 const READ_BUFFER_BYTES = 65536
 
 const EMPTY_POOL_MS = 60_000
+
+/** The name that is sent and verified is the Host sent upstream where the configuration fixes it, else the node's. */
+function tlsOf(upstream: CompiledUpstream, node: CompiledNode): CompiledUpstreamTls {
+  const tls = upstream.tls ?? { verify: false, clientCert: '', clientKey: '', ca: '', serverName: '' }
+  if (tls.serverName !== '') return tls
+  const fixed = upstream.passHost === 'rewrite' ? upstream.upstreamHost.replace(/:\d+$/, '') : node.host
+  return { ...tls, serverName: fixed }
+}
 
 export class PoolRegistry {
   private readonly pools = new Map<string, NodePool>()
@@ -25,8 +33,7 @@ export class PoolRegistry {
 
   get(node: CompiledNode, upstream: CompiledUpstream): NodePool {
     const { size, idleTimeoutMs, requests, pipelining } = upstream.keepalive
-    const tls =
-      upstream.scheme === 'https' ? (upstream.tls ?? { verify: false, clientCert: '', clientKey: '', ca: '', serverName: '' }) : null
+    const tls = upstream.scheme === 'https' ? tlsOf(upstream, node) : null
     const key = [
       node.address,
       node.port,
