@@ -26,6 +26,8 @@ export const WINDOW_MAX_MS = 367 * 86_400_000
 export const WINDOW_GRAIN_MS = 100
 /** Entries of one sliding log, and so its largest limit: the log keeps a time per admitted unit. */
 export const LOG_LIMIT_MAX = 10_000
+/** Longest window of a sliding log (12 days): its entries are 32-bit times. */
+export const LOG_WINDOW_MAX_MS = 2 ** 30
 /** Highest rate of a bucket, units per second. */
 export const RATE_MAX = 1_000_000
 /** See the clock rules above. */
@@ -56,7 +58,7 @@ export interface SlidingWindowRule {
   readonly boundary?: 'estimate-below' | 'estimate-within'
 }
 
-/** Exact: at most `limit` units in any span of `windowMs`. Limit at most LOG_LIMIT_MAX. A time leaves the log after exactly `windowMs`. */
+/** Exact: at most `limit` units in any span of `windowMs`. Limit at most LOG_LIMIT_MAX, window at most LOG_WINDOW_MAX_MS. A time leaves the log after exactly `windowMs`. */
 export interface SlidingLogRule {
   readonly algorithm: 'sliding-log'
   readonly limit: number

@@ -24,6 +24,7 @@ export interface MergedFixed {
   readonly connections: number
   readonly connectionsAccepted: number
   readonly upstreamConnections: number
+  readonly queuedByLimits: number
   readonly durationSumMs: number
   readonly overflows: number
   /** Counts by log-linear cell (base/latency-buckets). */
@@ -92,6 +93,7 @@ export class MetricsDirectory {
       connections: head[fixedCells.connections] ?? 0,
       connectionsAccepted: head[fixedCells.connectionsAccepted] ?? 0,
       upstreamConnections: head[fixedCells.upstreamConnections] ?? 0,
+      queuedByLimits: head[fixedCells.queuedByLimits] ?? 0,
       durationSumMs: head[fixedCells.durationSumMs] ?? 0,
       overflows: head[fixedCells.overflows] ?? 0,
       durations: head.slice(FINE_START, FINE_START + FINE_CELLS),

@@ -38,10 +38,17 @@ export const fixedCells = {
   overflows: 5,
   /** Gauge: open connections to upstream nodes. */
   upstreamConnections: 6,
+  /** Gauge: requests that wait because a limit delays them. */
+  queuedByLimits: 7,
 } as const
 
 /** The fixed cells that do not survive their worker. */
-export const gaugeCells: readonly number[] = [fixedCells.inFlight, fixedCells.connections, fixedCells.upstreamConnections]
+export const gaugeCells: readonly number[] = [
+  fixedCells.inFlight,
+  fixedCells.connections,
+  fixedCells.upstreamConnections,
+  fixedCells.queuedByLimits,
+]
 
 export const FINE_START = 64
 export const SERIES_START = Math.ceil((FINE_START + FINE_CELLS) / FLOAT64_PER_LINE) * FLOAT64_PER_LINE
@@ -69,6 +76,10 @@ export const counterNames = [
   'refused',
   'access_log_dropped',
   'plugin_errors',
+  'rate_limit_requests',
+  'rate_limit_store_errors',
+  'rate_limit_store_calls',
+  'rate_limit_lease_units',
 ] as const
 export type CounterName = (typeof counterNames)[number]
 
@@ -158,6 +169,10 @@ export class WorkerMetrics {
   connectionClosed(): void {
     const cells = this.cells
     cells[fixedCells.connections] = (cells[fixedCells.connections] as number) - 1
+  }
+
+  setQueuedByLimits(count: number): void {
+    this.cells[fixedCells.queuedByLimits] = count
   }
 
   /** Requests being served by this worker. */

@@ -8,10 +8,16 @@
  * | rotors     | uint32  | 16 × 262,144 = 4 MiB      | all workers, by atomic add          | the adding worker |
  * | metrics[i] | float64 | 8 MiB, touched as it fills| worker i alone; the primary zeroes  | primary           |
  * |            |         |                           | it after that worker has ended      |                   |
+ * | limiter    | int32   | 22 B per cell, 4 B per    | all workers and the primary, under  | all               |
+ * |            |         | log entry, 1 MiB per      | locks (shared/limiter-locks);       |                   |
+ * |            |         | thread; touched as it     | journal and ledger i: thread i, the |                   |
+ * |            |         | fills                     | primary is the last                 |                   |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
  */
+import { randomBytes } from 'node:crypto'
 import { epochsBytes } from './epochs.js'
+import { createLimiterRegion } from './limiter-layout.js'
 import { METRICS_SLAB_BYTES } from './metrics-slab.js'
 import { allocateRegion } from './region.js'
 import { ROTORS_BYTES } from './rotors.js'
@@ -21,19 +27,34 @@ export interface SharedRegions {
   readonly rotors: SharedArrayBuffer
   /** One slab per worker slot. */
   readonly metrics: readonly SharedArrayBuffer[]
+  /** Cells of the local rate limits; member i is worker i, member `workers` the primary. */
+  readonly limiter: SharedArrayBuffer
 }
+
+/** Sizes of the limiter region. */
+export interface LimiterCapacity {
+  /** Keys × rules; plan half as much again as are live at a time. */
+  readonly cells: number
+  /** Times in sliding logs, over all keys. */
+  readonly logEntries: number
+}
+
+/** 23 MB and 4.7 MB when all touched. */
+export const LIMITER_CAPACITY_DEFAULT: LimiterCapacity = { cells: 1_000_000, logEntries: 1_000_000 }
 
 /** Workers of one process; far above what a machine has cores for, so that a mistyped number is refused instead of allocated. */
 export const WORKERS_MAX = 1024
 
-/** Makes all regions, zeroed. Throws RangeError unless 1 ≤ workers ≤ WORKERS_MAX. */
-export function createRegions(workers: number): SharedRegions {
+/** Makes all regions, zeroed. Throws RangeError unless 1 ≤ workers ≤ WORKERS_MAX and the limiter's capacity is possible. */
+export function createRegions(workers: number, limiter: LimiterCapacity = LIMITER_CAPACITY_DEFAULT): SharedRegions {
   if (!Number.isInteger(workers) || workers < 1 || workers > WORKERS_MAX) {
     throw new RangeError(`the number of workers is ${workers}; it must be an integer from 1 to ${WORKERS_MAX}`)
   }
+  const seed = randomBytes(8)
   return {
     epochs: allocateRegion('epochs', epochsBytes(workers)),
     rotors: allocateRegion('rotors', ROTORS_BYTES),
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
+    limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),
   }
 }

@@ -1,0 +1,64 @@
+/**
+ * Token bucket and leaky bucket, both as GCRA: the state is one moment, at which the bucket is full (or the queue empty) again. It is also
+ * the expiry of the cell: a bucket that is full and one that was never used are the same.
+ *
+ *   debt      = max(0, that moment − now)          in units of the plan, whole numbers: no rounding adds up
+ *   admitted  = debt + (cost − 1) × interval ≤ burst × interval
+ *   charge    : moment = now + debt + cost × interval
+ */
+import { type CellReading, TICK_MS } from './cell.js'
+import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
+import { Kind, type RulePlan, unitsPerTick } from './plan.js'
+
+export function readBucket(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
+  cell.used = 0
+  if (isFresh) return
+  const nowTick = Math.floor(nowMs / TICK_MS)
+  const inTick = Math.floor((nowMs - nowTick * TICK_MS) * plan.unitsPerMs)
+  const debt = ((cell.expiry - nowTick) | 0) * unitsPerTick(plan) - (cell.a >>> 0) - inTick
+  if (debt <= 0) return
+  const most = plan.tolerance + plan.interval
+  if (debt > most + CLOCK_SKEW_MS * plan.unitsPerMs) {
+    // The clock was set back, or the burst was lowered: nobody owes more than a full bucket.
+    cell.used = most
+    cell.isRepaired = true
+    setMoment(plan, cell, nowMs, most)
+    return
+  }
+  cell.used = debt
+}
+
+/** Writes "full again in `debt` units from now" into the words. */
+function setMoment(plan: RulePlan, cell: CellReading, nowMs: number, debt: number): void {
+  const tick = unitsPerTick(plan)
+  const nowTick = Math.floor(nowMs / TICK_MS)
+  const moment = Math.floor((nowMs - nowTick * TICK_MS) * plan.unitsPerMs) + debt
+  let ticks = Math.ceil(moment / tick)
+  // The division may round down to a whole number.
+  if (ticks * tick < moment) ticks++
+  cell.expiry = (nowTick + ticks) | 0
+  cell.a = (ticks * tick - moment) | 0
+  cell.b = 0
+}
+
+export function bucketAdmits(plan: RulePlan, cell: CellReading, cost: number): boolean {
+  return cell.used + (cost - 1) * plan.interval <= plan.tolerance
+}
+
+export function chargeBucket(plan: RulePlan, cell: CellReading, nowMs: number, cost: number): void {
+  setMoment(plan, cell, nowMs, cell.used + cost * plan.interval)
+}
+
+/** Milliseconds that an admitted request stands in the queue. */
+export function bucketDelay(plan: RulePlan, cell: CellReading): number {
+  return plan.kind === Kind.leakyBucket ? cell.used / plan.unitsPerMs : 0
+}
+
+export function reportBucket(plan: RulePlan, cell: CellReading, cost: number, isCharged: boolean, out: RuleOutcome): void {
+  const debt = isCharged ? cell.used + cost * plan.interval : cell.used
+  out.limit = plan.limit
+  out.used = debt / plan.interval
+  out.remaining = Math.max(0, Math.floor((plan.tolerance + plan.interval - debt) / plan.interval))
+  out.resetMs = debt / plan.unitsPerMs
+  out.retryAfterMs = cost > plan.limit ? -1 : Math.max(0, (cell.used + (cost - 1) * plan.interval - plan.tolerance) / plan.unitsPerMs)
+}

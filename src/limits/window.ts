@@ -1,0 +1,143 @@
+/** Fixed windows (aligned, calendar, from the first hit) and the sliding window counter, on the words of one cell. */
+import { type CellReading, exactMs, tickAfter, tickToMs } from './cell.js'
+import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
+import { Kind, type RulePlan } from './plan.js'
+
+const COUNT_MAX = 2 ** 32 - 1
+
+function calendarStart(kind: Kind, ms: number, step: number): number {
+  const date = new Date(ms)
+  return kind === Kind.fixedMonth ? Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + step) : Date.UTC(date.getUTCFullYear() + step, 0)
+}
+
+function windowStart(plan: RulePlan, nowMs: number): number {
+  if (plan.kind === Kind.fixedFirstHit) return nowMs
+  if (plan.kind === Kind.fixedMonth || plan.kind === Kind.fixedYear) return calendarStart(plan.kind, nowMs, 0)
+  return nowMs - (nowMs % plan.windowMs)
+}
+
+function windowEnd(plan: RulePlan, startMs: number): number {
+  if (plan.kind === Kind.fixedMonth || plan.kind === Kind.fixedYear) return calendarStart(plan.kind, startMs, 1)
+  return startMs + plan.windowMs
+}
+
+/** `isFresh`: there is no live cell. Fractions of milliseconds are cut. */
+export function readFixed(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
+  const now = Math.floor(nowMs)
+  const start = windowStart(plan, now)
+  cell.startMs = start
+  cell.endMs = windowEnd(plan, start)
+  cell.used = 0
+  if (isFresh) return
+  const storedEnd = exactMs(tickToMs(cell.expiry, now), cell.b)
+  if (storedEnd <= now) return
+  cell.used = cell.a >>> 0
+  if (storedEnd === cell.endMs) return
+  const storedStart = plan.kind === Kind.fixedFirstHit ? storedEnd - plan.windowMs : windowStart(plan, storedEnd - 1)
+  if (storedStart - now <= CLOCK_SKEW_MS) {
+    cell.startMs = storedStart
+    cell.endMs = storedEnd
+    return
+  }
+  // The clock was set back: the stored window becomes the current one.
+  repairFixed(cell)
+}
+
+function repairFixed(cell: CellReading): void {
+  cell.isRepaired = true
+  cell.expiry = tickAfter(cell.endMs)
+  cell.b = cell.endMs | 0
+}
+
+export function chargeFixed(cell: CellReading, cost: number): void {
+  cell.a = Math.min(COUNT_MAX, cell.used + cost) | 0
+  cell.b = cell.endMs | 0
+  cell.expiry = tickAfter(cell.endMs)
+}
+
+export function reportFixed(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, isCharged: boolean, out: RuleOutcome): void {
+  const used = isCharged ? Math.min(COUNT_MAX, cell.used + cost) : cell.used
+  out.limit = plan.limit
+  out.used = used
+  out.remaining = Math.max(0, plan.limit - used)
+  out.resetMs = cell.endMs - Math.floor(nowMs)
+  out.retryAfterMs = cost > plan.limit ? -1 : out.resetMs
+}
+
+/** Leaves the words as of now: a = this window, b = the one before. */
+export function readSliding(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
+  const now = Math.floor(nowMs)
+  const width = plan.windowMs
+  cell.startMs = now - (now % width)
+  cell.endMs = cell.startMs + width
+  if (isFresh) {
+    cell.used = 0
+    return
+  }
+  const storedEnd = tickToMs(cell.expiry, now) - width
+  if (storedEnd < cell.endMs) {
+    cell.b = storedEnd === cell.startMs ? cell.a : 0
+    cell.a = 0
+  } else if (storedEnd > cell.endMs) {
+    if (storedEnd - width - now <= CLOCK_SKEW_MS) {
+      cell.startMs = storedEnd - width
+      cell.endMs = storedEnd
+    } else {
+      cell.isRepaired = true
+      cell.expiry = tickAfter(cell.endMs + width)
+    }
+  }
+  cell.used = estimate(plan, cell, now)
+}
+
+function previousOf(plan: RulePlan, cell: CellReading): number {
+  const previous = cell.b >>> 0
+  return plan.kind === Kind.slidingWithin ? Math.min(previous, plan.limit) : previous
+}
+
+function estimate(plan: RulePlan, cell: CellReading, now: number): number {
+  const elapsed = Math.max(0, now - cell.startMs)
+  return (previousOf(plan, cell) * (plan.windowMs - elapsed)) / plan.windowMs + (cell.a >>> 0)
+}
+
+export function slidingAdmits(plan: RulePlan, cell: CellReading, cost: number): boolean {
+  return plan.kind === Kind.slidingWithin ? cell.used + cost <= plan.limit : cell.used + cost - 1 < plan.limit
+}
+
+export function chargeSliding(plan: RulePlan, cell: CellReading, cost: number): void {
+  cell.a = Math.min(COUNT_MAX, (cell.a >>> 0) + cost) | 0
+  cell.expiry = tickAfter(cell.endMs + plan.windowMs)
+}
+
+/** Call before `chargeSliding`: it needs the counts without this request. */
+export function reportSliding(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, isCharged: boolean, out: RuleOutcome): void {
+  out.limit = plan.limit
+  out.used = isCharged ? cell.used + cost : cell.used
+  out.remaining = Math.max(0, Math.floor(plan.limit - out.used))
+  out.resetMs = cell.endMs - Math.floor(nowMs)
+  out.retryAfterMs = slidingRetry(plan, cell, Math.floor(nowMs), cost)
+}
+
+/** Milliseconds until this cost is admitted if nothing else arrives; −1 = never. */
+function slidingRetry(plan: RulePlan, cell: CellReading, now: number, cost: number): number {
+  if (cost > plan.limit) return -1
+  const elapsed = Math.max(0, now - cell.startMs)
+  const current = cell.a >>> 0
+  const skew = Math.max(0, cell.startMs - now)
+  const inThis = firstFit(plan, previousOf(plan, cell), current, cost)
+  if (inThis < plan.windowMs) return skew + Math.max(0, inThis - elapsed)
+  const previous = plan.kind === Kind.slidingWithin ? Math.min(current, plan.limit) : current
+  return skew + plan.windowMs - elapsed + firstFit(plan, previous, 0, cost)
+}
+
+/** First whole millisecond of a window with these counts in which `cost` fits; the window's length if there is none. */
+function firstFit(plan: RulePlan, previous: number, current: number, cost: number): number {
+  const width = plan.windowMs
+  const isWithin = plan.kind === Kind.slidingWithin
+  const room = plan.limit - current - cost + (isWithin ? 0 : 1)
+  if (room < 0 || (room === 0 && !isWithin)) return width
+  if (previous === 0) return 0
+  // previous × (width − elapsed) / width has to be ≤ room, or below room.
+  const exact = width - (room * width) / previous
+  return Math.min(width, Math.max(0, isWithin ? Math.ceil(exact) : Math.floor(exact) + 1))
+}
