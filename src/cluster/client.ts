@@ -9,7 +9,7 @@
  */
 import type { Clock } from '../base/clock.js'
 import { Circuit } from './circuit.js'
-import { RedisConnection } from './connection.js'
+import { ServerConnection } from './connection.js'
 import { RedisFailure } from './errors.js'
 import type { Script } from './script.js'
 import { type RedisSettings, settingsName, settingsProblem } from './settings.js'
@@ -19,6 +19,7 @@ export const CALLS_MAX = 20_000
 /** Servers of one cluster are few; a bound all the same, so that nothing grows with what a peer says. */
 const CIRCUITS_MAX = 1024
 const MESSAGE_MAX = 200
+const LOG_PAUSE_MS = 10_000
 
 /** Error replies that mean: this server cannot serve at this time. Others come from one call and say nothing about the server. */
 const unavailable =
@@ -27,7 +28,7 @@ const unavailable =
 export interface RedisClientOptions {
   readonly settings: RedisSettings
   readonly clock: Clock
-  /** Process log; called on changes of state only, never per request. */
+  /** Process log: one line when trouble begins and one when it ends, at most one such pair in LOG_PAUSE_MS. */
   readonly log: (level: 'info' | 'warn', message: string) => void
 }
 
@@ -44,7 +45,7 @@ export class RedisClient {
   /** For logs: how Redis is reached, without secrets. */
   readonly name: string
   readonly keyPrefix: string
-  private readonly connection: RedisConnection
+  private readonly connection: ServerConnection
   private readonly clock: Clock
   private readonly deadlineMs: number
   private readonly log: RedisClientOptions['log']
@@ -55,6 +56,8 @@ export class RedisClient {
   private waiting = 0
   private cancelTimer: (() => void) | null = null
   private lastError = ''
+  private troubled = false
+  private quietUntilMs = 0
   private closed = false
 
   /** Connects at once. Throws RangeError for settings that cannot work. */
@@ -66,7 +69,7 @@ export class RedisClient {
     this.clock = options.clock
     this.log = options.log
     this.deadlineMs = options.settings.deadlineMs
-    this.connection = new RedisConnection(options.settings, (message) => {
+    this.connection = new ServerConnection(options.settings, (message) => {
       this.lastError = message.slice(0, MESSAGE_MAX)
     })
   }
@@ -129,7 +132,7 @@ export class RedisClient {
     if (admission !== 'call') return new RedisFailure('circuit-open', `${this.name} failed repeatedly and is left alone for a moment`)
     if (this.waiting >= CALLS_MAX) return new RedisFailure('busy', `${CALLS_MAX} calls are waiting for ${this.name}`)
     if (this.connection.down) {
-      this.countFailure(circuit)
+      this.countFailure(circuit, `no connection: ${this.lastError}`)
       return new RedisFailure('connection', `no connection to ${this.name}: ${this.lastError}`)
     }
     return null
@@ -156,7 +159,7 @@ export class RedisClient {
       call.late?.(reply)
       return
     }
-    call.circuit.succeeded()
+    this.countSuccess(call.circuit)
     call.settled = true
     this.waiting--
     call.resolve(reply)
@@ -166,8 +169,8 @@ export class RedisClient {
     if (call.settled) return
     const message = (error instanceof Error ? error.message : String(error)).slice(0, MESSAGE_MAX)
     const isReply = error instanceof Error && error.name === 'ReplyError'
-    if (isReply && !unavailable.test(message)) call.circuit.succeeded()
-    else this.countFailure(call.circuit)
+    if (isReply && !unavailable.test(message)) this.countSuccess(call.circuit)
+    else this.countFailure(call.circuit, message)
     if (!isReply || unavailable.test(message)) this.connection.refresh()
     this.settle(call, new RedisFailure(isReply ? 'reply' : 'connection', `${this.name}: ${message}`))
   }
@@ -179,9 +182,20 @@ export class RedisClient {
     call.reject(failure)
   }
 
-  private countFailure(circuit: Circuit): void {
-    if (circuit.failed(this.clock.nowMs()))
-      this.log('warn', `${this.name} does not answer (${this.lastError || 'deadline'}); it is asked again later`)
+  private countFailure(circuit: Circuit, message: string): void {
+    const now = this.clock.nowMs()
+    circuit.failed(now)
+    if (this.troubled || now < this.quietUntilMs) return
+    this.troubled = true
+    this.quietUntilMs = now + LOG_PAUSE_MS
+    this.log('warn', `${this.name} failed (${message}); the failure policy of each limit decides until it answers`)
+  }
+
+  private countSuccess(circuit: Circuit): void {
+    circuit.succeeded()
+    if (!this.troubled || !circuit.closed) return
+    this.troubled = false
+    this.log('info', `${this.name} answers again`)
   }
 
   private probe(circuit: Circuit, key: string): void {
@@ -189,7 +203,7 @@ export class RedisClient {
     const end = (answered: boolean): void => {
       if (ended) return
       ended = true
-      if (circuit.probed(answered, this.clock.nowMs())) this.log('info', `${this.name} answers again`)
+      if (circuit.probed(answered, this.clock.nowMs())) this.countSuccess(circuit)
       else this.connection.refresh()
     }
     this.clock.after(this.deadlineMs, () => end(false))
@@ -206,7 +220,7 @@ export class RedisClient {
       const call = this.calls[index]
       if (call === undefined || (!call.settled && call.dueMs > now)) break
       if (call.settled) continue
-      this.countFailure(call.circuit)
+      this.countFailure(call.circuit, `no answer in ${this.deadlineMs} ms`)
       this.settle(call, new RedisFailure('deadline', `${this.name} gave no answer in ${this.deadlineMs} ms`))
     }
     this.sweep()

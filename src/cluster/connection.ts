@@ -14,7 +14,7 @@ interface Corkable {
   uncork(): void
 }
 
-export class RedisConnection {
+export class ServerConnection {
   private readonly client: Redis | Cluster
   private corked: Corkable[] = []
 

@@ -9,8 +9,30 @@ export interface Script {
   readonly sha: string
 }
 
-/** Loads `lua/<name>.lua`. Throws when it is not there: a broken installation. Called at start, never per request. */
-export function loadScript(name: string): Script {
-  const source = readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8')
+function read(name: string): string {
+  return readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8')
+}
+
+/** Loads `lua/<name>.lua` behind its libraries. Throws when one is not there: a broken installation. For start, not for requests. */
+export function loadScript(name: string, libraries: readonly string[] = []): Script {
+  const source = [...libraries, name].map(read).join('\n')
   return Object.freeze({ name, source, sha: createHash('sha1').update(source).digest('hex') })
+}
+
+export interface Scripts {
+  readonly decide: Script
+  readonly take: Script
+  readonly giveBack: Script
+  readonly release: Script
+  readonly nodes: Script
+}
+
+export function loadScripts(): Scripts {
+  return {
+    decide: loadScript('decide', ['rules']),
+    take: loadScript('lease-take', ['rules']),
+    giveBack: loadScript('lease-return'),
+    release: loadScript('release'),
+    nodes: loadScript('nodes'),
+  }
 }
