@@ -11,7 +11,8 @@
  * Clock rules, for every store that is given the time:
  *  - Times of concurrent callers may differ by up to CLOCK_SKEW_MS: state that is so little "in the future" is the present.
  *  - A step back: a window that would lie in the future becomes the current one and keeps its count; a bucket or queue owes at most what
- *    it can owe by its rule. So nothing extra is admitted and no key waits longer than one full window (or full bucket) of its rule.
+ *    it can owe by its rule. So nothing extra is admitted and no key waits longer than one full window (or full
+ *    bucket) of its rule and CLOCK_SKEW_MS; sliding windows weigh that window once more, as always.
  *  - A step forward ends windows early and fills buckets: at most one extra limit per step.
  *  - Cells keep times as 32-bit ticks; they compare modulo 2^32, so the wrap (every 13.6 years) shows nowhere.
  */

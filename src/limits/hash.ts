@@ -18,13 +18,15 @@ export function mix(value: number): number {
 
 /** Hashes `text` into `out`, starting from a seed of two lanes. */
 export function hashText(text: string, seedHigh: number, seedLow: number, out: KeyHash): void {
-  let high = seedHigh ^ text.length
+  const { length } = text
+  let high = seedHigh ^ length
   let low = seedLow
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index)
+  // Two characters a step: what costs is the chain of multiplications.
+  for (let index = 0; index < length; index += 2) {
+    const code = text.charCodeAt(index) | (index + 1 < length ? text.charCodeAt(index + 1) << 16 : 0)
     high = Math.imul(high ^ code, 0x9e3779b1)
     high ^= high >>> 15
-    low = Math.imul(low + code, 0x85ebca6b) ^ (low >>> 13)
+    low = Math.imul(((low << 13) | (low >>> 19)) ^ code, 0x85ebca6b)
   }
   out.high = mix(high ^ Math.imul(low, 0x2c1b3c6d))
   out.low = mix(low + high)

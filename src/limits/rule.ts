@@ -97,6 +97,14 @@ function reportTimes(plan: RulePlan, cell: CellReading, nowMs: number, cost: num
   out.retryAfterMs = cost > plan.limit ? -1 : Math.max(0, cell.startMs - now)
 }
 
+/**
+ * Time that a new entry of a log gets: times never fall within a log, so a caller whose clock is a little behind writes the time of the
+ * newest.
+ */
+export function logTime(cell: CellReading, nowMs: number): number {
+  return cell.used > 0 ? Math.max(Math.floor(nowMs), cell.endMs) : Math.floor(nowMs)
+}
+
 /** Puts the words after this request into `cell`. The sliding log's entries are written by its store before this. */
 export function chargeRule(plan: RulePlan, cell: CellReading, nowMs: number, cost: number): void {
   switch (plan.kind) {
@@ -112,7 +120,7 @@ export function chargeRule(plan: RulePlan, cell: CellReading, nowMs: number, cos
       cell.a = (cell.a + cost) | 0
       // Only with countRefused are there more: the newest `limit` units decide, older ones need not be kept.
       if (cell.used + cost > plan.limit) cell.b = (cell.a - plan.limit) | 0
-      cell.expiry = tickAfter(Math.floor(nowMs) + plan.windowMs)
+      cell.expiry = tickAfter(logTime(cell, nowMs) + plan.windowMs)
       break
     case Kind.concurrency:
       cell.a = (cell.a + cost) | 0

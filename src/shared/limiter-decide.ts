@@ -45,6 +45,7 @@ class Line {
   logSegment = 0
   isShared = false
   isAdmitted = false
+  touched = 0
 
   constructor(
     readonly rule: LimitRule,
@@ -156,6 +157,7 @@ export class LocalLimiter implements BoundLimiter {
       line.high = hash.high
       line.low = ruleLane(hash.low, line.plan.salt)
       line.segment = table.segmentFor(hash.high)
+      line.touched = table.touch(line.segment, line.low)
       if (line.isLog) line.logSegment = log.segmentFor(hash.high)
     }
   }

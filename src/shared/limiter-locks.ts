@@ -12,13 +12,15 @@
  *   1 begin     committed = 0, counts = 0             finds nothing to do
  *   2 lock      note the address, then take it        frees what carries its token; cells are untouched
  *   3 stage     note new words in the journal         the same; new holds are cleared
- *   4 commit    committed = 1, one atomic store       writes the noted words to cells whose lock still carries its token, clears
+ *   4 commit    committed = 1                         writes the noted words to cells whose lock still carries its token, clears
  *                                                     the released hold, then frees the locks
  *   5 apply     words to cells                        the same: writing twice changes nothing
  *   6 unlock    free the locks                        skips cells whose lock it no longer has: others may have changed them
  *
- * So a request is charged in all its cells or in none, at one instant (4). Deadlock: addresses only ascend. Dead owners: JavaScript
- * threads die between two statements of ours at most, never inside one; the primary calls `recover` when the thread has ended, and
+ * So a request is charged in all its cells or in none, at one instant (4). No step needs an atomic store for that: a thread ends between
+ * two statements of ours (at a call or a turn of a loop, where the engine looks for it), and who reads its journal then does so after it
+ * has ended, which orders everything. Deadlock: addresses only ascend. Dead owners: the
+ * primary calls `recover` when the thread has ended, and
  * whoever waits for such a lock sleeps until then. A lock is otherwise held for well under a microsecond; a waiter spins briefly, then
  * sleeps, so that an owner without a core gets one.
  *
@@ -125,7 +127,7 @@ export class LimiterLocks {
   /** Makes everything noted true at one instant, and frees the locks. */
   commit(): void {
     const { words, journal } = this
-    Atomics.store(words, journal + COMMITTED, 1)
+    words[journal + COMMITTED] = 1
     const count = words[journal + WRITES] as number
     for (let index = 0; index < count; index++) applyWrite(words, journal + WRITE_LIST + index * WRITE_WORDS)
     const cleared = words[journal + CLEARED_HOLD] as number

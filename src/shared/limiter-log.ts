@@ -12,6 +12,7 @@ import { type CellReading, isLive, tickAfter } from '../limits/cell.js'
 import { CLOCK_SKEW_MS } from '../limits/contract.js'
 import { mix } from '../limits/hash.js'
 import type { RulePlan } from '../limits/plan.js'
+import { logTime } from '../limits/rule.js'
 import { BUCKET_WORDS, type LimiterLayout, LOG_CHUNK_ENTRIES, LOG_CHUNKS, LOG_HEAD_WORDS, LOG_SEGMENT_WORDS } from './limiter-layout.js'
 
 const PROBES = 128
@@ -75,7 +76,7 @@ export class LimiterLog {
   /** Makes room for entries up to `cost` behind the newest; false if there is none. Claims hold even if the request is then refused. */
   reserve(segment: number, high: number, low: number, plan: RulePlan, cell: CellReading, nowMs: number, cost: number): boolean {
     const now = Math.floor(nowMs)
-    const expiry = tickAfter(now + plan.windowMs)
+    const expiry = tickAfter(logTime(cell, nowMs) + plan.windowMs)
     for (let done = 0; done < cost; ) {
       const sequence = (cell.a + done) | 0
       const lane = chunkLane(low, sequence)
@@ -94,8 +95,7 @@ export class LimiterLog {
   /** Writes the entries of a request for which `reserve` made room. They exist once the cell says so. */
   append(segment: number, high: number, low: number, cell: CellReading, nowMs: number, cost: number): void {
     const now = Math.floor(nowMs)
-    // Times never fall within a log: a caller whose clock is a little behind writes the time of the newest.
-    const time = cell.used > 0 ? Math.max(now, cell.endMs) : now
+    const time = logTime(cell, nowMs)
     let chunk = NONE
     for (let done = 0; done < cost; done++) {
       const sequence = (cell.a + done) | 0
