@@ -5,7 +5,16 @@
  * nodes together admit about what one limit allows. These counters are their own: they start empty at the beginning of an outage, and
  * are not written to Redis afterwards.
  */
-import type { BoundLimiter, Decision, LimiterSpec, LimiterStore, LimitKeys, LimitOverrides, LimitRule } from '../limits/contract.js'
+import {
+  type BoundLimiter,
+  type Decision,
+  type LimiterSpec,
+  type LimiterStore,
+  type LimitKeys,
+  type LimitOverrides,
+  type LimitRule,
+  WINDOW_MAX_MS,
+} from '../limits/contract.js'
 
 /** Limiters for so many node counts are kept; more nodes than this come and go in one outage hardly ever. */
 const DIVISIONS_MAX = 64
@@ -18,7 +27,9 @@ function part(value: number, nodes: number): number {
 
 function divideRule(rule: LimitRule, nodes: number): LimitRule {
   if (!('rate' in rule)) return { ...rule, limit: part(rule.limit, nodes) }
-  return { ...rule, rate: rule.rate / nodes, burst: part(rule.burst + 1, nodes) - 1 }
+  const burst = part(rule.burst + 1, nodes) - 1
+  // Never so slow that a full bucket would drain for longer than the stores can count.
+  return { ...rule, rate: Math.max(rule.rate / nodes, ((burst + 1) * 1000) / WINDOW_MAX_MS), burst }
 }
 
 /** The spec for one of `nodes` nodes, kept in the local store. */

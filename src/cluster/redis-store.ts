@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../base/clock.js'
 import type { BoundLimiter, LimiterSpec, LimiterStore, StoreSpec } from '../limits/contract.js'
+import { specProblem } from '../limits/problem.js'
 import type { RedisClient } from './client.js'
 import { RedisClients } from './clients.js'
 import type { ClusterCounters } from './counters.js'
@@ -82,6 +83,8 @@ export class RedisStore implements LimiterStore {
   bind(spec: LimiterSpec): BoundLimiter {
     const { store } = spec
     if (store.kind === 'local') throw new RangeError('a local limit was given to the Redis store')
+    const problem = specProblem(spec)
+    if (problem !== null) throw new RangeError(`limiter "${spec.scope}": ${problem}`)
     const client = this.clients.reach(settingsOf(store))
     const parts: LimiterParts = {
       client,
