@@ -1,6 +1,7 @@
 /** The configuration of this process, as often as it is asked for: file, environment and flags in; checked and compiled out. */
 import { checkConfiguration } from '../controlplane/check.js'
 import { formatIssue } from '../controlplane/load-issue.js'
+import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { applyFlags, type StartFlags } from './flags.js'
@@ -9,6 +10,7 @@ export interface PreparedConfiguration {
   /** Flags laid over the file. */
   readonly process: ProcessConfig
   readonly compiled: CompiledConfig
+  readonly limiters: readonly DeclaredLimiter[]
   /** One line each. */
   readonly warnings: readonly string[]
 }
@@ -35,6 +37,6 @@ export class ConfigurationSource {
     })
     const warnings = result.warnings.map(formatIssue)
     if (!result.ok) return { ok: false, errors: result.errors.map(formatIssue), warnings }
-    return { ok: true, prepared: { process: result.process, compiled: result.compiled, warnings } }
+    return { ok: true, prepared: { process: result.process, compiled: result.compiled, limiters: result.limiters, warnings } }
   }
 }

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { UsageError } from '../base/errors.js'
-import type { AcceptMode, LogConfig, ProcessConfig, SocketAddress } from '../schema/process.js'
+import type { AcceptMode, LogConfig, ProcessConfig, RedisConfig, SocketAddress } from '../schema/process.js'
 
 export interface StartFlags {
   /** Absolute path of the configuration. */
@@ -16,6 +16,7 @@ export interface StartFlags {
   readonly pidFile?: string
   readonly drainTimeoutMs?: number
   readonly logLevel?: LogConfig['level']
+  readonly redis?: RedisConfig
   /** Run the demo upstreams inside this process. */
   readonly demo: boolean
   /** Package name of the uWebSockets.js build. */
@@ -39,6 +40,7 @@ export function applyFlags(config: ProcessConfig, flags: StartFlags, environment
     metrics: flags.metrics ?? config.metrics,
     drainTimeoutMs: flags.drainTimeoutMs ?? config.drainTimeoutMs,
     pidFile: flags.pidFile ?? config.pidFile,
+    redis: flags.redis ?? config.redis,
     log: { ...config.log, level: flags.logLevel ?? config.log.level },
   }
 }

@@ -4,16 +4,18 @@
  *   status and admin servers → workers → first snapshot acknowledged → listening → ready line
  *   signal, or a failure → (drain) → workers closed → servers closed → exit code
  */
+import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import type { DnsResolver } from '../controlplane/dns.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
+import { compareLimiters, type DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
-import { createRegions } from '../shared/regions.js'
+import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { ConnectionWatch, countOpenFiles } from '../threads/connection-watch.js'
@@ -27,6 +29,7 @@ import { Supervisor, type WorkerReport } from '../threads/supervisor.js'
 import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
+import { PrimaryLimits } from './primary-limits.js'
 import { readyLine } from './ready-line.js'
 import { type OperatorServers, startOperatorServers } from './servers.js'
 import { version } from './version.js'
@@ -48,6 +51,8 @@ export interface GatewayOptions {
 
 const heartbeatIntervalMs = 1_000
 const connectionIntervalMs = 250
+/** Log lines about counters that begin anew, per reload. */
+const resetLinesMax = 20
 
 export class Gateway {
   private readonly supervisor: Supervisor
@@ -58,7 +63,9 @@ export class Gateway {
   private readonly stopNow = new AbortController()
   private readonly config: ProcessConfig
   private servers: OperatorServers | null = null
+  private readonly limits: PrimaryLimits
   private compiled: CompiledConfig
+  private limiters: readonly DeclaredLimiter[]
   /** `compiled` with addresses, as it was published. */
   private resolved: CompiledConfig | null = null
   private tables: RouterTables | null = null
@@ -77,8 +84,11 @@ export class Gateway {
     const { config, log } = options
     this.config = config
     this.compiled = options.first.compiled
+    this.limiters = options.first.limiters
     this.drainTimeoutMs = config.drainTimeoutMs
-    const regions = createRegions(config.workers)
+    const regions = createRegions(config.workers, tableCapacity(config))
+    const nodeId = randomUUID()
+    this.limits = new PrimaryLimits({ region: regions.limiter, member: config.workers, nodeId, log })
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
     this.connections = new ConnectionWatch(
@@ -109,6 +119,7 @@ export class Gateway {
         index,
         process: ports === null ? config : withPorts(config, ports),
         regions,
+        nodeId,
         accept: options.accept,
         binding: options.binding.name,
         replacement,
@@ -118,7 +129,10 @@ export class Gateway {
       clock: systemClock,
       log,
       onMessage: (index, message) => this.report(index, message),
-      onEnded: (index) => this.directory.retire(index),
+      onEnded: (index) => {
+        this.directory.retire(index)
+        this.limits.workerEnded(index)
+      },
       onFatal: (reason) => void this.fail(reason),
       explainListen: explainListenFailure,
       killProcess: () => process.kill(process.pid, 'SIGKILL'),
@@ -191,6 +205,8 @@ export class Gateway {
           if (this.tables === null) throw new UsageError('no configuration has been published yet')
           return explainQuery(query, this.compiled, this.tables)
         },
+        limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
+        limitTable: () => this.limits.tableState(),
         reload: () => this.requestReload(),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
         log: options.log,
@@ -269,6 +285,8 @@ export class Gateway {
     this.resolved = resolved
     this.tables = snapshot.tables
     this.compiled = prepared.compiled
+    this.sayCounters(prepared.limiters)
+    this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
     const packedMs = systemClock.nowMs()
     const everyone = await this.supervisor.publish({ type: 'snapshot', ...snapshot })
@@ -287,6 +305,17 @@ export class Gateway {
       fields,
     )
     return { ok: true, epoch: snapshot.epoch }
+  }
+
+  /** Says which counters of limits go on with a new configuration, and which begin anew. */
+  private sayCounters(next: readonly DeclaredLimiter[]): void {
+    const { kept, reset } = compareLimiters(this.limiters, next)
+    const { log } = this.options
+    for (const { limiter, reason } of reset.slice(0, resetLinesMax)) {
+      log.info(`the counters of ${limiter.plugin} in ${limiter.owner} begin anew: ${reason}`)
+    }
+    if (reset.length > resetLinesMax) log.info(`the counters of ${reset.length - resetLinesMax} further limits begin anew`)
+    if (kept > 0) log.info(`the counters of ${kept} limit(s) go on`)
   }
 
   private report(index: number, message: WorkerReport): void {
@@ -322,6 +351,7 @@ export class Gateway {
     await this.supervisor.close()
     this.options.resolver.close()
     await this.servers?.close()
+    await this.limits.close()
     if (this.config.pidFile !== null) removePidFile(this.config.pidFile, this.operatorPid)
     this.options.log.flush()
   }
@@ -330,6 +360,11 @@ export class Gateway {
     const { log, environment } = this.options
     this.notified = this.notified.then(() => notifyServiceManager(state, (message) => log.warn(message), environment))
   }
+}
+
+/** Half as many cells again as keys, so that a key finds one near its home. */
+function tableCapacity(config: ProcessConfig): LimiterCapacity {
+  return { ...LIMITER_CAPACITY_DEFAULT, cells: Math.ceil(config.rateLimitTable.keys * 1.5) }
 }
 
 function withPorts(config: ProcessConfig, ports: readonly number[]): ProcessConfig {

@@ -2,7 +2,8 @@
 import { join } from 'node:path'
 import { Command, CommanderError, Option } from 'commander'
 import { UsageError } from '../base/errors.js'
-import type { AcceptMode, LogConfig, SocketAddress } from '../schema/process.js'
+import type { AcceptMode, LogConfig, RedisConfig, SocketAddress } from '../schema/process.js'
+import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
 import { parseAddress, parseInteger, parseSeconds } from './address.js'
 import type { BenchOptions } from './bench.js'
 import { chooseFile, type StartFlags } from './flags.js'
@@ -36,7 +37,7 @@ interface RawStart {
   listen?: SocketAddress[]
   admin?: SocketAddress
   metrics?: SocketAddress
-  redis?: string
+  redis?: RedisConfig
   accept?: AcceptMode
   pidFile?: string
   drainTimeout?: number
@@ -96,7 +97,7 @@ function addStart(program: Command, done: (exitCode: number) => void, args: read
       parseAddress(text, '--admin'),
     )
     .option('--metrics <host:port>', 'metrics and status server (default: 127.0.0.1:9091)', (text) => parseAddress(text, '--metrics'))
-    .option('--redis <url>', 'shared state over several machines (not supported yet)')
+    .option('--redis <url>', 'Redis that counts for all gateways, for limits whose options name none', parseRedis)
     .addOption(
       new Option('--accept <mode>', 'who accepts connections: every worker (kernel) or the primary thread (default: auto)').choices([
         'auto',
@@ -123,8 +124,6 @@ function addStart(program: Command, done: (exitCode: number) => void, args: read
 }
 
 function startFlags(raw: RawStart): StartFlags {
-  if (raw.redis !== undefined)
-    throw new UsageError('--redis is not supported yet: limits and state are shared by the threads of one process only')
   return {
     file: chooseFile(raw.config, raw.demo ? join(packageRoot, 'config', 'demo.yaml') : null),
     listen: raw.listen ?? [],
@@ -137,7 +136,14 @@ function startFlags(raw: RawStart): StartFlags {
     ...(raw.pidFile !== undefined && { pidFile: raw.pidFile }),
     ...(raw.drainTimeout !== undefined && { drainTimeoutMs: raw.drainTimeout }),
     ...(raw.logLevel !== undefined && { logLevel: raw.logLevel }),
+    ...(raw.redis !== undefined && { redis: raw.redis }),
   }
+}
+
+function parseRedis(url: string): RedisConfig {
+  const parsed = parseRedisUrl(url, redisUrlDefaults)
+  if (typeof parsed === 'string') throw new UsageError(`--redis: ${parsed}; expected ${redisUrlForm}`)
+  return parsed
 }
 
 function addCheck(program: Command, done: (exitCode: number) => void): void {

@@ -5,7 +5,13 @@ import type { ProcessConfig, SocketAddress } from '../schema/process.js'
 import type { EpochBoard } from '../shared/epochs.js'
 import type { MetricsDirectory } from '../shared/metrics-directory.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
-import { type ExplainQuery, type GatewayState, type StatusServer, startStatusServer } from '../telemetry/status-server.js'
+import {
+  type ExplainQuery,
+  type GatewayState,
+  type StatusServer,
+  type StatusServerOptions,
+  startStatusServer,
+} from '../telemetry/status-server.js'
 
 export interface OperatorServersOptions {
   readonly config: ProcessConfig
@@ -13,6 +19,8 @@ export interface OperatorServersOptions {
   readonly directory: MetricsDirectory
   readonly state: () => GatewayState
   readonly explain: (query: ExplainQuery) => Json
+  readonly limits: StatusServerOptions['limits']
+  readonly limitTable: StatusServerOptions['limitTable']
   readonly reload: AdminActions['reload']
   readonly fault: AdminActions['fault']
   readonly log: ProcessLog
@@ -27,7 +35,7 @@ export interface OperatorServers {
 
 /** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
 export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
-  const { config, board, directory, state, explain, log } = options
+  const { config, board, directory, state, explain, limits, limitTable, log } = options
   const running: (StatusServer | AdminServer)[] = []
   const close = async () => void (await Promise.all(running.map((server) => server.close())))
   let metrics: SocketAddress | null = null
@@ -35,7 +43,16 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
   try {
     if (config.metrics !== null) {
       const address = config.metrics
-      const server = await startStatusServer({ address, directory, board, state, explain, log: (message) => log.error(message) })
+      const server = await startStatusServer({
+        address,
+        directory,
+        board,
+        state,
+        explain,
+        limits,
+        limitTable,
+        log: (message) => log.error(message),
+      })
       running.push(server)
       metrics = server.address
     }

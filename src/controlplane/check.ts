@@ -3,6 +3,7 @@
  * them accepts the others accept. Nothing outside changes; user plugins named in the file are loaded.
  */
 import { UsageError } from '../base/errors.js'
+import type { DeclaredLimiter } from '../limits/declared.js'
 import { builtinPlugins } from '../plugins/index.js'
 import { PluginRegistry } from '../plugins/registry.js'
 import { loadUserPlugins } from '../plugins/user-plugins.js'
@@ -30,6 +31,7 @@ export type CheckResult =
       /** After `adjust`. */
       readonly process: ProcessConfig
       readonly compiled: CompiledConfig
+      readonly limiters: readonly DeclaredLimiter[]
       readonly warnings: readonly ConfigIssue[]
     }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
@@ -50,7 +52,14 @@ export async function checkConfiguration(file: string, env: Environment, options
   const settings = options.adjust === undefined ? config.process : options.adjust(config.process)
   const compiled = compileConfiguration(config, { rotorSlot: options.rotorSlot ?? (() => 0), process: settings })
   if (!compiled.ok) return { ok: false, errors: compiled.errors, warnings }
-  return { ok: true, config, process: settings, compiled: compiled.compiled, warnings }
+  return {
+    ok: true,
+    config,
+    process: settings,
+    compiled: compiled.compiled,
+    limiters: compiled.limiters,
+    warnings: sortIssues([...warnings, ...compiled.warnings]),
+  }
 }
 
 /**

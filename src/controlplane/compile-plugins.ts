@@ -1,5 +1,7 @@
 /** Plugins of a snapshot: `prepare` runs here, once per plugin conf, however many routes share it. */
-import type { PluginConfigError, PrepareKit } from '../plugins/plugin.js'
+import type { DeclaredLimiter } from '../limits/declared.js'
+import { specProblem } from '../limits/problem.js'
+import { PluginConfigError, type PrepareKit, type RedisDefaults } from '../plugins/plugin.js'
 import type { CompiledPlugin, Json } from '../schema/compiled.js'
 import { type UpstreamResource, upstreamSchema } from '../schema/upstream.js'
 import { contentKey, type UpstreamTable } from './compile-upstreams.js'
@@ -16,13 +18,21 @@ class AlreadyReported extends Error {}
 export class PluginCompiler {
   private readonly prepared = new Map<CheckedPlugin, CompiledPlugin | null>()
   private readonly chains = new Map<string, CompiledPlugin[]>()
+  private readonly announced: DeclaredLimiter[] = []
+  /** Names that confs of one plugin share: the first value of each, with its owner. */
+  private readonly shared = new Map<string, { readonly owner: string; readonly text: string }>()
 
   constructor(
     private readonly config: LoadedConfig,
     private readonly upstreams: UpstreamTable,
-    private readonly tlsPorts: readonly number[],
+    private readonly process: { readonly tlsPorts: readonly number[]; readonly redis: RedisDefaults | null; readonly gatewayNodes: number },
     private readonly issues: IssueList,
   ) {}
+
+  /** Limits that the prepared plugins announced, in the order of the file. */
+  get limiters(): readonly DeclaredLimiter[] {
+    return this.announced
+  }
 
   /** The plugins of these layers that are switched on, in run order. Equal layers give the same array. */
   chain(layers: readonly PluginLayer[]): CompiledPlugin[] {
@@ -89,10 +99,36 @@ export class PluginCompiler {
       owner,
       metadata: this.config.metadata.get(plugin.name) ?? null,
       attributes: this.config.attributes.get(plugin.name) ?? null,
-      tlsPorts: this.tlsPorts,
+      tlsPorts: this.process.tlsPorts,
+      redis: this.process.redis,
+      limiter: (spec, options) => this.announce({ plugin: plugin.name, owner, spec, perRoute: options?.perRoute ?? false }, plugin),
+      conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
       upstream: (reference) =>
         'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin),
     }
+  }
+
+  private announce(limiter: DeclaredLimiter, plugin: CheckedPlugin): DeclaredLimiter['spec'] {
+    const { spec } = limiter
+    const problem = specProblem(spec)
+    if (problem !== null) throw new PluginConfigError(problem)
+    this.announced.push(limiter)
+    const nodes = this.process.gatewayNodes
+    if (spec.store.kind === 'local' && nodes > 1) {
+      this.issues.warn(
+        plugin.path,
+        `plugin ${plugin.name} counts locally, but sluice.gateway_nodes says that ${nodes} gateways serve: together they admit up to ${nodes} times the limit`,
+        'a redis policy, or gateway_nodes: 1',
+        { atKey: true },
+      )
+    }
+    return spec
+  }
+
+  private conflict(name: string, owner: string, text: string): string | null {
+    const first = this.shared.get(name)
+    if (first === undefined) this.shared.set(name, { owner, text })
+    return first === undefined || first.text === text ? null : first.owner
   }
 
   private namedUpstream(id: string, plugin: CheckedPlugin): number {
@@ -111,6 +147,14 @@ export class PluginCompiler {
     if (this.issues.errors.length > before) throw new AlreadyReported()
     return this.upstreams.inline(contentKey(plugin.name, value), value as UpstreamResource)
   }
+}
+
+/** Equal values give equal texts, whatever the order of their names. */
+function canonicalJson(value: Json): string {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${entries.map(([name, inner]) => `${JSON.stringify(name)}:${canonicalJson(inner)}`).join(',')}}`
 }
 
 /** By name, not by class: a user plugin may have loaded its own copy of the contract. */

@@ -87,6 +87,7 @@ const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
   ['dns', 'dns'],
   ['trustIdentityHeaders', 'trust_identity_headers'],
   ['pidFile', 'pid_file'],
+  ['rateLimitTable', 'rate_limit_table'],
 ]
 
 /** What changed between two process configurations but needs a restart. Router options and the drain timeout do not. */

@@ -6,7 +6,16 @@ import { readFileSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import type { PathPolicy } from '../schema/compiled.js'
 import type { ApisixSection, DeploymentSection, NginxSection } from '../schema/gateway-section.js'
-import type { AdminConfig, LimitsConfig, ListenerConfig, ProcessConfig, RealIpConfig, SocketAddress } from '../schema/process.js'
+import type {
+  AdminConfig,
+  LimitsConfig,
+  ListenerConfig,
+  ProcessConfig,
+  RealIpConfig,
+  RedisConfig,
+  SocketAddress,
+} from '../schema/process.js'
+import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
 import type { SluiceSection } from '../schema/sluice-section.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
 import { pairProblem } from './validate-certificates.js'
@@ -57,11 +66,30 @@ export function processConfig(
     drainTimeoutMs: milliseconds(sluice.drain_timeout ?? 30),
     trustIdentityHeaders: sluice.trust_identity_headers ?? false,
     pidFile: sluice.pid_file === undefined ? null : resolve(folder, sluice.pid_file),
+    redis: redis(sluice, issues),
+    rateLimitTable: { keys: sluice.rate_limit_table?.keys ?? 1_000_000 },
+    gatewayNodes: sluice.gateway_nodes ?? 1,
   }
 }
 
 export function milliseconds(seconds: number): number {
   return Math.round(seconds * 1_000)
+}
+
+function redis(sluice: SluiceSection, issues: IssueList): RedisConfig | null {
+  if (sluice.redis === undefined) return null
+  const own = typeof sluice.redis === 'string' ? { url: sluice.redis } : sluice.redis
+  const path: DocumentPath = typeof sluice.redis === 'string' ? ['sluice', 'redis'] : ['sluice', 'redis', 'url']
+  const parsed = parseRedisUrl(own.url, {
+    timeoutMs: own.timeout === undefined ? redisUrlDefaults.timeoutMs : Math.max(1, milliseconds(own.timeout)),
+    tlsVerify: own.tls_verify ?? true,
+    tlsServerName: own.tls_server_name ?? null,
+    sentinelUsername: own.sentinel_username ?? null,
+    sentinelPassword: own.sentinel_password ?? null,
+  })
+  if (typeof parsed !== 'string') return parsed
+  issues.error(path, parsed, redisUrlForm)
+  return null
 }
 
 function pathPolicy({ sluice, apisix }: Sections): PathPolicy {

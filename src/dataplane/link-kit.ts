@@ -1,7 +1,9 @@
 /** The toolkit that plugins are linked with in a worker. */
 import { AddressSet } from '../base/address-set.js'
 import { compilePattern } from '../base/pattern.js'
+import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
 import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
+import type { ChainKit } from './phases/chain.js'
 import { compileExpression } from './vars/expression.js'
 import { compileTemplate } from './vars/template.js'
 import { compileVariable } from './vars/variables.js'
@@ -9,19 +11,42 @@ import { compileVariable } from './vars/variables.js'
 export interface KitEnvironment {
   delay(ms: number): Promise<void>
   log(level: 'info' | 'warn' | 'error', message: string): void
+  readonly limits: LimiterSource
 }
 
-export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment): LinkKit {
+/** Where plugins get their limiters from. */
+export interface LimiterSource {
+  /** A limiter in the name of a plugin on a route (empty = no route). Throws RangeError when its store cannot do the spec. */
+  bind(plugin: string, routeId: string, spec: LimiterSpec): BoundLimiter
+  /** A delay asked for by a limit: resolves after `ms`, counted as a place in a queue until then. */
+  queue(ms: number): Promise<void>
+}
+
+export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment): ChainKit {
   let slots = 0
-  return {
+  const { limits } = environment
+  const shared = {
     route,
     variable: compileVariable,
     template: compileTemplate,
     expression: compileExpression,
     pattern: compilePattern,
-    addressSet: (items) => AddressSet.of(items),
+    addressSet: (items: readonly string[]) => AddressSet.of(items),
     slot: () => slots++,
-    delay: environment.delay,
     log: environment.log,
+  } satisfies Partial<LinkKit>
+  return {
+    expression: compileExpression,
+    forPlugin(name) {
+      let isLimiting = false
+      return {
+        ...shared,
+        limiter(spec) {
+          isLimiting = true
+          return limits.bind(name, route?.id ?? '', spec)
+        },
+        delay: (ms) => (isLimiting ? limits.queue(ms) : environment.delay(ms)),
+      }
+    },
   }
 }

@@ -5,13 +5,13 @@
  * Linked records belong to their snapshot; pools of connections outlive it (see PoolRegistry).
  */
 import { AddressSet } from '../base/address-set.js'
-import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
+import type { RouteInfo } from '../plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import type { Rotors } from '../shared/rotors.js'
 import { RoundRobin } from './balancer/round-robin.js'
-import { type Chain, type FilterStep, joinChains, linkChain } from './phases/chain.js'
+import { type Chain, type ChainKit, type FilterStep, joinChains, linkChain } from './phases/chain.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import type { NodePool } from './upstream/pool.js'
@@ -23,7 +23,7 @@ export interface LinkEnvironment {
   readonly pools: PoolRegistry
   readonly rotors: Rotors
   readonly metrics: WorkerMetrics
-  kitFor(route: RouteInfo | null): LinkKit
+  kitFor(route: RouteInfo | null): ChainKit
 }
 
 export class LinkedSnapshot {

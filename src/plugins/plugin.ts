@@ -18,6 +18,7 @@
 import type { TObject } from '@sinclair/typebox'
 import type { HeaderList } from '../base/headers.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
+import type { BoundLimiter, LimiterSpec, StoreSpec } from '../limits/contract.js'
 import type { Json } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
@@ -26,6 +27,17 @@ export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
 export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
+export type {
+  BoundLimiter,
+  LimiterSpec,
+  LimitKeys,
+  LimitOverrides,
+  LimitRule,
+  RedisConnection,
+  RuleOutcome,
+  StoreSpec,
+} from '../limits/contract.js'
+export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { templateProblem } from '../schema/template.js'
@@ -175,6 +187,27 @@ export interface PrepareKit {
   upstream(reference: { readonly id: string; readonly path?: string } | { readonly inline: Json; readonly path: string }): number
   /** Ports on which the gateway listens with TLS. */
   readonly tlsPorts: readonly number[]
+  /** The Redis of `sluice.redis` or `--redis`, for policies whose conf names none; null = not configured. */
+  readonly redis: RedisDefaults | null
+  /**
+   * Announces limits that `link` will bind, so that they can be looked up (`/v1/limits`) and a reload can say which counters begin anew;
+   * returns the spec. Throws PluginConfigError when no store can do it. `perRoute`: `link` adds the route to the scope with
+   * `routeScope`.
+   */
+  limiter(spec: LimiterSpec, options?: { readonly perRoute?: boolean }): LimiterSpec
+  /** Owner of a conf of this plugin that uses the same name in this configuration with another value; null = none. */
+  conflict(name: string, value: Json): string | null
+}
+
+/** Where `policy: redis` and its kind count when a conf names no server. */
+export interface RedisDefaults {
+  readonly kind: Exclude<StoreSpec['kind'], 'local'>
+  readonly connection: Extract<StoreSpec, { readonly connection: unknown }>['connection']
+}
+
+/** Scope of the counters of a limiter that counts per route. */
+export function routeScope(spec: LimiterSpec, routeId: string): LimiterSpec {
+  return { ...spec, scope: `${spec.scope}:route:${routeId}` }
 }
 
 /** What `link` may use (worker thread). */
@@ -191,6 +224,11 @@ export interface LinkKit {
   addressSet(items: readonly string[]): { has(address: string): boolean }
   /** A slot for one value per request and binding. */
   slot(): number
+  /**
+   * Binds limits to the store that the spec names. Decisions are counted in the metrics under the names of this plugin and route.
+   * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before).
+   */
+  limiter(spec: LimiterSpec): BoundLimiter
   /** Resolves after the delay. The only timer a plugin may use. */
   delay(ms: number): Promise<void>
   /** Writes to the process log, rate-limited. Never pass secrets. */
@@ -208,6 +246,8 @@ export interface PluginInstance {
    */
   encodingFilter?(exchange: Exchange): void
   log?(exchange: Exchange): void
+  /** `log` is called whatever `_meta.filter` says by then: for plugins that must give back what `access` took. */
+  readonly alwaysLogs?: true
 }
 
 export interface PluginProblem {

@@ -25,6 +25,29 @@ export interface ProcessConfig {
   /** Let identity headers of clients pass (default false). */
   readonly trustIdentityHeaders: boolean
   readonly pidFile: string | null
+  /** Where limits with a redis policy count when their conf names no server; null = not configured. */
+  readonly redis: RedisConfig | null
+  readonly rateLimitTable: { readonly keys: number }
+  /** How many gateways serve the same traffic, for the checks of configurations. */
+  readonly gatewayNodes: number
+}
+
+export interface RedisConfig {
+  readonly kind: 'redis' | 'redis-cluster' | 'redis-sentinel'
+  readonly connection: {
+    readonly nodes: SocketAddress[]
+    readonly username: string | null
+    readonly password: string | null
+    readonly database: number
+    readonly tls: { readonly verify: boolean; readonly serverName: string | null } | null
+    readonly timeoutMs: number
+    readonly sentinel: {
+      readonly masterName: string
+      readonly role: 'master' | 'slave'
+      readonly username: string | null
+      readonly password: string | null
+    } | null
+  }
 }
 
 export interface SocketAddress {

@@ -231,6 +231,49 @@ export const sluiceSchema = Type.Object(
         description: 'Let identity headers of clients (`X-Consumer-*`, …) pass. Only behind another gateway that sets them.',
       }),
     ),
+    redis: Type.Optional(
+      Type.Union(
+        [
+          Type.String({ minLength: 1, description: 'URL: see `url`.' }),
+          Type.Object(
+            {
+              url: Type.String({
+                minLength: 1,
+                description:
+                  '`redis://[user:password@]host[:port][/database]`, `rediss://…` for TLS; `redis+cluster://host:port,host:port` for a cluster, `redis+sentinel://host:port,host:port/master-name[/database]` for Sentinel.',
+              }),
+              timeout: seconds('Seconds to wait for an answer before the failure policy of the limit applies.', 1, 0.001),
+              tls_verify: Type.Optional(Type.Boolean({ default: true, description: 'With TLS: check the certificate of the server.' })),
+              tls_server_name: Type.Optional(Type.String({ minLength: 1, description: 'With TLS: name expected in the certificate.' })),
+              sentinel_username: Type.Optional(Type.String({ minLength: 1, description: 'User name for the sentinels themselves.' })),
+              sentinel_password: Type.Optional(Type.String({ minLength: 1, description: 'Password for the sentinels themselves.' })),
+            },
+            { additionalProperties: false },
+          ),
+        ],
+        { description: 'Redis for limits whose own options name no server.' },
+      ),
+    ),
+    rate_limit_table: Type.Optional(
+      Type.Object(
+        {
+          keys: count(
+            'Live keys of local rate limits for which there is room, one per key and rule; memory (32 bytes a key) is taken as they come.',
+            1_000_000,
+            80_000_000,
+          ),
+        },
+        { additionalProperties: false, description: 'The table of local rate limits, shared by all workers.' },
+      ),
+    ),
+    gateway_nodes: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 100_000,
+        default: 1,
+        description: 'How many gateways serve the same traffic. Only for checks: with more than one, local limits are warned about.',
+      }),
+    ),
     pid_file: Type.Optional(Type.String({ minLength: 1, description: 'File for the process id, relative to the configuration file.' })),
   },
   { additionalProperties: false, description: 'Settings of the process.' },

@@ -79,6 +79,7 @@ export const counterNames = [
   'rate_limit_requests',
   'rate_limit_store_errors',
   'rate_limit_store_calls',
+  'rate_limit_fallbacks',
   'rate_limit_lease_units',
 ] as const
 export type CounterName = (typeof counterNames)[number]

@@ -115,6 +115,8 @@ function writeFixed(writer: ExpositionWriter, fixed: MergedFixed): void {
   writer.sample(metrics.connections, ['writing'], fixed.inFlight)
   writer.family(metrics.upstreamConnections)
   writer.sample(metrics.upstreamConnections, [], fixed.upstreamConnections)
+  writer.family(metrics.rateLimitQueue)
+  writer.sample(metrics.rateLimitQueue, [], fixed.queuedByLimits)
   writer.family(metrics.requestDuration)
   writer.histogram(metrics.requestDuration, [], durationBounds, durationCounts(fixed.durations), fixed.durationSumMs / 1000)
   writer.family(metrics.seriesOverflow)

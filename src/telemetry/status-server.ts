@@ -5,6 +5,7 @@
  *   GET /status                                what runs, by which configuration; always 200
  *   GET /status/ready                          200 {"status":"ok"} or 503 {"status":"error","error":"…"}
  *   GET /v1/explain?method=&host=&path=        which route matches and why the others do not
+ *   GET /v1/limits?key=[&route=]               live state of a key in the rate limits that may count it
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -39,6 +40,16 @@ export interface ExplainQuery {
   readonly parameters: ReadonlyMap<string, string>
 }
 
+/** The table of local rate limits. */
+export interface LimitTableState {
+  /** Share of the cells in use, 0 to 1. */
+  readonly fill: number
+  readonly capacityBytes: number
+  /** Decisions since the start for keys that found no cell of their own: counted with others, or refused. */
+  readonly shared: number
+  readonly full: number
+}
+
 export interface StatusServerOptions {
   readonly address: SocketAddress
   readonly directory: MetricsDirectory
@@ -46,6 +57,9 @@ export interface StatusServerOptions {
   readonly state: () => GatewayState
   /** Throws UsageError for a query that makes no sense: answered with 400 and its text. */
   readonly explain: (query: ExplainQuery) => Json
+  /** Rejects with UsageError as `explain` throws it. */
+  readonly limits: (query: { readonly key: string; readonly route: string | null }) => Promise<Json>
+  readonly limitTable: () => LimitTableState
   /** Told of errors inside the server; never of a client's mistakes. */
   readonly log: (message: string) => void
 }
@@ -71,11 +85,12 @@ const REQUEST_TIMEOUT_MS = 10_000
 /** Starts the server. Rejects with a UsageError that names the address when it cannot listen there. */
 export async function startStatusServer(options: StatusServerOptions): Promise<StatusServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS, headersTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    const answered = answerSafely(request, options)
-    void send(request, response, answered).catch((error: Error) => {
-      options.log(`status server: ${request.method} ${request.url}: ${error.message}`)
-      response.destroy()
-    })
+    void answerSafely(request, options)
+      .then((answered) => send(request, response, answered))
+      .catch((error: Error) => {
+        options.log(`status server: ${request.method} ${request.url}: ${error.message}`)
+        response.destroy()
+      })
   })
   // Also ends a client that stops taking its answer.
   server.setTimeout(REQUEST_TIMEOUT_MS)
@@ -154,9 +169,9 @@ function drained(response: ServerResponse): Promise<void> {
   })
 }
 
-function answerSafely(request: IncomingMessage, options: StatusServerOptions): Answer {
+async function answerSafely(request: IncomingMessage, options: StatusServerOptions): Promise<Answer> {
   try {
-    return answer(request, options)
+    return await answer(request, options)
   } catch (error) {
     if (error instanceof UsageError) return json(400, { status: 'error', error: error.message })
     options.log(`status server: ${request.method} ${request.url}: ${error instanceof Error ? error.message : String(error)}`)
@@ -164,7 +179,7 @@ function answerSafely(request: IncomingMessage, options: StatusServerOptions): A
   }
 }
 
-function answer(request: IncomingMessage, options: StatusServerOptions): Answer {
+function answer(request: IncomingMessage, options: StatusServerOptions): Answer | Promise<Answer> {
   const target = request.url ?? '/'
   const question = target.indexOf('?')
   const path = question === -1 ? target : target.slice(0, question)
@@ -178,7 +193,7 @@ function answer(request: IncomingMessage, options: StatusServerOptions): Answer 
   return page(options, new URLSearchParams(question === -1 ? '' : target.slice(question + 1)))
 }
 
-type Page = (options: StatusServerOptions, query: URLSearchParams) => Answer
+type Page = (options: StatusServerOptions, query: URLSearchParams) => Answer | Promise<Answer>
 
 const pages: Readonly<Record<string, Page | undefined>> = Object.assign(Object.create(null), {
   '/metrics': metricsPage,
@@ -186,6 +201,7 @@ const pages: Readonly<Record<string, Page | undefined>> = Object.assign(Object.c
   '/status': statusPage,
   '/status/ready': readyPage,
   '/v1/explain': explainPage,
+  '/v1/limits': limitsPage,
 } satisfies Record<string, Page>)
 
 function json(status: number, body: Json): Answer {
@@ -197,9 +213,10 @@ function metricsPage(options: StatusServerOptions): Answer {
 }
 
 /** What the primary itself knows, as samples. */
-function primarySamples({ board, directory, state }: StatusServerOptions): Sample[] {
+function primarySamples({ board, directory, state, limitTable }: StatusServerOptions): Sample[] {
   const now = state()
   const usage = directory.usage()
+  const table = limitTable()
   const samples: Sample[] = [
     { metric: metrics.configEpoch, values: [], value: board.published() },
     { metric: metrics.configReloads, values: [], value: now.reloads },
@@ -209,6 +226,13 @@ function primarySamples({ board, directory, state }: StatusServerOptions): Sampl
     { metric: metrics.sharedCapacity, values: ['metrics'], value: usage.capacity * Float64Array.BYTES_PER_ELEMENT },
     { metric: metrics.sharedFree, values: ['metrics'], value: (usage.capacity - usage.used) * Float64Array.BYTES_PER_ELEMENT },
   ]
+  samples.push(
+    { metric: metrics.sharedCapacity, values: ['rate-limits'], value: table.capacityBytes },
+    { metric: metrics.sharedFree, values: ['rate-limits'], value: Math.round(table.capacityBytes * (1 - table.fill)) },
+    { metric: metrics.rateLimitTableFill, values: [], value: table.fill },
+    { metric: metrics.rateLimitTableFull, values: ['shared'], value: table.shared },
+    { metric: metrics.rateLimitTableFull, values: ['refused'], value: table.full },
+  )
   if (now.clientConnections !== null) samples.push({ metric: metrics.clientSockets, values: [], value: now.clientConnections })
   for (const worker of board.readAll()) {
     if (worker.state === 'vacant' || worker.state === 'ended') continue
@@ -264,4 +288,8 @@ function explainPage({ explain }: StatusServerOptions, query: URLSearchParams): 
     200,
     explain({ method: (query.get('method') ?? 'GET').toUpperCase(), host: (query.get('host') ?? '').toLowerCase(), path, parameters }),
   )
+}
+
+async function limitsPage({ limits }: StatusServerOptions, query: URLSearchParams): Promise<Answer> {
+  return json(200, await limits({ key: query.get('key') ?? '', route: query.get('route') }))
 }

@@ -73,6 +73,8 @@ export interface WorkerStart {
   readonly index: number
   readonly process: ProcessConfig
   readonly regions: SharedRegions
+  /** Names this process among the gateways that share a Redis. */
+  readonly nodeId: string
   /** Accept mode after `auto` was resolved. */
   readonly accept: 'primary' | 'kernel'
   /** Package name of the uWebSockets.js build to load (tests load a second build). */

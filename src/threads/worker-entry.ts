@@ -23,12 +23,14 @@ async function preload(): Promise<void> {
     import('../plugins/user-plugins.js'),
     import('../plugins/index.js'),
     import('../dataplane/listener/listener.js'),
+    import('../dataplane/limits/worker-limits.js'),
     import('../dataplane/link-kit.js'),
     import('../dataplane/proxy.js'),
     import('../dataplane/snapshot.js'),
     import('../dataplane/upstream/pool-registry.js'),
     import('../telemetry/access-log.js'),
     import('./accounts.js'),
+    import('./limit-stores.js'),
     import('./rate-limited-log.js'),
   ])
   loadBinding(start.binding)

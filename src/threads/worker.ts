@@ -10,6 +10,7 @@ import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { nowMs, systemClock, wallMs } from '../base/clock.js'
 import { version } from '../cli/version.js'
+import { WorkerLimits } from '../dataplane/limits/worker-limits.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
 import { loadBinding } from '../dataplane/listener/binding.js'
 import { Listener } from '../dataplane/listener/listener.js'
@@ -26,6 +27,7 @@ import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { Rotors } from '../shared/rotors.js'
 import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
+import { openLimitStores } from './limit-stores.js'
 import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
 import { RateLimitedLog } from './rate-limited-log.js'
 
@@ -35,6 +37,10 @@ const SWEEP_MS = 50
 const IDLE_SWEEP_MS = 1000
 /** While draining: no request for so long means that every kept-alive client has had its last answer. */
 const DRAIN_QUIET_MS = 500
+/** Longest wait for Redis at the end, to give back what was taken from it: far below the supervisor's patience. */
+const RETURN_MS = 1000
+/** The same after a failure, when a replacement waits for this thread to end. */
+const RETURN_AFTER_FAILURE_MS = 100
 
 const start = workerData as WorkerStart
 const port = parentPort
@@ -52,6 +58,7 @@ class WorkerThread {
   private readonly pools: PoolRegistry
   private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
+  private readonly stores: ReturnType<typeof openLimitStores>
   private listeners: Listener[] = []
   private ports: readonly number[] | undefined
   private policy: PathPolicy = { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: false, servlet: false }
@@ -81,6 +88,14 @@ class WorkerThread {
     this.proxy = new RequestProxy(writer, limits, accounts)
     writer.events = this.proxy
     this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes, createPoolTally(this.metrics))
+    this.stores = openLimitStores({
+      region: start.regions.limiter,
+      member: start.index,
+      nodeId: start.nodeId,
+      metrics: this.metrics,
+      log: (level, message) => this.log.write(level, message),
+    })
+    const rateLimits = new WorkerLimits(this.stores, this.metrics, delay)
     this.environment = {
       plugins: registry,
       pools: this.pools,
@@ -88,7 +103,8 @@ class WorkerThread {
       metrics: this.metrics,
       kitFor: (route) =>
         createLinkKit(route, {
-          delay: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+          delay,
+          limits: rateLimits,
           log: (level, message) => this.log.write(level, message),
         }),
     }
@@ -208,8 +224,13 @@ class WorkerThread {
     this.slot.setState('ended')
     for (const listener of this.listeners) listener.close()
     this.pools.destroy()
-    void this.accessLog.close().finally(() => setImmediate(() => process.exit(code)))
+    const returned = Promise.race([this.stores.redis.close(), delay(code === 0 ? RETURN_MS : RETURN_AFTER_FAILURE_MS)])
+    void Promise.allSettled([this.accessLog.close(), returned]).then(() => setImmediate(() => process.exit(code)))
   }
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
 function fault(kind: 'throw' | 'out-of-memory'): void {

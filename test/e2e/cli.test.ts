@@ -84,7 +84,7 @@ describe('usage errors are exit code 2 and one clear line', () => {
       /^sluice: --workers: "many" is not a valid number; expected a whole number from 1 to 512/,
     ],
     ['not an address', ['start', '--listen', 'here'], /^sluice: --listen: "here" is not an address; expected HOST:PORT/],
-    ['redis', ['start', '-c', 'good.yaml', '--redis', 'redis://127.0.0.1'], /^sluice: --redis is not supported yet/],
+    ['redis', ['start', '-c', 'good.yaml', '--redis', 'redis:/x'], /^sluice: --redis: this is no URL of Redis; expected redis:/],
     [
       'accept primary',
       ['start', '-c', 'good.yaml', '--metrics', '127.0.0.1:0', '--accept', 'primary'],

@@ -8,31 +8,59 @@ import { compilePattern } from '../../src/base/pattern.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
 import { compileTemplate } from '../../src/dataplane/vars/template.js'
 import { compileVariable } from '../../src/dataplane/vars/variables.js'
+import { specProblem } from '../../src/limits/problem.js'
 import {
   type AnyPlugin,
+  type BoundLimiter,
   type Json,
+  type LimiterSpec,
   type LinkKit,
   PluginConfigError,
   type PluginInstance,
   type PluginProblem,
   type PrepareKit,
+  type RedisDefaults,
   type RouteInfo,
 } from '../../src/plugins/plugin.js'
+import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
+import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
+
+/** The store of `local` limits as tests want it: its own small table, its time told by the test. */
+export class FakeLimits {
+  /** Wall clock, milliseconds since the epoch. */
+  nowMs = 1_700_000_040_000
+  private readonly store = new LocalLimiterStore(
+    createLimiterRegion({ members: 1, cells: 2_000, logEntries: 40_000, seed: [1, 2] }),
+    0,
+    () => this.nowMs,
+  )
+
+  bind(spec: LimiterSpec): BoundLimiter {
+    return this.store.bind(spec)
+  }
+}
 
 export interface FakeLinkKit extends LinkKit {
+  /** Store of the kit's limiters, whatever store the spec names. */
+  readonly limits: FakeLimits
+  /** The same kit: plugins of one chain are linked with it. */
+  forPlugin(name: string): LinkKit
   /** Delays asked for so far, milliseconds. They have passed at once. */
   readonly delays: number[]
   readonly logged: string[]
 }
 
-export function linkKit(route: RouteInfo | null = null): FakeLinkKit {
+export function linkKit(route: RouteInfo | null = null, limits = new FakeLimits()): FakeLinkKit {
   const delays: number[] = []
   const logged: string[] = []
   let slots = 0
-  return {
+  const kit: FakeLinkKit = {
     route,
     delays,
     logged,
+    limits,
+    limiter: (spec) => limits.bind(spec),
+    forPlugin: () => kit,
     variable: compileVariable,
     template: compileTemplate,
     expression: compileExpression,
@@ -47,6 +75,7 @@ export function linkKit(route: RouteInfo | null = null): FakeLinkKit {
       logged.push(`${level}: ${message}`)
     },
   }
+  return kit
 }
 
 export interface FakePrepareOptions {
@@ -55,12 +84,28 @@ export interface FakePrepareOptions {
   readonly tlsPorts?: readonly number[]
   /** Ids of the upstreams that exist, in the order of their indexes; inline ones come behind. */
   readonly upstreams?: readonly string[]
+  readonly owner?: string
+  readonly redis?: RedisDefaults
 }
 
 export function prepareKit(options: FakePrepareOptions = {}): PrepareKit {
   const upstreams = [...(options.upstreams ?? [])]
+  const owner = options.owner ?? 'routes/1'
+  const shared = new Map<string, string>()
   return {
-    owner: 'routes/1',
+    owner,
+    redis: options.redis ?? null,
+    limiter(spec) {
+      const problem = specProblem(spec)
+      if (problem !== null) throw new PluginConfigError(problem)
+      return spec
+    },
+    conflict(name, value) {
+      const text = JSON.stringify(value)
+      const first = shared.get(name)
+      if (first === undefined) shared.set(name, text)
+      return first === undefined || first === text ? null : owner
+    },
     metadata: options.metadata ?? null,
     attributes: options.attributes ?? null,
     tlsPorts: options.tlsPorts ?? [],

@@ -70,6 +70,9 @@ describe('settings of the process', () => {
     drainTimeoutMs: 30_000,
     trustIdentityHeaders: false,
     pidFile: null,
+    redis: null,
+    rateLimitTable: { keys: 1_000_000 },
+    gatewayNodes: 1,
   }
 
   test('defaults', () => expect(settings({ routes: [] })).toEqual(defaults))

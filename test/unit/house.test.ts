@@ -129,7 +129,7 @@ function isForbidden({ source, target, isType }: Import): boolean {
   const below = target.replace(/^src\//, '')
   if (folder === 'plugins') {
     const own = (rest[0] ?? '').replace(/\.ts$/, '')
-    if (own === 'plugin') return !/^(base|schema)\//.test(below)
+    if (own === 'plugin') return !/^(base|schema|limits)\//.test(below)
     if (pluginMachinery.has(own)) return !/^(base|schema|plugins)\//.test(below)
     return below !== 'plugins/plugin.js' && below !== `plugins/${own}.js` && !below.startsWith(`plugins/${own}/`)
   }

@@ -34,6 +34,11 @@ async function setup(port = 0) {
       if (query.path === '/boom') throw new Error('secret detail')
       return { matched: 'r1' }
     },
+    limits: async ({ key, route }) => {
+      if (key === '') throw new UsageError('parameter "key" must be given')
+      return { key, route }
+    },
+    limitTable: () => ({ fill: 0.25, capacityBytes: 4096, shared: 3, full: 1 }),
     log: (message) => logged.push(message),
   })
   running.push(server)
@@ -58,6 +63,24 @@ function ask(server: StatusServer, path: string, method = 'GET') {
 }
 
 describe('status server', () => {
+  test('limits of a key, and the state of their table', async () => {
+    const { server } = await setup()
+    expect(await ask(server, '/v1/limits?key=10.0.0.1&route=r%201')).toMatchObject({
+      status: 200,
+      body: '{"key":"10.0.0.1","route":"r 1"}\n',
+    })
+    expect(await ask(server, '/v1/limits')).toMatchObject({
+      status: 400,
+      body: '{"status":"error","error":"parameter \\"key\\" must be given"}\n',
+    })
+    const { body } = await ask(server, '/metrics')
+    expect(body).toContain('gateway_rate_limit_table_fill_ratio 0.25\n')
+    expect(body).toContain('gateway_rate_limit_table_full_total{outcome="shared"} 3\n')
+    expect(body).toContain('gateway_rate_limit_table_full_total{outcome="refused"} 1\n')
+    expect(body).toContain('apisix_shared_dict_free_space_bytes{name="rate-limits"} 3072\n')
+    expect(body).toContain('gateway_rate_limit_queued_requests 0\n')
+  })
+
   test('ready only when every worker has the configuration, and not while draining', async () => {
     const { server, board, slots, state } = await setup()
     const ready = async () => {

@@ -45,15 +45,24 @@ export function joinChains(first: Chain, second: Chain): Chain {
 
 export type RunPhase = 'rewrite' | 'access'
 
+/** What plugins of one chain are linked with: each gets the kit in its own name. */
+export interface ChainKit extends Pick<LinkKit, 'expression'> {
+  forPlugin(name: string): LinkKit
+}
+
 /** Links plugins in the order given. A plugin that is not in the registry or whose `link` throws is a bug of the compile step. */
-export function linkChain(plugins: readonly CompiledPlugin[], registry: { get(name: string): AnyPlugin | undefined }, kit: LinkKit): Chain {
+export function linkChain(
+  plugins: readonly CompiledPlugin[],
+  registry: { get(name: string): AnyPlugin | undefined },
+  kit: ChainKit,
+): Chain {
   const steps: Step[] = []
   for (const compiled of plugins) {
     const plugin = registry.get(compiled.name)
     if (plugin === undefined) throw new Error(`plugin ${compiled.name} of ${compiled.owner} is not loaded in this worker`)
     steps.push({
       name: compiled.name,
-      instance: plugin.link(compiled.prepared, kit),
+      instance: plugin.link(compiled.prepared, kit.forPlugin(compiled.name)),
       filter: compiled.filter === null ? null : kit.expression(compiled.filter),
       errorBody: errorBody(compiled.errorResponse),
     })
@@ -63,7 +72,9 @@ export function linkChain(plugins: readonly CompiledPlugin[], registry: { get(na
     access: steps.filter((step) => step.instance.access !== undefined),
     headerFilter: filterSteps(steps, (instance) => instance.headerFilter?.bind(instance)),
     encodingFilter: filterSteps(steps, (instance) => instance.encodingFilter?.bind(instance)),
-    log: steps.filter((step) => step.instance.log !== undefined),
+    log: steps
+      .filter((step) => step.instance.log !== undefined)
+      .map((step) => (step.instance.alwaysLogs === true ? { ...step, filter: null } : step)),
   }
 }
 

@@ -41,6 +41,9 @@ const processConfig: ProcessConfig = {
   drainTimeoutMs: 1_000,
   trustIdentityHeaders: false,
   pidFile: null,
+  redis: null,
+  rateLimitTable: { keys: 1_000_000 },
+  gatewayNodes: 1,
 }
 
 function snapshot(epoch: number): SnapshotMessage {
@@ -93,6 +96,7 @@ function harness(mannerOf: (index: number, replacement: boolean) => string, ends
       process:
         ports === null ? processConfig : { ...processConfig, listeners: listeners.map((one, at) => ({ ...one, port: ports[at] ?? 0 })) },
       regions,
+      nodeId: 'node-of-the-test',
       accept: 'kernel',
       binding: mannerOf(index, replacement),
       replacement,

@@ -1,0 +1,95 @@
+/**
+ * `GET /v1/limits?key=…`: the live state of a key in every limit of the configuration that may count it. Looks without charging.
+ *
+ * Runs in the primary. Local counters are read in the shared table; those in Redis are asked for, all at once, and the deadline of each
+ * bounds the answer. Units that a node holds as a lease are counted as used.
+ */
+import { UsageError } from '../base/errors.js'
+import type { BoundLimiter, Decision, LimiterSpec, LimiterStore, LimitRule } from '../limits/contract.js'
+import type { DeclaredLimiter } from '../limits/declared.js'
+import { routeScope } from '../plugins/plugin.js'
+import type { CompiledRoute, Json } from '../schema/compiled.js'
+
+/** Limits in one answer; a longer list is cut and says so. */
+const ANSWERS_MAX = 200
+
+export interface LimitQuery {
+  /** As the plugin resolves it: an address, a consumer, the value of a template. */
+  readonly key: string
+  /** Only the limits that this route has; null = all. */
+  readonly route: string | null
+}
+
+export interface LookupSources {
+  readonly limiters: readonly DeclaredLimiter[]
+  readonly routes: readonly CompiledRoute[]
+  readonly local: LimiterStore
+  readonly redis: () => Promise<LimiterStore>
+}
+
+interface Found {
+  readonly limiter: DeclaredLimiter
+  readonly spec: LimiterSpec
+  /** Route in whose scope it counts; empty = that of its owner. */
+  readonly route: string
+}
+
+/** Throws UsageError for a query that makes no sense. */
+export async function lookUpLimits(query: LimitQuery, sources: LookupSources): Promise<Json> {
+  if (query.key === '') throw new UsageError('parameter "key" must be given: the value that the limit counts by, for example an address')
+  const { route } = query
+  if (route !== null && !sources.routes.some((one) => one.id === route)) throw new UsageError(`there is no route "${route}"`)
+  const found = scopes(route, sources)
+  const limits = await Promise.all(found.slice(0, ANSWERS_MAX).map((one) => describe(one, query.key, sources)))
+  return { key: query.key, limits, omitted: Math.max(0, found.length - ANSWERS_MAX) }
+}
+
+function scopes(route: string | null, { limiters, routes }: LookupSources): Found[] {
+  const found: Found[] = []
+  const uses = (one: CompiledRoute, limiter: DeclaredLimiter): boolean =>
+    one.plugins.some((plugin) => plugin.name === limiter.plugin && plugin.owner === limiter.owner)
+  for (const limiter of limiters) {
+    const users = (): CompiledRoute[] => routes.filter((one) => (route === null || one.id === route) && uses(one, limiter))
+    if (limiter.perRoute) for (const { id } of users()) found.push({ limiter, spec: routeScope(limiter.spec, id), route: id })
+    else if (route === null || limiter.owner.startsWith('global_rules/') || users().length > 0)
+      found.push({ limiter, spec: limiter.spec, route: '' })
+  }
+  return found
+}
+
+async function describe({ limiter, spec, route }: Found, key: string, sources: LookupSources): Promise<Json> {
+  const { plugin, owner } = limiter
+  const about = { plugin, owner, ...(route === '' ? {} : { route }), scope: spec.scope, store: spec.store.kind }
+  try {
+    const store = spec.store.kind === 'local' ? sources.local : await sources.redis()
+    const bound = store.bind(spec)
+    const decision = await peek(bound, key)
+    if (decision.basis === 'allowed' || decision.basis === 'refused') return { ...about, error: 'Redis did not answer' }
+    const rules = spec.rules.map((rule, index) => describeRule(rule, decision, index))
+    return { ...about, would_admit: decision.allowed && decision.refusedBy < 0, decided_by: decision.basis, rules }
+  } catch (error) {
+    return { ...about, error: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+async function peek(bound: BoundLimiter, key: string): Promise<Decision> {
+  const keys = bound.spec.rules.map(() => key)
+  // Two forms of keys lead to different names in a cluster; a plugin with one rule uses the short one.
+  return bound.peek(keys.length === 1 ? key : keys, 1, bound.decision())
+}
+
+function describeRule(rule: LimitRule, decision: Decision, index: number): Json {
+  const outcome = decision.rules[index]
+  if (outcome === undefined) return null
+  const { limit, used, resetMs, retryAfterMs } = outcome
+  return {
+    algorithm: rule.algorithm,
+    ...('windowMs' in rule ? { window_s: rule.windowMs / 1000 } : {}),
+    ...('rate' in rule ? { rate_per_s: rule.rate } : {}),
+    limit,
+    used: Math.round(used * 1000) / 1000,
+    remaining: Math.max(0, Math.floor(limit - used)),
+    reset_s: Math.ceil(resetMs) / 1000,
+    retry_after_s: retryAfterMs < 0 ? null : Math.ceil(retryAfterMs) / 1000,
+  }
+}
