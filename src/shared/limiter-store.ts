@@ -6,7 +6,7 @@
  * what the thread was doing is finished or undone, and what it held in flight is returned.
  */
 import { tickOf } from '../limits/cell.js'
-import type { BoundLimiter, LimiterSpec, LimiterStore } from '../limits/contract.js'
+import type { LimiterSpec, LimiterStore } from '../limits/contract.js'
 import { specProblem } from '../limits/problem.js'
 import { type LimiterParts, LocalLimiter } from './limiter-decide.js'
 import { HoldLedger } from './limiter-holds.js'
@@ -38,7 +38,8 @@ export class LocalLimiterStore implements LimiterStore {
     }
   }
 
-  bind(spec: LimiterSpec): BoundLimiter & { check(...args: Parameters<BoundLimiter['check']>): ReturnType<LocalLimiter['check']> } {
+  /** What it binds decides at once, never by a promise. */
+  bind(spec: LimiterSpec): LocalLimiter {
     const problem = specProblem(spec)
     if (problem !== null) throw new RangeError(`limiter "${spec.scope}": ${problem}`)
     return new LocalLimiter(spec, this.parts)

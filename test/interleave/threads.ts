@@ -12,18 +12,21 @@ import type { RacerJob, RacerReport, RacerStart } from './jobs.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
-/** Threads do not run TypeScript in Node 20: the compiler of the project makes JavaScript of the racer and all it imports. */
-export async function compileRacer(): Promise<{ readonly file: string; remove(): void }> {
+/**
+ * Threads do not run TypeScript in Node 20: the compiler of the project makes JavaScript of the racer and all it imports. `module`: the
+ * thread's module in this folder.
+ */
+export async function compileRacer(module = 'racer'): Promise<{ readonly file: string; remove(): void }> {
   const folder = mkdtempSync(join(tmpdir(), 'interleave-'))
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
   const options = '--ignoreConfig --noCheck --target es2023 --module nodenext --moduleResolution nodenext --types node'
   const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  const racer = join(root, 'test/interleave/racer.ts')
+  const racer = join(root, `test/interleave/${module}.ts`)
   await promisify(execFile)(process.execPath, [tsc, ...options.split(' '), '--rootDir', root, '--outDir', folder, racer], {
     cwd: root,
     timeout: 60_000,
   })
-  return { file: join(folder, 'test/interleave/racer.js'), remove: () => rmSync(folder, { recursive: true, force: true }) }
+  return { file: join(folder, `test/interleave/${module}.js`), remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
 export class Racers {
