@@ -7,7 +7,7 @@
  * Checklist for a new field: constructor, `begin()`, and `release()` if it holds memory.
  */
 
-import { nowMs, wallMs } from '../base/clock.js'
+import { nowMs } from '../base/clock.js'
 import type { Failure } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { BodyTransform, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
@@ -189,7 +189,8 @@ export class Exchange implements PluginExchange {
   /** A promise of a plugin is outstanding: the record must not be reused. */
   suspended = false
   startMs = 0
-  startedAtMs = 0
+  /** Added to a monotonic time it gives the wall clock; renewed by the proxy's sweep. */
+  wallOffsetMs = 0
   /** Moment at which the present wait ends with a failure; 0 = no wait. Read by the worker's sweep. */
   deadlineMs = 0
   previous: Exchange | null = null
@@ -261,7 +262,10 @@ export class Exchange implements PluginExchange {
     this.suspended = false
     this.deadlineMs = 0
     this.startMs = nowMs()
-    this.startedAtMs = wallMs()
+  }
+
+  get startedAtMs(): number {
+    return Math.round(this.startMs + this.wallOffsetMs)
   }
 
   get route(): RouteInfo | null {

@@ -7,7 +7,7 @@
  * Runs on workers.
  */
 
-import { nowMs } from '../base/clock.js'
+import { nowMs, recentMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
@@ -52,6 +52,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   isDraining = false
   inFlight = 0
   requestCount = 0
+  private wallOffsetMs = wallMs() - nowMs()
   private readonly spare: Exchange[] = []
   private first: Exchange | null = null
 
@@ -66,6 +67,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     const exchange = this.spare.pop() ?? new Exchange(this)
     exchange.begin(client)
     exchange.snapshot = this.snapshot
+    exchange.wallOffsetMs = this.wallOffsetMs
     exchange.closeClient = this.isDraining
     exchange.previous = null
     exchange.next = this.first
@@ -190,7 +192,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       this.answerFailure(exchange, failures.NO_NODES)
       return
     }
-    const now = nowMs()
+    // Nothing was waited for on the way here, unless a plugin did or this is another try.
+    const now = exchange.suspended || exchange.tryCount > 0 || exchange.staleRetryUsed ? nowMs() : recentMs()
     exchange.pool = pool
     exchange.tryCount++
     exchange.upstreamStartMs = now
@@ -378,12 +381,13 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
     exchange.connection = null
-    this.answered(exchange, head)
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    this.answered(exchange, head)
     this.writer.whole(exchange, head, bytes, start, end)
   }
 
   head(exchange: Exchange, head: ResponseHead, length: number): void {
+    exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
     this.answered(exchange, head)
     this.writer.head(exchange, head, length)
   }
@@ -400,7 +404,6 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.response.status = head.status
     exchange.response.source = 'upstream'
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(head.status) : `${exchange.upstreamStatus}, ${head.status}`
-    exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
     // The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it.
     if (!exchange.bodyComplete) {
       exchange.closeClient = true
@@ -521,6 +524,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   /** Ends waits that are over. Called every few ten milliseconds. */
   sweep(now: number): void {
+    this.wallOffsetMs = wallMs() - now
     let exchange = this.first
     while (exchange !== null) {
       const next: Exchange | null = exchange.next

@@ -23,6 +23,8 @@ export class Guard {
   upgrade = ''
   /** Lower-case names listed in Connection, or null. */
   private connectionNames: string[] | null = null
+  /** Clients mostly ask for the same host again. */
+  private lastGoodHost = '\0'
   private hosts = 0
   private contentLengths = 0
   private transferEncodings = 0
@@ -136,7 +138,11 @@ export class Guard {
   finish(): Failure | null {
     if (this.failure !== null) return this.failure
     if (this.bytes > this.maxHeaderBytes || this.fields > this.maxHeaderCount) return failures.HEADERS_TOO_LARGE
-    if (this.hosts !== 1 || !isHost(this.hostHeader)) return failures.BAD_HOST
+    if (this.hosts !== 1) return failures.BAD_HOST
+    if (this.hostHeader !== this.lastGoodHost) {
+      if (!isHost(this.hostHeader)) return failures.BAD_HOST
+      this.lastGoodHost = this.hostHeader
+    }
     if (this.contentLengths > 1 || this.transferEncodings > 1) return failures.BAD_FRAMING
     if (this.contentLengths === 1 && this.transferEncodings === 1) return failures.BAD_FRAMING
     if (this.connectionNames !== null) this.dropConnectionNames(this.connectionNames)

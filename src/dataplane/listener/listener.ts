@@ -33,6 +33,8 @@ export class Listener {
   private readonly proxies: TrustedProxies
   private readonly path = new CanonicalPath()
   private socket: ListenSocket | null = null
+  private lastHostHeader = ''
+  private lastHost = ''
   private port: number
 
   constructor(
@@ -141,7 +143,11 @@ export class Listener {
     if (guard.upgrade !== '' && method === 'GET') return failures.UPGRADE_NOT_SUPPORTED
     exchange.path = this.path.match
     exchange.upstreamPath = this.path.forward
-    exchange.host = hostName(guard.hostHeader)
+    if (guard.hostHeader !== this.lastHostHeader) {
+      this.lastHostHeader = guard.hostHeader
+      this.lastHost = hostName(guard.hostHeader)
+    }
+    exchange.host = this.lastHost
     if (guard.sawForwarded) this.applyForwarded(exchange, peer)
     return null
   }

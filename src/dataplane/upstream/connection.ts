@@ -7,7 +7,7 @@
  * arrives while nothing is outstanding closes the connection, as does anything that the strict parsers refuse.
  */
 import type { Socket } from 'node:net'
-import { nowMs } from '../../base/clock.js'
+import { nowMs, recentMs } from '../../base/clock.js'
 import { type Failure, failures } from '../../base/errors.js'
 import type { Exchange } from '../exchange.js'
 import { ChunkedDecoder } from './chunked-decoder.js'
@@ -373,8 +373,8 @@ export class UpstreamConnection {
       this.close(failures.UPSTREAM_RESET)
       return
     }
-    if (this.isLane) this.idleSinceMs = nowMs()
-    this.pool.release(this, this.isLane ? this.idleSinceMs : nowMs())
+    this.idleSinceMs = recentMs()
+    this.pool.release(this, this.idleSinceMs)
   }
 
   private onEnd(): void {

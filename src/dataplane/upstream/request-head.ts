@@ -60,19 +60,60 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
     }
     head += `${name}: ${value}\r\n`
   }
+  if (!isChanged && forwardedFor === '' && !hasProto && !hasHost && !hasPort) return head + usualTail(exchange)
   // The chain names who was connected to whom; only X-Real-IP says whom the gateway takes the client for.
   const client = isChanged ? safeValue(exchange.clientAddress) : exchange.clientAddress
   head += `x-real-ip: ${client}\r\nx-forwarded-for: ${forwardedFor}${exchange.peerAddress}\r\n`
   if (!hasProto) head += `x-forwarded-proto: ${exchange.scheme}\r\n`
   if (!hasHost) head += `x-forwarded-host: ${exchange.hostHeader}\r\n`
   if (!hasPort) head += `x-forwarded-port: ${exchange.serverPort}\r\n`
-  if (exchange.requestBodyLength === 0) {
-    // A body is expected of these methods: without a length some servers wait for one, or answer 411.
-    return needsLength(exchange.upstreamMethod) ? `${head}content-length: 0\r\n\r\n` : `${head}\r\n`
+  return head + framing(exchange)
+}
+
+/** What the last request with nothing unusual about it ended in: on a kept-alive connection the next one ends the same way. */
+let lastTail = ''
+let lastClient = ''
+let lastPeer = ''
+let lastHost = ''
+let lastScheme = ''
+let lastPort = 0
+let lastLength = 0
+let lastNeedsLength = false
+
+/** The gateway's own fields and the framing. */
+function usualTail(exchange: Exchange): string {
+  const { clientAddress, peerAddress, hostHeader, scheme, serverPort, requestBodyLength } = exchange
+  const isLengthNeeded = needsLength(exchange.upstreamMethod)
+  if (
+    clientAddress === lastClient &&
+    peerAddress === lastPeer &&
+    hostHeader === lastHost &&
+    requestBodyLength === lastLength &&
+    serverPort === lastPort &&
+    isLengthNeeded === lastNeedsLength &&
+    scheme === lastScheme
+  ) {
+    return lastTail
   }
-  return exchange.requestBodyLength > 0
-    ? `${head}content-length: ${exchange.requestBodyLength}\r\n\r\n`
-    : `${head}transfer-encoding: chunked\r\n\r\n`
+  lastClient = clientAddress
+  lastPeer = peerAddress
+  lastHost = hostHeader
+  lastLength = requestBodyLength
+  lastPort = serverPort
+  lastNeedsLength = isLengthNeeded
+  lastScheme = scheme
+  lastTail =
+    `x-real-ip: ${clientAddress}\r\nx-forwarded-for: ${peerAddress}\r\nx-forwarded-proto: ${scheme}\r\n` +
+    `x-forwarded-host: ${hostHeader}\r\nx-forwarded-port: ${serverPort}\r\n${framing(exchange)}`
+  return lastTail
+}
+
+/** The framing field, if one is needed, and the end of the head. */
+function framing(exchange: Exchange): string {
+  const length = exchange.requestBodyLength
+  // A body is expected of some methods: without a length some servers wait for one, or answer 411.
+  if (length === 0) return needsLength(exchange.upstreamMethod) ? 'content-length: 0\r\n\r\n' : '\r\n'
+  return length > 0 ? `content-length: ${length}\r\n\r\n` : 'transfer-encoding: chunked\r\n\r\n'
 }
 
 function plainStart(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
