@@ -1,0 +1,188 @@
+/**
+ * Each row of the guarantee table (docs/rate-limiting.md, "Across machines") with several node processes on real servers.
+ * The rows are named in the titles.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { LimitRule } from '../../src/limits/contract.js'
+import { eventually, RedisSentinelServers, redisMissing } from '../support/redis.js'
+import { Fleet, oneWindow, onRedis, onSentinel, specOf, sum } from './fleet.js'
+import { compileNode } from './nodes.js'
+
+const KEY = 'client-1'
+
+describe.skipIf(redisMissing !== null)('guarantees', () => {
+  let program: Awaited<ReturnType<typeof compileNode>>
+  let fleet: Fleet
+
+  beforeAll(async () => {
+    program = await compileNode()
+    fleet = new Fleet(program.file)
+  })
+  afterEach(() => fleet.close())
+  afterAll(() => program?.remove())
+
+  const exactRules: [string, LimitRule][] = [
+    ['fixed-window', oneWindow(500)],
+    ['sliding-window', { algorithm: 'sliding-window', limit: 500, windowMs: 3_600_000 }],
+    ['sliding-log', { algorithm: 'sliding-log', limit: 500, windowMs: 3_600_000 }],
+    ['token-bucket', { algorithm: 'token-bucket', rate: 0.001, burst: 499 }],
+    ['leaky-bucket', { algorithm: 'leaky-bucket', rate: 0.001, burst: 499 }],
+    ['concurrency', { algorithm: 'concurrency', limit: 500, ttlMs: 3_600_000 }],
+  ]
+  test('exact: three nodes admit exactly the limit, by every algorithm', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(3)
+    for (const [name, rule] of exactRules) {
+      const spec = specOf(onRedis(server, { timeoutMs: 10_000 }), rule)
+      const reports = await Promise.all(
+        nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 400, lanes: 16, keepHolds: true })),
+      )
+      expect([name, sum(reports.map(({ admitted }) => admitted))]).toEqual([name, 500])
+    }
+  })
+
+  test('exact: weighted requests by several limits never exceed any of them', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(3)
+    const spec = specOf(onRedis(server, { timeoutMs: 10_000 }), oneWindow(1000), { algorithm: 'token-bucket', rate: 0.001, burst: 599 })
+    const reports = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 150, cost: 3, lanes: 16 })))
+    expect(sum(reports.map(({ admitted }) => admitted))).toBe(200)
+    // The limit that refused nothing has counted admitted requests alone.
+    const [node] = nodes
+    const generous = await node?.run({ do: 'check', spec: { ...spec, rules: [oneWindow(1000)] }, key: KEY, requests: 500 })
+    expect(generous?.admitted).toBe(400)
+  })
+
+  test('exact: a node that is killed loses nothing but its own requests', async () => {
+    const server = await fleet.redis()
+    const [first, second] = await fleet.nodes(2)
+    const spec = specOf(onRedis(server), oneWindow(300))
+    const before = await first?.run({ do: 'check', spec, key: KEY, requests: 100 })
+    await first?.kill()
+    const after = await second?.run({ do: 'check', spec, key: KEY, requests: 400 })
+    expect([before?.admitted, after?.admitted]).toEqual([100, 200])
+  })
+
+  test('exact: slots of a killed node come free when their time is over, those of a living one at once', async () => {
+    const server = await fleet.redis()
+    const [first, second] = await fleet.nodes(2)
+    const spec = specOf(onRedis(server), { algorithm: 'concurrency', limit: 3, ttlMs: 1500 })
+    expect((await first?.run({ do: 'check', spec, key: KEY, requests: 3, keepHolds: true }))?.admitted).toBe(3)
+    await first?.kill()
+    expect((await second?.run({ do: 'check', spec, key: KEY, requests: 1 }))?.admitted).toBe(0)
+    await eventually('the slots', async () => (await second?.run({ do: 'check', spec, key: KEY, requests: 1 }))?.admitted === 1, 5000)
+    const sequential = await second?.run({ do: 'check', spec, key: KEY, requests: 30, lanes: 3 })
+    expect(sequential?.admitted).toBe(30)
+  })
+
+  test('lease: three nodes admit exactly the limit, with few calls', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(3)
+    const spec = specOf(onRedis(server, { mode: 'lease' }), oneWindow(3000))
+    const reports = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 900, perSecond: 900 })))
+    expect(reports.map(({ admitted }) => admitted)).toEqual([900, 900, 900])
+    // What the others hold comes back when they are idle, and is spent to the last unit.
+    const [first] = nodes
+    let admitted = 2700
+    await eventually('the last units', async () => {
+      admitted += (await first?.run({ do: 'check', spec, key: KEY, requests: 100, perSecond: 1000 }))?.admitted ?? 0
+      return admitted >= 3000
+    })
+    const after = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 200 })))
+    expect([admitted, ...after.map((report) => report.admitted)]).toEqual([3000, 0, 0, 0])
+  })
+
+  test('lease: at 1000 requests a second of one key at most 0.01 calls per request', async () => {
+    const server = await fleet.redis()
+    const [node] = await fleet.nodes(1)
+    for (const rule of [oneWindow(1_000_000), { algorithm: 'token-bucket', rate: 4000, burst: 2000 } as const]) {
+      const spec = specOf(onRedis(server, { mode: 'lease' }), rule)
+      // The first second is for finding the size of batches.
+      const warm = await node?.run({ do: 'check', spec, key: KEY, requests: 1000, perSecond: 1000, lanes: 4 })
+      const report = await node?.run({ do: 'check', spec, key: KEY, requests: 2000, perSecond: 1000, lanes: 4 })
+      expect(report?.admitted).toBe(2000)
+      expect((report?.totals.calls ?? 0) - (warm?.totals.calls ?? 0)).toBeLessThanOrEqual(20)
+    }
+  })
+
+  test('lease: a node that is killed takes what it held with it, and nothing is admitted twice', async () => {
+    const server = await fleet.redis()
+    const [first, second] = await fleet.nodes(2)
+    const spec = specOf(onRedis(server, { mode: 'lease' }), oneWindow(1000))
+    const before = await first?.run({ do: 'check', spec, key: KEY, requests: 400, perSecond: 2000 })
+    const heldAtMost = (before?.totals.leased ?? 0) - (before?.totals.spent ?? 0)
+    await first?.kill()
+    let after = 0
+    for (let round = 0; round < 5; round++) {
+      after += (await second?.run({ do: 'check', spec, key: KEY, requests: 400, lanes: 1 }))?.admitted ?? 0
+      await new Promise((resolve) => setTimeout(resolve, 150))
+    }
+    expect(before?.admitted).toBe(400)
+    expect(400 + after).toBeLessThanOrEqual(1000)
+    expect(400 + after).toBeGreaterThanOrEqual(1000 - heldAtMost)
+  })
+
+  test('lease: a node that stops gives everything back', async () => {
+    const server = await fleet.redis()
+    const [first, second] = await fleet.nodes(2)
+    const spec = specOf(onRedis(server, { mode: 'lease' }), oneWindow(1000))
+    await first?.run({ do: 'check', spec, key: KEY, requests: 400, perSecond: 2000 })
+    const closed = await first?.run({ do: 'close' })
+    expect(closed?.totals).toMatchObject({ lost: 0, leased: 400 + (closed?.totals.returned ?? 0) })
+    expect((await second?.run({ do: 'check', spec, key: KEY, requests: 1000, lanes: 1 }))?.admitted).toBe(600)
+  })
+
+  test('lease: units die with their window', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(2)
+    const spec = specOf(onRedis(server, { mode: 'lease' }), { algorithm: 'fixed-window', limit: 100, windowMs: 1000, start: 'clock' })
+    const reports = await Promise.all(
+      nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 3000, perSecond: 1000, lanes: 4 })),
+    )
+    const admitted = sum(reports.map((report) => report.admitted))
+    // Three seconds touch at most five windows on a machine that lags, and four full ones at least give half.
+    expect(admitted).toBeLessThanOrEqual(500)
+    expect(admitted).toBeGreaterThanOrEqual(150)
+  })
+
+  test('lease: a token bucket never admits more than its burst and rate, with units held by two nodes', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(2)
+    const spec = specOf(onRedis(server, { mode: 'lease' }), { algorithm: 'token-bucket', rate: 200, burst: 100 })
+    const beganMs = performance.now()
+    const reports = await Promise.all(
+      nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 2000, perSecond: 1000, lanes: 4 })),
+    )
+    const seconds = (performance.now() - beganMs) / 1000
+    const admitted = sum(reports.map((report) => report.admitted))
+    expect(admitted).toBeLessThanOrEqual(101 + 200 * seconds)
+    expect(admitted).toBeGreaterThanOrEqual(200)
+  })
+
+  test.each(['exact', 'lease'] as const)('%s, failover: nothing beyond the limit but the writes that the old master lost', async (mode) => {
+    const servers = await RedisSentinelServers.start()
+    fleet.later(() => servers.close())
+    const nodes = await fleet.nodes(2)
+    const spec = specOf(onSentinel(servers, RedisSentinelServers.masterName, { mode }), oneWindow(1000))
+    const before = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 200, perSecond: 1000 })))
+    // Every write so far has reached the replica: then no unit may be admitted twice.
+    await servers.master.client.call('WAIT', 1, 2000)
+    await servers.master.kill()
+    await servers.promoted(servers.replica)
+    let admitted = sum(before.map((report) => report.admitted))
+    expect(admitted).toBe(400)
+    let last = admitted
+    await eventually('decisions by the new master', async () => {
+      const reports = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 300, lanes: 2 })))
+      last = sum(reports.map((report) => report.admitted))
+      if (admitted > 0) console.log(JSON.stringify(reports))
+      admitted += last
+      return last === 0 && reports.every((report) => report.bases.exact === 300)
+    })
+    expect(admitted).toBeLessThanOrEqual(1000)
+    const totals = await Promise.all(nodes.map((node) => node.run({ do: 'close' })))
+    const lost = sum(totals.map((report) => report.totals.lost))
+    // Calls that were cut off may have counted without being admitted.
+    expect(admitted).toBeGreaterThanOrEqual(1000 - lost - sum(totals.map((report) => report.totals.failed)) * (mode === 'lease' ? 100 : 1))
+  })
+})
