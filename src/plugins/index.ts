@@ -9,14 +9,21 @@ import { echo } from './echo.js'
 import { faultInjection } from './fault-injection.js'
 import { gzip } from './gzip.js'
 import { ipRestriction } from './ip-restriction.js'
+import { limitConn } from './limit-conn.js'
+import { limitCount } from './limit-count.js'
+import { limitReq } from './limit-req.js'
 import { mocking } from './mocking.js'
 import type { AnyPlugin } from './plugin.js'
 import { proxyRewrite } from './proxy-rewrite.js'
+import { rateLimit } from './rate-limit.js'
+import { rateLimiting } from './rate-limiting.js'
+import { rateLimitingAdvanced } from './rate-limiting-advanced.js'
 import { realIp } from './real-ip.js'
 import { redirect } from './redirect.js'
 import { refererRestriction } from './referer-restriction.js'
 import { requestId } from './request-id.js'
 import { responseRewrite } from './response-rewrite.js'
+import { slidingWindowRateLimit } from './sliding-window-rate-limit.js'
 import { trafficSplit } from './traffic-split.js'
 import { uaRestriction } from './ua-restriction.js'
 import { uriBlocker } from './uri-blocker.js'
@@ -34,8 +41,15 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   csrf, // 2980
   uriBlocker, // 2900
   proxyRewrite, // 1008
+  limitConn, // 1003
+  limitCount, // 1002
+  limitReq, // 1001
+  slidingWindowRateLimit, // 1001
+  rateLimit, // 1000
   gzip, // 995
   trafficSplit, // 966
+  rateLimiting, // 910
+  rateLimitingAdvanced, // 910
   redirect, // 900
   responseRewrite, // 899
   echo, // 412

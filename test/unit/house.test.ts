@@ -120,6 +120,13 @@ const mayImport: { readonly [folder: string]: readonly string[] | 'everything' }
 /** Files of src/plugins that are the machinery around plugins, not plugins. */
 const pluginMachinery = new Set(['index', 'plugin', 'registry', 'resolve-hook', 'user-plugins'])
 
+/** Plugins that share the folder of another one, because they are faces of one engine: may import that folder too. */
+const sharedFolders: { readonly [plugin: string]: string } = {
+  'rate-limit': 'rate-limiting',
+  'rate-limiting-advanced': 'rate-limiting',
+  'sliding-window-rate-limit': 'rate-limiting',
+}
+
 /** Importers and what they import although the table says no, each with its reason. */
 const importExceptions: { readonly [pair: string]: string } = {}
 
@@ -131,6 +138,8 @@ function isForbidden({ source, target, isType }: Import): boolean {
     const own = (rest[0] ?? '').replace(/\.ts$/, '')
     if (own === 'plugin') return !/^(base|schema|limits)\//.test(below)
     if (pluginMachinery.has(own)) return !/^(base|schema|plugins)\//.test(below)
+    const shared = sharedFolders[own]
+    if (shared !== undefined && below.startsWith(`plugins/${shared}/`)) return false
     return below !== 'plugins/plugin.js' && below !== `plugins/${own}.js` && !below.startsWith(`plugins/${own}/`)
   }
   const allowed = mayImport[folder]

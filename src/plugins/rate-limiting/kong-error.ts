@@ -1,0 +1,95 @@
+/** Refusals in the shape of Kong: message and request id, in the media type that the client prefers. */
+import { randomUUID } from 'node:crypto'
+import type { Exchange, Reply } from '../plugin.js'
+
+type Format = 'json' | 'html' | 'xml' | 'plain'
+
+/** Media types that a body can be written in; what else a client asks for is answered as JSON. */
+const formats: ReadonlyMap<string, Format> = new Map([
+  ['application/json', 'json'],
+  ['text/html', 'html'],
+  ['application/xhtml+xml', 'html'],
+  ['application/xml', 'xml'],
+  ['text/xml', 'xml'],
+  ['text/plain', 'plain'],
+  ['application/*', 'json'],
+  ['*/*', 'json'],
+  ['text/*', 'plain'],
+])
+
+const contentTypes: { readonly [format in Format]: string } = {
+  json: 'application/json; charset=utf-8',
+  html: 'text/html; charset=utf-8',
+  xml: 'application/xml; charset=utf-8',
+  plain: 'text/plain; charset=utf-8',
+}
+
+/** More ranges than this are not looked at: the header comes from a client. */
+const RANGES_MAX = 32
+
+/** An error answer. */
+export function kongError(exchange: Exchange, status: number, message: string, headers: Reply['headers'] = []): Reply {
+  const format = preferred(exchange.requestHeaders.get('accept'))
+  return {
+    status,
+    body: bodyOf(format, message, requestIdOf(exchange)),
+    headers: [['Content-Type', contentTypes[format]], ...headers],
+  }
+}
+
+/** The id of this request, made when it has none yet. */
+export function requestIdOf(exchange: Exchange): string {
+  if (exchange.requestId === '') exchange.requestId = randomUUID().replaceAll('-', '')
+  return exchange.requestId
+}
+
+/** The format with the highest quality in an Accept field; the first of equals; JSON when none fits. */
+function preferred(accept: string | undefined): Format {
+  if (accept === undefined || accept === '*/*') return 'json'
+  let best: Format = 'json'
+  let bestQuality = 0
+  for (const range of accept.split(',', RANGES_MAX)) {
+    const [type = '', ...parameters] = range.split(';')
+    const format = formats.get(type.trim().toLowerCase())
+    if (format === undefined) continue
+    const quality = qualityOf(parameters)
+    if (quality <= bestQuality) continue
+    best = format
+    bestQuality = quality
+  }
+  return best
+}
+
+function qualityOf(parameters: readonly string[]): number {
+  for (const parameter of parameters) {
+    const found = /^\s*q\s*=\s*(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)\s*$/i.exec(parameter)
+    if (found !== null) return Number(found[1])
+  }
+  return 1
+}
+
+function bodyOf(format: Format, message: string, requestId: string): string {
+  switch (format) {
+    case 'json':
+      return `{\n  "message":${JSON.stringify(message)},\n  "request_id":${JSON.stringify(requestId)}\n}`
+    case 'html':
+      return (
+        '<!doctype html>\n<html>\n  <head>\n    <meta charset="utf-8">\n    <title>Error</title>\n  </head>\n  <body>\n' +
+        `    <h1>Error</h1>\n    <p>${escapeMarkup(message)}.</p>\n    <p>request_id: ${escapeMarkup(requestId)}</p>\n  </body>\n</html>\n`
+      )
+    case 'xml':
+      return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<error>\n' +
+        `  <message>${escapeMarkup(message)}</message>\n  <requestid>${escapeMarkup(requestId)}</requestid>\n</error>\n`
+      )
+    case 'plain':
+      return `${message}\nrequest_id: ${requestId}\n`
+  }
+}
+
+const entities: { readonly [character: string]: string } = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
+
+/** Request ids may come from a client, through the request-id plugin. */
+function escapeMarkup(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => entities[character] ?? character)
+}

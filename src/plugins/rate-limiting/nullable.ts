@@ -1,0 +1,19 @@
+/** Options of files that write `null` for what is not set: every one of them may be null, and null means unset. */
+import type { TNull, TOptional, TSchema, TUnion } from '@sinclair/typebox'
+import { Type } from '../plugin.js'
+
+/** `schema` or null. The description belongs here, not to `schema`: reference pages read the outer one. */
+export function nullable<T extends TSchema>(
+  schema: T,
+  options: { readonly description: string; readonly default?: unknown },
+): TOptional<TUnion<[T, TNull]>> {
+  return Type.Optional(Type.Union([schema, Type.Null()], { ...options }))
+}
+
+/** One of `values`, or null. */
+export function nullableOneOf<const V extends string>(
+  values: readonly V[],
+  options: { readonly description: string; readonly default?: V },
+): ReturnType<typeof nullable<ReturnType<typeof Type.Unsafe<V>>>> {
+  return nullable(Type.Unsafe<V>({ type: 'string', enum: [...values] }), options)
+}

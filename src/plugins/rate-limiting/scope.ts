@@ -1,0 +1,27 @@
+/** Whose counters a conf uses: those of the resource that it is written on, or of a name that several confs share. */
+import { type BoundLimiter, type LimiterSpec, type LinkKit, type PrepareKit, routeScope } from '../plugin.js'
+
+/** A spec on its way from `prepare` to `link`. */
+export interface ScopedSpec {
+  readonly spec: LimiterSpec
+  /** The route is added to the scope in `link`. */
+  readonly perRoute: boolean
+}
+
+/**
+ * Announces the spec under the name of its owner. A plugin_config is a text that routes include, so that each of them counts for itself;
+ * a service or a global rule counts over all its routes.
+ */
+export function ownScope(plugin: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit): ScopedSpec {
+  const perRoute = kit.owner.startsWith('plugin_configs/')
+  return { spec: kit.limiter({ ...spec, scope: `${plugin}:${kit.owner}` }, { perRoute }), perRoute }
+}
+
+/** Announces the spec under a name: all confs of the plugin with this name share their counters. */
+export function sharedScope(plugin: string, name: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit): ScopedSpec {
+  return { spec: kit.limiter({ ...spec, scope: `${plugin}:shared:${name}` }), perRoute: false }
+}
+
+export function bindScoped({ spec, perRoute }: ScopedSpec, kit: LinkKit): BoundLimiter {
+  return kit.limiter(perRoute && kit.route !== null ? routeScope(spec, kit.route.id) : spec)
+}
