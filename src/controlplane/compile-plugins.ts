@@ -1,6 +1,7 @@
 /** Plugins of a snapshot: `prepare` runs here, once per plugin conf, however many routes share it. */
 import type { DeclaredLimiter } from '../limits/declared.js'
 import { specProblem } from '../limits/problem.js'
+import { canonicalJson } from '../limits/scope.js'
 import { PluginConfigError, type PrepareKit, type RedisDefaults } from '../plugins/plugin.js'
 import type { CompiledPlugin, Json } from '../schema/compiled.js'
 import { type UpstreamResource, upstreamSchema } from '../schema/upstream.js'
@@ -147,14 +148,6 @@ export class PluginCompiler {
     if (this.issues.errors.length > before) throw new AlreadyReported()
     return this.upstreams.inline(contentKey(plugin.name, value), value as UpstreamResource)
   }
-}
-
-/** Equal values give equal texts, whatever the order of their names. */
-function canonicalJson(value: Json): string {
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
-  return `{${entries.map(([name, inner]) => `${JSON.stringify(name)}:${canonicalJson(inner)}`).join(',')}}`
 }
 
 /** By name, not by class: a user plugin may have loaded its own copy of the contract. */

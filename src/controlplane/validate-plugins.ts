@@ -61,8 +61,12 @@ function checkConf(plugin: AnyPlugin, raw: { readonly [name: string]: Json }, pa
   const conf = checkOptions(plugin.schema, options, `plugin ${plugin.name}`, path, issues)
   if (conf === null) return null
   const problems = plugin.check(conf)
-  for (const problem of problems) issues.error([...path, ...optionPath(problem.path)], problem.message, '')
-  if (meta === null || problems.length > 0) return null
+  for (const problem of problems) {
+    const at = [...path, ...optionPath(problem.path)]
+    if (problem.isWarning === true) issues.warn(at, problem.message, '', { atKey: true })
+    else issues.error(at, problem.message, '')
+  }
+  if (meta === null || problems.some((problem) => problem.isWarning !== true)) return null
   return { name: plugin.name, conf, meta, path }
 }
 

@@ -5,6 +5,7 @@ import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
 import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
 import type { ChainKit } from './phases/chain.js'
 import { compileExpression } from './vars/expression.js'
+import { compileKeyTemplate } from './vars/key-template.js'
 import { compileTemplate } from './vars/template.js'
 import { compileVariable } from './vars/variables.js'
 
@@ -29,6 +30,7 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
     route,
     variable: compileVariable,
     template: compileTemplate,
+    keyTemplate: compileKeyTemplate,
     expression: compileExpression,
     pattern: compilePattern,
     addressSet: (items: readonly string[]) => AddressSet.of(items),

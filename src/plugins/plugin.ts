@@ -37,6 +37,8 @@ export type {
   RuleOutcome,
   StoreSpec,
 } from '../limits/contract.js'
+export { type PolicyConf, policyOptions, policyProblems, policyStore } from '../limits/policy-options.js'
+export { ownerScope } from '../limits/scope.js'
 export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
@@ -217,6 +219,8 @@ export interface LinkKit {
   variable(name: string): Accessor
   /** Compiles `$name`, `${name}`, `${name ?? default}`; with `captures`, also `$0`…`$9`. */
   template(text: string, options?: { readonly captures?: boolean }): Template
+  /** As `template`, for what names something: undefined when the text has variables and none of them has a value. */
+  keyTemplate(text: string): Accessor
   /** Compiles an expression in the language of `vars`. */
   expression(vars: Json): Predicate
   pattern(source: string, options?: { readonly ignoreCase?: boolean }): Pattern
@@ -254,6 +258,8 @@ export interface PluginProblem {
   /** Path below the plugin's conf: `headers.set`, or empty. */
   readonly path: string
   readonly message: string
+  /** It works, but not as the user may think: said, and accepted. */
+  readonly isWarning?: true
 }
 
 /** Thrown by `prepare`: the configuration is refused with this text at this path. */

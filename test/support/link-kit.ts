@@ -6,6 +6,7 @@ import { Ajv } from 'ajv'
 import { AddressSet } from '../../src/base/address-set.js'
 import { compilePattern } from '../../src/base/pattern.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
+import { compileKeyTemplate } from '../../src/dataplane/vars/key-template.js'
 import { compileTemplate } from '../../src/dataplane/vars/template.js'
 import { compileVariable } from '../../src/dataplane/vars/variables.js'
 import { specProblem } from '../../src/limits/problem.js'
@@ -63,6 +64,7 @@ export function linkKit(route: RouteInfo | null = null, limits = new FakeLimits(
     forPlugin: () => kit,
     variable: compileVariable,
     template: compileTemplate,
+    keyTemplate: compileKeyTemplate,
     expression: compileExpression,
     pattern: compilePattern,
     addressSet: (items) => AddressSet.of(items),
@@ -128,7 +130,8 @@ export function problemsOf(plugin: AnyPlugin, conf: Json): PluginProblem[] {
 /** Validates, prepares and links, as the gateway does; throws when validation finds problems. */
 export function linkPlugin(plugin: AnyPlugin, conf: Json, kit: LinkKit = linkKit(), prepare: PrepareKit = prepareKit()): PluginInstance {
   const { filled, problems } = validate(plugin, conf)
-  if (problems.length > 0) throw new Error(problems.map(({ path, message }) => `${path}: ${message}`).join('; '))
+  if (problems.some((problem) => problem.isWarning !== true))
+    throw new Error(problems.map(({ path, message }) => `${path}: ${message}`).join('; '))
   const prepared: Json = JSON.parse(JSON.stringify(plugin.prepare(filled, prepare)))
   return plugin.link(prepared, kit)
 }
