@@ -24,6 +24,7 @@ function failure(code: string, status: number, source: FailureSource, message: s
 export const failures = {
   // framing and limits at the edge
   BAD_FRAMING: failure('BAD_FRAMING', 400, 'client', 'ambiguous message framing', true),
+  NO_PROXY_HEADER: failure('NO_PROXY_HEADER', 400, 'client', 'a PROXY protocol v2 header is required on this listener', true),
   BAD_HOST: failure('BAD_HOST', 400, 'client', 'missing, repeated or malformed Host header', true),
   BAD_HEADER: failure('BAD_HEADER', 400, 'client', 'malformed header', true),
   BAD_TARGET: failure('BAD_TARGET', 400, 'client', 'malformed or ambiguous request target', true),
@@ -35,6 +36,7 @@ export const failures = {
   HEADERS_TOO_LARGE: failure('HEADERS_TOO_LARGE', 431, 'client', 'request header fields are too large', true),
   TOO_MANY_CONNECTIONS: failure('TOO_MANY_CONNECTIONS', 503, 'gateway', 'the gateway is at its connection limit', true),
   UPGRADE_NOT_SUPPORTED: failure('UPGRADE_NOT_SUPPORTED', 501, 'gateway', 'protocol upgrades are not supported', true),
+  HTTP_VERSION_NOT_SUPPORTED: failure('HTTP_VERSION_NOT_SUPPORTED', 505, 'client', 'this HTTP version is not supported', true),
   // routing
   NO_ROUTE: failure('NO_ROUTE', 404, 'gateway', '404 Route Not Found'),
   NO_UPSTREAM: failure('NO_UPSTREAM', 503, 'gateway', 'the route has no upstream'),

@@ -19,7 +19,7 @@ import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-u
 import type { SluiceSection } from '../schema/sluice-section.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
 import { pairProblem } from './validate-certificates.js'
-import { gatewayListeners } from './validate-listeners.js'
+import { gatewayListeners, listenerKind } from './validate-listeners.js'
 import { checkAddress } from './validate-routes.js'
 
 export interface Sections {
@@ -198,11 +198,12 @@ function listeners(sections: Sections, folder: string, byServerName: readonly Se
     const path: DocumentPath = ['sluice', 'listeners', index]
     if (typeof item === 'string') return { ...socketAddress(item, '0.0.0.0', path, issues), tls: null }
     const address = socketAddress(item.listen, '0.0.0.0', [...path, 'listen'], issues)
-    if (item.tls === undefined) return { ...address, tls: null }
+    const proxyProtocol = item.proxy_protocol ?? false
+    if (item.tls === undefined) return { ...address, tls: null, proxyProtocol }
     const file = (name: string | undefined): string => (name === undefined ? '' : isAbsolute(name) ? name : resolve(folder, name))
     const tls = { certFile: file(item.tls.cert), keyFile: file(item.tls.key), byServerName }
     checkListenerTls(tls, [...path, 'tls'], issues)
-    return { ...address, tls }
+    return { ...address, tls, proxyProtocol }
   })
 }
 

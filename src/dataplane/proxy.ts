@@ -107,6 +107,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     setImmediate(() => this.answerFailure(exchange, failure))
   }
 
+  /** An answer that was decided before routing. */
+  answerDirectly(exchange: Exchange, reply: Reply): void {
+    this.answer(exchange, reply)
+  }
+
   private phases(exchange: Exchange): void {
     const chain = exchange.linked?.chain ?? (exchange.snapshot as LinkedSnapshot).globals
     if (chain.rewrite.length > 0 && !this.phase(exchange, chain.rewrite, 'rewrite', chain.access)) return

@@ -58,6 +58,8 @@ export interface SocketAddress {
 export interface ListenerConfig extends SocketAddress {
   /** null = plain HTTP. */
   readonly tls: ListenerTls | null
+  /** Connections begin with a PROXY protocol v2 header that names the client. Absent = false. */
+  readonly proxyProtocol?: boolean
 }
 
 export interface ListenerTls {

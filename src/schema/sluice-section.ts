@@ -25,6 +25,13 @@ const listener = Type.Union(
     Type.Object(
       {
         listen: socketAddress('Address:'),
+        proxy_protocol: Type.Optional(
+          Type.Boolean({
+            default: false,
+            description:
+              'Take the client address from a PROXY protocol v2 header, which every connection must then begin with. With `real_ip.trusted_addresses` it is believed only from these.',
+          }),
+        ),
         tls: Type.Optional(
           Type.Object(
             {
@@ -40,11 +47,24 @@ const listener = Type.Union(
             { additionalProperties: false, description: 'Makes this a TLS listener (TLS 1.2 and 1.3).' },
           ),
         ),
+        kind: Type.Optional(
+          oneOf(['uws', 'node'], {
+            default: 'uws',
+            description:
+              '`uws`: uWebSockets.js, fast, HTTP/1.1, on all workers. `node`: the strict listener on the HTTP parsers of Node, for hostile edges, HTTP/2 and HTTP/1.0; slower, and on worker 0 only.',
+          }),
+        ),
+        http2: Type.Optional(
+          Type.Boolean({
+            description:
+              'HTTP/2 besides HTTP/1 (`kind: node`): by ALPN with `tls`, else by prior knowledge (h2c). Default: on with `tls`, off without.',
+          }),
+        ),
       },
       { additionalProperties: false },
     ),
   ],
-  { description: 'One listener: an address, or an object with `listen` and `tls`.' },
+  { description: 'One listener: an address, or an object with `listen` and its options.' },
 )
 
 export const sluiceSchema = Type.Object(

@@ -1,5 +1,5 @@
 /**
- * The only file that knows the uWebSockets.js binding.
+ * The only file that knows the uWebSockets.js binding. Its surface is also that of the strict listener (node-binding.ts).
  *
  * Three surfaces are accepted: the official package (`us_*` names, `forEach`, `getRemotePort`, `addChildAppDescriptor`), the registry
  * repack that is the default dependency (`closeSocket`, `forEachHeader`), and the unofficial build that tests load. What a surface
@@ -8,6 +8,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import type { Failure } from '../../base/errors.js'
 
 /** A piece of text or bytes as the binding takes it. */
 export type Bytes = string | Uint8Array | ArrayBuffer
@@ -40,6 +41,8 @@ export interface ClientRequest {
   getCaseSensitiveMethod(): string
   forEachHeader?(callback: (name: string, value: string) => void): void
   forEach?(callback: (name: string, value: string) => void): void
+  /** Why the binding itself refuses the request, or null. */
+  refusal?(): Failure | null
 }
 
 export type ListenSocket = object
@@ -51,6 +54,8 @@ export interface UwsApp {
   /** Selects the server name whose routes are registered next. */
   domain(hostname: string): UwsApp
   close(): UwsApp
+  /** Tells clients that their connections end, where the protocol can say so without an answer. */
+  drain?(): void
   /** Official builds: hands connections of this app to another thread's app. */
   addChildAppDescriptor?(descriptor: unknown): UwsApp
   removeChildAppDescriptor?(descriptor: unknown): UwsApp

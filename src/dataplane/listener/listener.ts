@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Failure, failures } from '../../base/errors.js'
 import { CanonicalPath, canonicalPath } from '../../base/path.js'
+import type { Reply } from '../../plugins/plugin.js'
 import type { PathPolicy } from '../../schema/compiled.js'
 import type { LimitsConfig, ListenerConfig, RealIpConfig } from '../../schema/process.js'
 import type { Exchange } from '../exchange.js'
@@ -16,6 +17,8 @@ import { AddressBook, TrustedProxies } from './client-address.js'
 import { Guard } from './guard.js'
 
 const LISTEN_DEFAULT = 0
+/** The answer to `OPTIONS *` (RFC 9110 §9.3.7): the server is there. */
+const serverOptions: Reply = { status: 200 }
 
 export interface ListenerSettings {
   readonly listener: ListenerConfig
@@ -84,6 +87,12 @@ export class Listener {
     return this.socket !== null
   }
 
+  /** Stops accepting for good, and tells connected clients so where the protocol has a word for it. */
+  drain(): void {
+    this.stopListening()
+    this.app.drain?.()
+  }
+
   /** Closes every connection at once. */
   close(): void {
     this.stopListening()
@@ -99,8 +108,9 @@ export class Listener {
     const exchange = this.proxy.begin(client)
     try {
       const failure = this.receive(exchange, client, request)
-      if (failure === null) this.proxy.run(exchange)
-      else this.proxy.refuse(exchange, failure)
+      if (failure !== null) this.proxy.refuse(exchange, failure)
+      else if (exchange.path === '*') this.proxy.answerDirectly(exchange, serverOptions)
+      else this.proxy.run(exchange)
     } catch (error) {
       // Nothing may be thrown into the binding; whatever was wrong concerns this exchange only.
       this.proxy.pluginFailed(exchange, 'request', error)
@@ -131,7 +141,7 @@ export class Listener {
 
     guard.begin(exchange.requestHeaders)
     this.binding.forEachHeader(request, guard.line)
-    const framing = guard.finish()
+    const framing = request.refusal?.() ?? guard.finish()
     // Set before any refusal: whether the connection can be kept depends on it.
     exchange.requestBodyLength = guard.bodyLength
     exchange.hostHeader = guard.hostHeader
@@ -139,6 +149,8 @@ export class Listener {
     if (!isKnownMethod(method)) return failures.METHOD_NOT_SUPPORTED
     if (exchange.rawTarget.length > limits.maxTargetBytes) return failures.TARGET_TOO_LONG
     if (!isQuery(query)) return failures.BAD_TARGET
+    // About the server, not about anything that has a route.
+    if (exchange.rawTarget === '*' && method === 'OPTIONS') return null
     if (!canonicalPath(raw, this.policy(), this.path)) return failures.BAD_TARGET
     if (guard.upgrade !== '' && method === 'GET') return failures.UPGRADE_NOT_SUPPORTED
     exchange.path = this.path.match
@@ -148,8 +160,21 @@ export class Listener {
       this.lastHost = hostName(guard.hostHeader)
     }
     exchange.host = this.lastHost
-    if (guard.sawForwarded) this.applyForwarded(exchange, peer)
+    if (listener.proxyProtocol === true && !this.applyProxyHeader(exchange, client, peer)) return failures.NO_PROXY_HEADER
+    if (guard.sawForwarded) this.applyForwarded(exchange, exchange.peerAddress)
     return null
+  }
+
+  /** The client that a PROXY header names, from peers that may name one; false if the header is missing. */
+  private applyProxyHeader(exchange: Exchange, client: ClientResponse, peer: string): boolean {
+    const named = this.addresses.text(client.getProxiedRemoteAddress())
+    if (named === '') return false
+    if (this.proxies.isOff || this.proxies.trusts(peer)) {
+      // Whoever forwards bytes is no hop of HTTP: the client is the peer.
+      exchange.clientAddress = named
+      exchange.peerAddress = named
+    }
+    return true
   }
 
   /** Forwarding headers count when the peer is a trusted proxy; from anybody else they say what the client likes to be true. */
