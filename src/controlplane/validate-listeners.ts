@@ -19,10 +19,29 @@ export function gatewayListeners(apisix: ApisixSection, byServerName: readonly S
   return found
 }
 
+/** Which implementation serves a listener of `sluice.listeners`; nothing for the default one. */
+export function listenerKind(
+  item: { readonly kind?: 'uws' | 'node'; readonly http2?: boolean; readonly tls?: object; readonly proxy_protocol?: boolean },
+  path: DocumentPath,
+  issues: IssueList,
+): Pick<ListenerConfig, 'node'> {
+  if (item.kind === 'node' && item.proxy_protocol === true) {
+    issues.error([...path, 'proxy_protocol'], 'a listener of kind node does not read the PROXY protocol', 'kind: uws, or false')
+  }
+  if (item.kind === 'node') return { node: { http2: item.http2 ?? item.tls !== undefined } }
+  if (item.http2 === true) issues.error([...path, 'http2'], 'a listener of kind uws speaks HTTP/1.1 only', 'kind: node beside it, or false')
+  return {}
+}
+
 type Listen = number | { readonly ip?: string; readonly port?: number; readonly enable_http2?: boolean }
 
 function address(item: Listen, fallbackPort: number, path: DocumentPath, issues: IssueList): { host: string; port: number } {
   if (typeof item === 'number') return { host: '0.0.0.0', port: item }
-  if (item.enable_http2 === true) issues.error([...path, 'enable_http2'], 'enable_http2 is not supported yet', 'false')
+  if (item.enable_http2 === true)
+    issues.error(
+      [...path, 'enable_http2'],
+      'enable_http2 is not supported yet',
+      'false, or an entry of sluice.listeners with kind: node and http2: true',
+    )
   return { host: (item.ip ?? '0.0.0.0').replace(/^\[(.*)\]$/, '$1'), port: item.port ?? fallbackPort }
 }

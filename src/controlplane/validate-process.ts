@@ -197,7 +197,7 @@ function listeners(sections: Sections, folder: string, byServerName: readonly Se
   return own.map((item, index): ListenerConfig => {
     const path: DocumentPath = ['sluice', 'listeners', index]
     if (typeof item === 'string') return { ...socketAddress(item, '0.0.0.0', path, issues), tls: null }
-    const address = socketAddress(item.listen, '0.0.0.0', [...path, 'listen'], issues)
+    const address = { ...socketAddress(item.listen, '0.0.0.0', [...path, 'listen'], issues), ...listenerKind(item, path, issues) }
     const proxyProtocol = item.proxy_protocol ?? false
     if (item.tls === undefined) return { ...address, tls: null, proxyProtocol }
     const file = (name: string | undefined): string => (name === undefined ? '' : isAbsolute(name) ? name : resolve(folder, name))

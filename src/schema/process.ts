@@ -60,6 +60,8 @@ export interface ListenerConfig extends SocketAddress {
   readonly tls: ListenerTls | null
   /** Connections begin with a PROXY protocol v2 header that names the client. Absent = false. */
   readonly proxyProtocol?: boolean
+  /** The strict listener: HTTP parsers of Node instead of uWebSockets.js, on worker 0 only. Absent = uWebSockets.js. */
+  readonly node?: { readonly http2: boolean }
 }
 
 export interface ListenerTls {

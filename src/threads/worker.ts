@@ -12,8 +12,9 @@ import { nowMs, systemClock, wallMs } from '../base/clock.js'
 import { version } from '../cli/version.js'
 import { WorkerLimits } from '../dataplane/limits/worker-limits.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
-import { loadBinding } from '../dataplane/listener/binding.js'
+import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
 import { Listener } from '../dataplane/listener/listener.js'
+import { nodeBinding } from '../dataplane/listener/node-binding.js'
 import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
 import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
@@ -22,6 +23,7 @@ import { builtinPlugins } from '../plugins/index.js'
 import { PluginRegistry } from '../plugins/registry.js'
 import { loadUserPlugins } from '../plugins/user-plugins.js'
 import type { PathPolicy } from '../schema/compiled.js'
+import type { LimitsConfig, ListenerConfig } from '../schema/process.js'
 import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { Rotors } from '../shared/rotors.js'
@@ -59,7 +61,8 @@ class WorkerThread {
   private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
   private readonly stores: ReturnType<typeof openLimitStores>
-  private listeners: Listener[] = []
+  /** By index in the configuration. */
+  private readonly listeners = new Map<number, Listener>()
   private ports: readonly number[] | undefined
   private policy: PathPolicy = { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: false, servlet: false }
   private snapshot: LinkedSnapshot | null = null
@@ -134,7 +137,9 @@ class WorkerThread {
         this.proxy.isDraining = true
         this.quietSinceMs = nowMs()
         // Right behind the accept loop of this turn: nobody is left waiting in the kernel's queue.
-        setImmediate(() => this.stopListening())
+        setImmediate(() => {
+          for (const listener of this.listeners.values()) listener.drain()
+        })
         break
       case 'reopen-logs':
         this.accessLog.reopen()
@@ -155,19 +160,29 @@ class WorkerThread {
     this.proxy.snapshot = snapshot
     this.policy = message.router.path
     this.slot.acknowledge(message.epoch)
-    if (start.replacement && this.listeners.length === 0) void this.listen()
+    if (start.replacement && this.listeners.size === 0) void this.listen()
   }
 
   private async listen(): Promise<void> {
-    if (this.isEnding || this.proxy.isDraining || this.listeners.some((listener) => listener.isListening)) return
+    if (this.isEnding || this.proxy.isDraining || [...this.listeners.values()].some((listener) => listener.isListening)) return
     const { listeners, limits, realIp, trustIdentityHeaders } = start.process
     const ports: number[] = []
     for (const [index, listener] of listeners.entries()) {
-      const existing = this.listeners[index]
+      // Sockets of Node cannot share a port between threads: the strict listener is worker 0's.
+      if (listener.node !== undefined && start.index !== 0) {
+        ports.push(this.ports?.[index] ?? listener.port)
+        continue
+      }
+      const existing = this.listeners.get(index)
       const opened =
         existing ??
-        new Listener(binding, this.proxy, { listener, limits, realIp, trustIdentityHeaders, connections: this.metrics }, () => this.policy)
-      this.listeners[index] = opened
+        new Listener(
+          bindingOf(listener, limits),
+          this.proxy,
+          { listener, limits, realIp, trustIdentityHeaders, connections: this.metrics },
+          () => this.policy,
+        )
+      this.listeners.set(index, opened)
       try {
         ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
       } catch (error) {
@@ -185,7 +200,7 @@ class WorkerThread {
   }
 
   private stopListening(): void {
-    for (const listener of this.listeners) listener.stopListening()
+    for (const listener of this.listeners.values()) listener.stopListening()
   }
 
   private sweep(): void {
@@ -222,7 +237,7 @@ class WorkerThread {
     this.isEnding = true
     clearInterval(this.timer)
     this.slot.setState('ended')
-    for (const listener of this.listeners) listener.close()
+    for (const listener of this.listeners.values()) listener.close()
     this.pools.destroy()
     const returned = Promise.race([this.stores.redis.close(), delay(code === 0 ? RETURN_MS : RETURN_AFTER_FAILURE_MS)])
     void Promise.allSettled([this.accessLog.close(), returned]).then(() => setImmediate(() => process.exit(code)))
@@ -231,6 +246,10 @@ class WorkerThread {
 
 function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+function bindingOf({ node }: ListenerConfig, limits: LimitsConfig): Binding {
+  return node === undefined ? binding : nodeBinding({ limits, http2: node.http2 })
 }
 
 function fault(kind: 'throw' | 'out-of-memory'): void {
