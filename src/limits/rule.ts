@@ -110,7 +110,7 @@ export function chargeRule(plan: RulePlan, cell: CellReading, nowMs: number, cos
   switch (plan.kind) {
     case Kind.slidingBelow:
     case Kind.slidingWithin:
-      chargeSliding(plan, cell, cost)
+      chargeSliding(cell, cost)
       break
     case Kind.tokenBucket:
     case Kind.leakyBucket:

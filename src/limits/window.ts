@@ -10,10 +10,15 @@ function calendarStart(kind: Kind, ms: number, step: number): number {
   return kind === Kind.fixedMonth ? Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + step) : Date.UTC(date.getUTCFullYear() + step, 0)
 }
 
+/** Exact for times below 2^52; the remainder of large numbers would be a call out of compiled code. */
+function alignedStart(ms: number, width: number): number {
+  return Math.floor(ms / width) * width
+}
+
 function windowStart(plan: RulePlan, nowMs: number): number {
   if (plan.kind === Kind.fixedFirstHit) return nowMs
   if (plan.kind === Kind.fixedMonth || plan.kind === Kind.fixedYear) return calendarStart(plan.kind, nowMs, 0)
-  return nowMs - (nowMs % plan.windowMs)
+  return alignedStart(nowMs, plan.windowMs)
 }
 
 function windowEnd(plan: RulePlan, startMs: number): number {
@@ -21,38 +26,32 @@ function windowEnd(plan: RulePlan, startMs: number): number {
   return startMs + plan.windowMs
 }
 
-/** `isFresh`: there is no live cell. Fractions of milliseconds are cut. */
+/** `isFresh`: there is no live cell. Fractions of milliseconds are cut. Leaves the words of the current window, but for its count. */
 export function readFixed(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   const now = Math.floor(nowMs)
   const start = windowStart(plan, now)
   cell.startMs = start
   cell.endMs = windowEnd(plan, start)
   cell.used = 0
-  if (isFresh) return
-  const storedEnd = exactMs(tickToMs(cell.expiry, now), cell.b)
-  if (storedEnd <= now) return
-  cell.used = cell.a >>> 0
-  if (storedEnd === cell.endMs) return
-  const storedStart = plan.kind === Kind.fixedFirstHit ? storedEnd - plan.windowMs : windowStart(plan, storedEnd - 1)
-  if (storedStart - now <= CLOCK_SKEW_MS) {
-    cell.startMs = storedStart
-    cell.endMs = storedEnd
-    return
+  const storedEnd = isFresh ? 0 : exactMs(tickToMs(cell.expiry, now), cell.b)
+  if (storedEnd > now) {
+    cell.used = cell.a >>> 0
+    if (storedEnd === cell.endMs) return
+    const storedStart = plan.kind === Kind.fixedFirstHit ? storedEnd - plan.windowMs : windowStart(plan, storedEnd - 1)
+    if (storedStart - now <= CLOCK_SKEW_MS) {
+      cell.startMs = storedStart
+      cell.endMs = storedEnd
+      return
+    }
+    // The clock was set back: the stored window becomes the current one.
+    cell.isRepaired = true
   }
-  // The clock was set back: the stored window becomes the current one.
-  repairFixed(cell)
-}
-
-function repairFixed(cell: CellReading): void {
-  cell.isRepaired = true
   cell.expiry = tickAfter(cell.endMs)
   cell.b = cell.endMs | 0
 }
 
 export function chargeFixed(cell: CellReading, cost: number): void {
   cell.a = Math.min(COUNT_MAX, cell.used + cost) | 0
-  cell.b = cell.endMs | 0
-  cell.expiry = tickAfter(cell.endMs)
 }
 
 export function reportFixed(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, isCharged: boolean, out: RuleOutcome): void {
@@ -64,20 +63,22 @@ export function reportFixed(plan: RulePlan, cell: CellReading, nowMs: number, co
   out.retryAfterMs = cost > plan.limit ? -1 : out.resetMs
 }
 
-/** Leaves the words as of now: a = this window, b = the one before. */
+/** Leaves the words of the current window: a = this one, b = the one before. */
 export function readSliding(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   const now = Math.floor(nowMs)
   const width = plan.windowMs
-  cell.startMs = now - (now % width)
+  cell.startMs = alignedStart(now, width)
   cell.endMs = cell.startMs + width
   if (isFresh) {
     cell.used = 0
+    cell.expiry = tickAfter(cell.endMs + width)
     return
   }
   const storedEnd = tickToMs(cell.expiry, now) - width
   if (storedEnd < cell.endMs) {
     cell.b = storedEnd === cell.startMs ? cell.a : 0
     cell.a = 0
+    cell.expiry = tickAfter(cell.endMs + width)
   } else if (storedEnd > cell.endMs) {
     if (storedEnd - width - now <= CLOCK_SKEW_MS) {
       cell.startMs = storedEnd - width
@@ -104,9 +105,8 @@ export function slidingAdmits(plan: RulePlan, cell: CellReading, cost: number): 
   return plan.kind === Kind.slidingWithin ? cell.used + cost <= plan.limit : cell.used + cost - 1 < plan.limit
 }
 
-export function chargeSliding(plan: RulePlan, cell: CellReading, cost: number): void {
+export function chargeSliding(cell: CellReading, cost: number): void {
   cell.a = Math.min(COUNT_MAX, (cell.a >>> 0) + cost) | 0
-  cell.expiry = tickAfter(cell.endMs + plan.windowMs)
 }
 
 /** Call before `chargeSliding`: it needs the counts without this request. */

@@ -68,6 +68,8 @@ export class LocalLimiter implements BoundLimiter {
   private readonly seedLow: number
   private readonly concurrencyRules: number
   private readonly verdict = { isAdmitted: false, isCharged: false }
+  /** One rule without holds: its write needs no journal. */
+  private readonly isSingle: boolean
   private isOverridden = false
 
   constructor(
@@ -83,6 +85,7 @@ export class LocalLimiter implements BoundLimiter {
     })
     this.cells = new Int32Array(this.lines.length)
     this.concurrencyRules = spec.rules.filter((rule) => rule.algorithm === 'concurrency').length
+    this.isSingle = this.lines.length === 1 && this.concurrencyRules === 0
     const { words } = parts.table
     hashText(spec.scope, words[Head.seedHigh] ?? 0, words[Head.seedLow] ?? 0, this.hash)
     this.seedHigh = this.hash.high
@@ -118,13 +121,21 @@ export class LocalLimiter implements BoundLimiter {
       // Read behind the locks: a thread that slept for one decides by the time at which it decides.
       const nowMs = this.parts.nowMs()
       const isStaged = this.decideLocked(nowMs, cost, out, isPeek)
-      if (isStaged) locks.commit()
+      if (isStaged) this.commit()
       else locks.abort()
     } catch (error) {
       locks.recover()
       throw error
     }
     return out
+  }
+
+  private commit(): void {
+    const { locks } = this.parts
+    const line = this.lines[0] as Line
+    const { cell } = line
+    if (this.isSingle) locks.commitOne(this.cells[0] as number, line.high, line.low, cell.expiry, cell.a, cell.b)
+    else locks.commit()
   }
 
   private override(overrides: LimitOverrides | undefined): void {
@@ -274,7 +285,7 @@ export class LocalLimiter implements BoundLimiter {
           locks.noteNewHold(out.hold)
         }
       }
-      locks.stage(at, line.high, line.low, cell.expiry, cell.a, cell.b)
+      if (!this.isSingle) locks.stage(at, line.high, line.low, cell.expiry, cell.a, cell.b)
       isStaged = true
     }
     return isStaged

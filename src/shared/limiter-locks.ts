@@ -9,7 +9,7 @@
  *   48 …    writes: [cell, key high, key low, expiry, a, b] each
  *
  *   step                                              if the thread dies or throws right after it, `recover` …
- *   1 begin     committed = 0, counts = 0             finds nothing to do
+ *   1 begin     everything is 0                       finds nothing to do
  *   2 lock      note the address, then take it        frees what carries its token; cells are untouched
  *   3 stage     note new words in the journal         the same; new holds are cleared
  *   4 commit    committed = 1                         writes the noted words to cells whose lock still carries its token, clears
@@ -65,12 +65,8 @@ export class LimiterLocks {
   }
 
   begin(): void {
-    const { words, journal } = this
     // Left over only if this very thread threw in the middle: put right before anything else.
-    if (words[journal + LOCKS] !== 0) this.recover()
-    words[journal + WRITES] = 0
-    words[journal + NEW_HOLD] = 0
-    words[journal + CLEARED_HOLD] = 0
+    if (this.words[this.journal + LOCKS] !== 0) this.recover()
   }
 
   /** Takes a lock. Addresses must ascend within a transaction; the same one twice in a row is taken once. */
@@ -132,21 +128,48 @@ export class LimiterLocks {
     for (let index = 0; index < count; index++) applyWrite(words, journal + WRITE_LIST + index * WRITE_WORDS)
     const cleared = words[journal + CLEARED_HOLD] as number
     if (cleared !== 0) words[this.ledger + (cleared - 1) * HOLD_WORDS + 1] = 0
-    this.unlockAll()
+    this.unlockEach()
+    this.reset()
+  }
+
+  /**
+   * Commits the only write of a transaction with one lock and no hold. Needs no journal: nothing can come between these stores, which
+   * contain no call and no loop.
+   */
+  commitOne(cell: number, high: number, low: number, expiry: number, a: number, b: number): void {
+    const { words } = this
+    words[cell] = high
+    words[cell + 1] = low
+    words[cell + 2] = expiry
+    words[cell + 3] = a
+    words[cell + 4] = b
+    this.unlockEach()
+    words[this.journal + LOCKS] = 0
   }
 
   /** Frees the locks; nothing has happened. */
   abort(): void {
-    if ((this.words[this.journal + NEW_HOLD] as number) !== 0) this.dropNewHolds()
-    this.unlockAll()
+    const { words, journal } = this
+    if ((words[journal + NEW_HOLD] as number) !== 0) this.dropNewHolds()
+    this.unlockEach()
+    if ((words[journal + WRITES] as number) !== 0) this.reset()
+    else words[journal + LOCKS] = 0
   }
 
-  private unlockAll(): void {
+  /** The journal says "nothing going on" again. Last of all LOCKS; and no new hold may be named once COMMITTED is 0. */
+  private reset(): void {
+    const { words, journal } = this
+    words[journal + NEW_HOLD] = 0
+    words[journal + CLEARED_HOLD] = 0
+    words[journal + WRITES] = 0
+    words[journal + COMMITTED] = 0
+    words[journal + LOCKS] = 0
+  }
+
+  private unlockEach(): void {
     const { words, journal } = this
     const count = words[journal + LOCKS] as number
     for (let index = 0; index < count; index++) this.unlock(words[journal + LOCK_LIST + index] as number)
-    words[journal + COMMITTED] = 0
-    words[journal + LOCKS] = 0
   }
 
   private unlock(address: number): void {
@@ -167,8 +190,7 @@ export class LimiterLocks {
       const address = words[journal + LOCK_LIST + index] as number
       if (this.owns(address)) this.unlock(address)
     }
-    words[journal + COMMITTED] = 0
-    words[journal + LOCKS] = 0
+    this.reset()
     Atomics.add(words, Stat.recoveredLocks, 1)
     return true
   }
