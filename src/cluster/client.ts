@@ -69,7 +69,7 @@ export class RedisClient {
     this.clock = options.clock
     this.log = options.log
     this.deadlineMs = options.settings.deadlineMs
-    this.connection = new ServerConnection(options.settings, (message) => {
+    this.connection = new ServerConnection(options.settings, options.clock, (message) => {
       this.lastError = message.slice(0, MESSAGE_MAX)
     })
   }

@@ -6,7 +6,10 @@
  */
 import slotOf from 'cluster-key-slot'
 import { Cluster, Redis } from 'ioredis'
+import type { Clock } from '../base/clock.js'
 import { clusterOptions, type RedisSettings, sentinelOptions, singleOptions } from './settings.js'
+
+const BEGIN_AGAIN_MS = 100
 
 /** The part of a socket that batching needs. */
 interface Corkable {
@@ -17,10 +20,15 @@ interface Corkable {
 export class ServerConnection {
   private readonly client: Redis | Cluster
   private corked: Corkable[] = []
+  private closed = false
 
   /** Connects at once, and again and again until `close`. `onError` gets texts without secrets, possibly many. */
-  constructor(settings: RedisSettings, onError: (message: string) => void) {
+  constructor(settings: RedisSettings, clock: Clock, onError: (message: string) => void) {
     this.client = connect(settings)
+    // The client gives up for ever when a sentinel announces a failover in the middle of an attempt to connect: begin again.
+    this.client.on('end', () => {
+      if (!this.closed) clock.after(BEGIN_AGAIN_MS, () => this.beginAgain(onError))
+    })
     // The error object itself carries the command with its arguments, a password among them: only its text goes on.
     this.client.on('error', (error: Error) => onError(error.message))
   }
@@ -59,7 +67,13 @@ export class ServerConnection {
 
   /** Closes at once; what waits is rejected. */
   close(): void {
+    this.closed = true
     this.client.disconnect()
+  }
+
+  private beginAgain(onError: (message: string) => void): void {
+    if (this.closed || this.client.status !== 'end') return
+    this.client.connect().catch((error: Error) => onError(error.message))
   }
 
   private cork(): void {

@@ -58,7 +58,7 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     },
   )
 
-  test('local: two nodes share the limit between them, one that died is forgotten', async () => {
+  test('local: two nodes share the limit between them', async () => {
     const server = await fleet.redis()
     const [first, second] = await fleet.nodes(2)
     const spec = specOf(onRedis(server, { onFailure: 'local', timeoutMs: DEADLINE_MS }), oneWindow(101), {

@@ -175,7 +175,6 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     await eventually('decisions by the new master', async () => {
       const reports = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 300, lanes: 2 })))
       last = sum(reports.map((report) => report.admitted))
-      if (admitted > 0) console.log(JSON.stringify(reports))
       admitted += last
       return last === 0 && reports.every((report) => report.bases.exact === 300)
     })
