@@ -49,11 +49,12 @@ export class LimiterTable {
   }
 
   /**
-   * Reads from the home bucket of a key, before its lock is taken: the processor then fetches both lines of memory at once. The result
-   * means nothing.
+   * Reads from both lines of memory that a decision needs, before the lock is taken: the processor fetches them at the same time, where
+   * taking the lock first would make one wait for the other. The result means nothing.
    */
   touch(segment: number, low: number): number {
-    return this.words[bucketAt(segment, Math.floor((low >>> 0) * (BUCKETS_PER_SEGMENT / 2 ** 32)))] as number
+    const bucket = bucketAt(segment, Math.floor((low >>> 0) * (BUCKETS_PER_SEGMENT / 2 ** 32)))
+    return (this.words[bucket] as number) ^ (this.words[segment] as number)
   }
 
   /**
