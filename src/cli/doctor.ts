@@ -20,6 +20,8 @@ export interface DoctorOptions {
   readonly json?: boolean
   /** uWebSockets.js package to probe. Default `uWebSockets.js`. */
   readonly binding?: string
+  /** Kind of the listener to probe. Default `uws`. */
+  readonly listener?: 'uws' | 'node'
 }
 
 const DEFAULT_BINDING = 'uWebSockets.js'
@@ -29,10 +31,11 @@ export async function runDoctor(options: DoctorOptions): Promise<number> {
   const bindingName = options.binding ?? DEFAULT_BINDING
   const checks = checkMachine(bindingName)
   if (options.json !== true) print(machineTable(checks))
-  const reports = await probeGateway(bindingName)
+  const kind = options.listener ?? 'uws'
+  const reports = await probeGateway(bindingName, kind)
   const open = reports.filter((report) => report.probe.smuggling && report.verdict === 'leak')
   if (options.json === true) print(JSON.stringify({ machine: checks, probes: reports.map(reportJson), smuggling: open.length }, null, 2))
-  else print(probeTable(reports), summary(reports, open.length))
+  else print(probeTable(reports), summary(reports, open.length, kind))
   return open.length === 0 ? 0 : 1
 }
 
@@ -47,17 +50,19 @@ function checkMachine(bindingName: string): MachineCheck[] {
   })
 }
 
-async function probeGateway(binding: string): Promise<ProbeReport[]> {
+async function probeGateway(binding: string, kind: 'uws' | 'node'): Promise<ProbeReport[]> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-doctor-'))
   const upstream = await RecordingUpstream.start()
   try {
     const file = join(folder, 'sluice.yaml')
     const route = { id: 'doctor', uri: '/*', upstream: { nodes: { [`127.0.0.1:${upstream.port}`]: 1 } } }
-    await writeFile(file, JSON.stringify({ routes: [route], sluice: { log: { level: 'error' } } }))
+    const listeners = [{ listen: '127.0.0.1:0', kind }]
+    const limits = { max_header_count: 100 }
+    await writeFile(file, JSON.stringify({ routes: [route], sluice: { listeners, limits, log: { level: 'error' } } }))
     const entry = fileURLToPath(new URL('../main.js', import.meta.url))
-    const gateway = await GatewayProcess.start({ entry, file, workers: 1, binding })
+    const gateway = await GatewayProcess.start({ entry, file, workers: 1, listen: null, binding })
     try {
-      return await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(binding) })
+      return await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(kind === 'node' ? kind : binding) })
     } finally {
       await gateway.stop()
     }
@@ -101,7 +106,7 @@ function happened(report: ProbeReport): string {
   return [`${answer}, ${connection}, ${upstream}`, ...report.faults].join('; ')
 }
 
-function summary(reports: readonly ProbeReport[], open: number): string {
+function summary(reports: readonly ProbeReport[], open: number, kind: 'uws' | 'node'): string {
   const covered = reports.filter((report) => report.verdict === 'covered').length
   const rest = reports
     .filter((report) => report.verdict !== 'covered')
@@ -109,7 +114,7 @@ function summary(reports: readonly ProbeReport[], open: number): string {
   const limits = reports.filter((report) => report.verdict === 'build limit').length
   const line =
     open === 0
-      ? `no smuggling probe got past the guard; ${limits} are decided inside the uWebSockets.js build (use the strict listener where clients are hostile)`
+      ? `no smuggling probe got past the guard; ${limits} are decided inside ${kind === 'node' ? 'llhttp' : 'the uWebSockets.js build (use a listener of kind node where clients are hostile)'}`
       : `${open} smuggling probes got through`
   return [`${covered} of ${reports.length} probes covered; ${line}`, ...rest].join('\n')
 }

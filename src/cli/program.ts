@@ -179,10 +179,11 @@ function addDoctor(program: Command, done: (exitCode: number) => void): void {
     .command('doctor')
     .description('send malformed requests to the loaded uWebSockets.js build and look at the machine; exit 1 if one gets through')
     .option('--json', 'print the report as JSON', false)
+    .addOption(new Option('--listener <kind>', 'kind of the listener to probe').choices(['uws', 'node']).default('uws'))
     .addOption(new Option('--binding <package>', 'package of the uWebSockets.js build').hideHelp())
-    .action(async (options: { json: boolean; binding?: string }) => {
+    .action(async ({ json, listener, binding }: { json: boolean; listener: 'uws' | 'node'; binding?: string }) => {
       const { runDoctor } = await import('./doctor.js')
-      done(await runDoctor({ json: options.json, ...(options.binding !== undefined && { binding: options.binding }) }))
+      done(await runDoctor({ json, listener, ...(binding !== undefined && { binding }) }))
     })
 }
 

@@ -1,6 +1,7 @@
 /**
  * What the native parser of a uWebSockets.js build decides before JavaScript sees a byte, so that no guard can cover it. Every entry
- * is a probe (`group: name`) with the reason; a test holds the list exact in both directions. The way out is the strict listener.
+ * is a probe (`group: name`) with the reason; a test holds the list exact in both directions. The way out is the strict listener, whose
+ * own list has one harmless entry.
  */
 
 const CHUNKS = 'the build reads chunk framing loosely and hands over a body that looks well-formed; it goes upstream framed anew'
@@ -41,7 +42,16 @@ const byBinding: Readonly<Record<string, readonly (readonly [string, string])[]>
   ],
 }
 
-/** Limits of a build by its package name. */
+/** What llhttp decides in the strict listener. */
+const strict: readonly (readonly [string, string])[] = [
+  [
+    'chunked: size of all ones',
+    'llhttp takes any chunk size that fits 64 bits: the beginning of that body arrives as it was sent, and the body never becomes complete',
+  ],
+]
+
+/** Limits of a build by its package name; `node` = the strict listener. */
 export function buildLimits(binding: string): ReadonlyMap<string, string> {
+  if (binding === 'node') return new Map(strict)
   return new Map([...common, ...(byBinding[binding] ?? [])])
 }
