@@ -107,7 +107,7 @@ function limits({ sluice, nginx }: Sections): LimitsConfig {
   const http = nginx.http ?? {}
   return {
     maxHeaderBytes: own.max_header_size ?? 65_536,
-    maxHeaderCount: own.max_header_count ?? 40,
+    maxHeaderCount: own.max_header_count ?? 48,
     maxTargetBytes: own.max_target_size ?? 16_384,
     maxBodyBytes: own.max_body_size ?? sizeInBytes(http.client_max_body_size ?? 0),
     maxBufferedBytes: own.max_buffered_size ?? 1_048_576,

@@ -114,8 +114,8 @@ export const sluiceSchema = Type.Object(
         {
           max_header_size: bytes('All header fields of a request together, bytes; more is 431.', 65_536, 256),
           max_header_count: count(
-            'Header fields of a request; more is 431. The registry build of uWebSockets.js gives no answer beyond about 46.',
-            40,
+            'Header fields of a request; more is 431. The registry build of uWebSockets.js gives no answer beyond 48.',
+            48,
             1_000,
           ),
           max_target_size: bytes('Request target, bytes; more is 414.', 16_384, 16),

@@ -53,7 +53,7 @@ describe('settings of the process', () => {
     metrics: { host: '127.0.0.1', port: 9091 },
     limits: {
       maxHeaderBytes: 65_536,
-      maxHeaderCount: 40,
+      maxHeaderCount: 48,
       maxTargetBytes: 16_384,
       maxBodyBytes: 0,
       maxBufferedBytes: 1_048_576,
@@ -124,7 +124,7 @@ describe('settings of the process', () => {
         ],
       },
       metrics: null,
-      limits: { maxBodyBytes: 5, bodyTimeoutMs: 1500, maxHeaderBytes: 1000, maxHeaderCount: 40 },
+      limits: { maxBodyBytes: 5, bodyTimeoutMs: 1500, maxHeaderBytes: 1000, maxHeaderCount: 48 },
       log: { level: 'warn', access: { format: 'json', path: join(folder, 'access.log') } },
       realIp: { trustedAddresses: ['10.0.0.0/8'], header: 'x-real-ip', recursive: true },
       router: { mode: 'radixtree_uri', path: { encodedSlash: 'reject', doubleSlash: 'keep' } },
