@@ -38,7 +38,7 @@ export function settingsOf(store: RedisStoreSpec): RedisSettings {
   const common = {
     username: connection.username ?? '',
     password: connection.password ?? '',
-    tls: connection.tls === null ? null : { verify: connection.tls.verify, serverName: connection.tls.serverName ?? '', ca: '' },
+    tls: connection.tls === null ? null : { verify: connection.tls.verify, serverName: connection.tls.serverName ?? '' },
     deadlineMs: connection.timeoutMs,
     keyPrefix: redisDefaults.keyPrefix,
   }

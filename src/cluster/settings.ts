@@ -16,8 +16,6 @@ export interface RedisTls {
   readonly verify: boolean
   /** Name expected in the certificate and sent as SNI; empty = the host. */
   readonly serverName: string
-  /** PEM text of the authorities; empty = those of Node. */
-  readonly ca: string
 }
 
 interface CommonSettings {
@@ -120,7 +118,6 @@ function tlsOptions(tls: RedisTls): NonNullable<RedisOptions['tls']> {
   return {
     rejectUnauthorized: tls.verify,
     ...(tls.serverName === '' ? {} : { servername: tls.serverName }),
-    ...(tls.ca === '' ? {} : { ca: tls.ca }),
   }
 }
 

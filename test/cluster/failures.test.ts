@@ -1,6 +1,11 @@
 /** What requests see while Redis is dead, paused, restarted or not allowed, in each policy; and that everything recovers by itself. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { eventually, redisMissing } from '../support/redis.js'
+import { findFreePorts } from '../../src/threads/free-ports.js'
+import { eventually, RedisServer, redisMissing } from '../support/redis.js'
+import { TestAuthority } from '../support/tls-certificates.js'
 import { type Connection, Fleet, oneWindow, onRedis, specOf, sum } from './fleet.js'
 import { compileNode, type NodeProcess } from './nodes.js'
 
@@ -159,19 +164,44 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     return Number(new RegExp(`${name}:(\\d+)`).exec(await client.info('stats'))?.[1])
   }
 
+  test('TLS: encrypted, and with a certificate that nobody vouches for only where it is not checked', async () => {
+    const authority = await TestAuthority.create()
+    const pair = await authority.issue('localhost')
+    const folder = mkdtempSync(join(tmpdir(), 'redis-tls-'))
+    fleet.later(() => rmSync(folder, { recursive: true, force: true }))
+    writeFileSync(join(folder, 'cert.pem'), pair.cert)
+    writeFileSync(join(folder, 'key.pem'), pair.key)
+    const [port = 0] = await findFreePorts([{ host: '127.0.0.1', port: 0 }])
+    const files = [`tls-cert-file ${folder}/cert.pem`, `tls-key-file ${folder}/key.pem`, `tls-ca-cert-file ${folder}/cert.pem`]
+    const server = await RedisServer.start({ config: [`tls-port ${port}`, 'tls-auth-clients no', ...files] })
+    fleet.later(() => server.close())
+    const node = await oneNode()
+    const specWith = (verify: boolean) => {
+      const base = onRedis(server, { timeoutMs: 1000 })
+      const nodes = [{ host: '127.0.0.1', port }]
+      return specOf({ ...base, connection: { ...base.connection, nodes, tls: { verify, serverName: 'localhost' } } }, oneWindow(10))
+    }
+    expect((await node.run({ do: 'check', spec: specWith(false), key: KEY, requests: 12 })).bases).toEqual({ exact: 12 })
+    expect((await node.run({ do: 'check', spec: specWith(true), key: KEY, requests: 12 })).bases).toEqual({ refused: 12 })
+  })
+
   test('passwords: the right one works, and a wrong one is a failure that no log shows', async () => {
     const server = await fleet.redis()
-    await server.client.call('ACL', 'SETUSER', 'gate', 'on', '>correct-horse', '~sluice:*', '+evalsha', '+eval', '+exists', '+@all')
+    // What docs/rate-limiting.md says a user needs.
+    const commands = 'info select exists evalsha eval time get set pttl pexpire zadd zrem zcard zcount zrange zrevrange zrangebyscore'
+    const allowed = `${commands} zremrangebyscore zremrangebyrank`.split(' ').map((name) => `+${name}`)
+    await server.client.call('ACL', 'SETUSER', 'gate', 'on', '>correct-horse', '~sluice:*', ...allowed)
     const node = await oneNode()
     const specWith = (password: string) => {
       const base = onRedis(server, { timeoutMs: DEADLINE_MS })
       const store: Connection = { ...base, connection: { ...base.connection, username: 'gate', password, database: 3 } }
-      return specOf(store, oneWindow(10))
+      const log = { algorithm: 'sliding-log', limit: 20, windowMs: 60_000 } as const
+      return specOf(store, oneWindow(10), log, { algorithm: 'concurrency', limit: 20, ttlMs: 60_000 })
     }
     const right = await node.run({ do: 'check', spec: specWith('correct-horse'), key: KEY, requests: 12 })
     expect([right.admitted, right.bases]).toEqual([10, { exact: 12 }])
     await server.client.select(3)
-    expect(await server.client.dbsize()).toBe(1)
+    expect(await server.client.dbsize()).toBe(2)
     const wrong = await node.run({ do: 'check', spec: specWith('battery-staple'), key: KEY, requests: 12 })
     expect(wrong.bases).toEqual({ refused: 12 })
     expect(wrong.logged).toHaveLength(1)
