@@ -1,0 +1,242 @@
+/** Limits of one gateway through sockets: exact with every number of workers, over reloads and the loss of a worker. */
+import { afterEach, describe, expect, test } from 'vitest'
+import { lengthResponse } from '../../src/doctor/recording-upstream.js'
+import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
+import { type Answer, ask, hammer, requestText } from '../support/limit-clients.js'
+import { eventually } from '../support/redis.js'
+import { TestBed } from '../support/test-bed.js'
+
+const bed = new TestBed()
+afterEach(() => bed.close())
+
+const quiet = { log: { level: 'info' } }
+const day = 86_400
+
+interface RouteOptions {
+  readonly plugins?: object
+  readonly port: number
+}
+
+function route(id: string, { plugins = {}, port }: RouteOptions): object {
+  return { id, uri: `/${id}*`, plugins, upstream: { nodes: { [`127.0.0.1:${port}`]: 1 }, retries: 0 } }
+}
+
+const byAddress = { key: 'remote_addr', rejected_code: 429 }
+
+describe.each([1, 2, 4])('with %i workers', (workers) => {
+  test('exactly N of many concurrent requests are admitted, whatever counts them', async () => {
+    const { port } = await bed.upstream()
+    const gateway = await bed.gateway({
+      workers,
+      config: {
+        sluice: quiet,
+        routes: [
+          route('fixed', { port, plugins: { 'limit-count': { ...byAddress, count: 100, time_window: day } } }),
+          route('sliding', { port, plugins: { 'limit-count': { ...byAddress, count: 100, time_window: day, window_type: 'sliding' } } }),
+          route('bucket', { port, plugins: { 'limit-req': { ...byAddress, rate: 0.001, burst: 99, nodelay: true } } }),
+          route('rules', {
+            port,
+            plugins: {
+              'limit-count': {
+                rejected_code: 429,
+                rules: [
+                  { count: 60, time_window: day, key: '$remote_addr' },
+                  { count: 45, time_window: day, key: '$http_x_user' },
+                ],
+              },
+            },
+          }),
+          route('several', {
+            port,
+            plugins: {
+              'limit-count': { ...byAddress, count: 70, time_window: day },
+              'limit-req': { ...byAddress, rate: 0.001, burst: 1000, nodelay: true },
+              'limit-conn': { ...byAddress, conn: 100, burst: 0, default_conn_delay: 0.1 },
+            },
+          }),
+        ],
+      },
+    })
+    const admitted = async (target: string, headers?: Record<string, string>): Promise<(number | undefined)[]> => {
+      const statuses = await hammer(bed, [gateway], target, 300, headers === undefined ? {} : { headers })
+      return [statuses.get(200), statuses.get(429), statuses.size]
+    }
+    expect(await admitted('/fixed')).toEqual([100, 200, 2])
+    expect(await admitted('/sliding')).toEqual([100, 200, 2])
+    expect(await admitted('/bucket')).toEqual([100, 200, 2])
+    // refused requests of one rule use up nothing of the other: 45 of the 60 are gone, 15 are left for another user
+    expect(await admitted('/rules', { 'X-User': 'a' })).toEqual([45, 255, 2])
+    expect(await admitted('/rules', { 'X-User': 'b' })).toEqual([15, 285, 2])
+    expect(await admitted('/several')).toEqual([70, 230, 2])
+    expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="fixed",result="allowed"}')).toBe(100)
+    expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="fixed",result="limited"}')).toBe(200)
+  }, 60_000)
+
+  test('places at a time: given back by answers, failures, aborts and timeouts alike', async () => {
+    const held: (() => void)[] = []
+    const upstream = await bed.upstream({
+      answer: (_, { socket }) => {
+        held.push(() => socket.write(lengthResponse('ok')))
+        return undefined
+      },
+    })
+    const gateway = await bed.gateway({
+      workers,
+      config: {
+        sluice: quiet,
+        routes: [
+          route('a', { port: upstream.port, plugins: { 'limit-conn': { ...byAddress, conn: 5, burst: 0, default_conn_delay: 0.1 } } }),
+        ],
+      },
+    })
+    for (let round = 0; round < 3; round++) {
+      const clients = await Promise.all(Array.from({ length: 12 }, () => bed.client({ port: gateway.port })))
+      const answers = clients.map((client) => client.request(requestText('/a'), 10_000).then((response) => response.status))
+      // the seven refusals come at once, the five others stay
+      const refused = new Set<number>()
+      for (const [index, answer] of answers.entries())
+        void answer.then(
+          (status) => status === 429 && refused.add(index),
+          () => undefined,
+        )
+      await eventually('seven refusals and five requests upstream', () => refused.size === 7 && held.length === 5, 10_000)
+      const waiting = clients.filter((_, index) => !refused.has(index))
+      if (round === 0) for (const go of held.splice(0)) go()
+      else for (const client of waiting) client.reset()
+      await Promise.allSettled(answers)
+      held.length = 0
+      await eventually('all places free', async () => (await inFlight(gateway)) === 0, 10_000)
+    }
+  }, 60_000)
+})
+
+async function inFlight(gateway: Gateway): Promise<number> {
+  const response = await fetch(`${gateway.metricsUrl}/v1/limits?key=127.0.0.1`)
+  const state = (await response.json()) as { limits: { rules: { used: number }[] }[] }
+  return state.limits[0]?.rules[0]?.used ?? -1
+}
+
+test('a queue lets requests through at its rate and counts who waits', async () => {
+  const { port } = await bed.upstream()
+  const gateway = await bed.gateway({
+    config: { sluice: quiet, routes: [route('a', { port, plugins: { 'limit-req': { ...byAddress, rate: 2, burst: 2 } } })] },
+    workers: 2,
+  })
+  const startMs = performance.now()
+  const answers = Array.from({ length: 3 }, async () => {
+    const { status } = await ask(bed, gateway, '/a')
+    return { status, afterMs: performance.now() - startMs }
+  })
+  await eventually('two that wait', async () => (await gateway.metric('gateway_rate_limit_queued_requests')) === 2, 2000)
+  const done = (await Promise.all(answers)).sort((a, b) => a.afterMs - b.afterMs)
+  expect(done.map(({ status }) => status)).toEqual([200, 200, 200])
+  expect(done[1]?.afterMs).toBeGreaterThan(450)
+  expect(done[2]?.afterMs).toBeGreaterThan(950)
+  expect(await gateway.metric('gateway_rate_limit_queued_requests')).toBe(0)
+})
+
+test('the quota stands on every answer: of the upstream, good or bad, of the gateway, and on refusals', async () => {
+  const upstream = await bed.upstream({
+    answer: (request) => lengthResponse('x', ['X-RateLimit-Limit: 9999'], request.target.includes('missing') ? '404 Not Found' : '200 OK'),
+  })
+  const plugins = { 'limit-count': { ...byAddress, count: 3, time_window: day, rejected_msg: 'enough' } }
+  const [, dead] = [0, await bed.upstream()]
+  const deadPort = dead.port
+  await dead.close()
+  const gateway = await bed.gateway({
+    config: { sluice: quiet, routes: [route('a', { port: upstream.port, plugins }), route('dead', { port: deadPort, plugins })] },
+  })
+  const quota = (answer: Answer) => [answer.status, ...['limit', 'remaining'].map((name) => answer.field(`x-ratelimit-${name}`))]
+  expect(quota(await ask(bed, gateway, '/a'))).toEqual([200, '3', '2'])
+  expect(quota(await ask(bed, gateway, '/a/missing'))).toEqual([404, '3', '1'])
+  expect(quota(await ask(bed, gateway, '/dead'))).toEqual([502, '3', '2'])
+  await ask(bed, gateway, '/a')
+  const refused = await ask(bed, gateway, '/a')
+  expect([...quota(refused), refused.body]).toEqual([429, '3', '0', '{"error_msg":"enough"}\n'])
+  const reset = Number(refused.field('x-ratelimit-reset'))
+  expect(reset).toBeGreaterThan(day - 20)
+  expect(Number(refused.field('retry-after'))).toBe(Math.ceil(reset))
+})
+
+test('counters live through reloads, and it is said when one begins anew', async () => {
+  const { port } = await bed.upstream()
+  const config = (options: object) => ({
+    sluice: quiet,
+    routes: [route('a', { port, plugins: { 'limit-count': { ...byAddress, count: 5, time_window: day, ...options } } })],
+  })
+  const gateway = await bed.gateway({ config: config({}), workers: 2 })
+  expect((await hammer(bed, [gateway], '/a', 3)).get(200)).toBe(3)
+  await gateway.reload(config({ rejected_msg: 'changed, but nothing that counts' }))
+  expect(gateway.stderr).toContain('the counters of 1 limit(s) go on')
+  const fourth = await ask(bed, gateway, '/a')
+  expect([fourth.status, fourth.field('x-ratelimit-remaining')]).toEqual([200, '1'])
+  await gateway.reload(config({ key: 'host' }))
+  expect(gateway.stderr).toContain('the counters of limit-count in routes/a begin anew')
+  expect((await ask(bed, gateway, '/a')).field('x-ratelimit-remaining')).toBe('4')
+})
+
+test('a worker that fails keeps no places and loses no counts', async () => {
+  const upstream = await bed.upstream({ answer: (request) => (request.target === '/a/hold' ? undefined : lengthResponse('ok')) })
+  const gateway = await bed.gateway({
+    workers: 2,
+    admin: true,
+    env: { SLUICE_FAULTS: '1' },
+    config: {
+      sluice: quiet,
+      routes: [
+        route('a', {
+          port: upstream.port,
+          plugins: {
+            'limit-conn': { ...byAddress, conn: 16, burst: 0, default_conn_delay: 0.1 },
+            'limit-count': { ...byAddress, count: 100, time_window: day },
+          },
+        }),
+      ],
+    },
+  })
+  const clients = await Promise.all(Array.from({ length: 16 }, () => bed.client({ port: gateway.port })))
+  const answers = clients.map((client) => client.request(requestText('/a/hold'), 20_000).catch(() => null))
+  await upstream.until(() => upstream.requests.length === 16, 'sixteen requests that are held')
+  expect((await ask(bed, gateway, '/a')).status).toBe(429)
+  for (const worker of [0, 1]) {
+    await fetch(`${gateway.adminUrl}/v1/faults`, {
+      method: 'POST',
+      headers: { 'X-API-KEY': ADMIN_KEY, 'Content-Type': 'application/json' },
+      body: JSON.stringify({ worker, kind: 'throw' }),
+    })
+    await eventually('the replacement', async () => (await gateway.metric('gateway_worker_restarts_total')) === worker + 1)
+  }
+  await Promise.all(answers)
+  await eventually('all places free', async () => (await inFlight(gateway)) === 0)
+  const after = await ask(bed, gateway, '/a')
+  expect([after.status, after.field('x-ratelimit-remaining')]).toEqual([200, '83'])
+}, 30_000)
+
+test('the state of a key can be looked up, and looking changes nothing', async () => {
+  const { port } = await bed.upstream()
+  const plugins = { 'limit-count': { ...byAddress, count: 2, time_window: day } }
+  const gateway = await bed.gateway({
+    config: {
+      sluice: quiet,
+      plugin_configs: [{ id: 'shared', plugins: { 'limit-req': { ...byAddress, rate: 1, burst: 3, nodelay: true } } }],
+      routes: [route('a', { port, plugins }), { ...route('b', { port }), plugin_config_id: 'shared' }],
+    },
+  })
+  await ask(bed, gateway, '/a')
+  await ask(bed, gateway, '/b')
+  const look = async (query: string) => {
+    const response = await fetch(`${gateway.metricsUrl}/v1/limits?${query}`)
+    return [response.status, (await response.json()) as { limits: Record<string, unknown>[] }] as const
+  }
+  for (let round = 0; round < 3; round++) {
+    const [status, state] = await look('key=127.0.0.1')
+    expect(status).toBe(200)
+    expect(state.limits).toMatchObject([
+      { plugin: 'limit-count', owner: 'routes/a', store: 'local', would_admit: true, rules: [{ limit: 2, used: 1, remaining: 1 }] },
+      { plugin: 'limit-req', owner: 'plugin_configs/shared', route: 'b', rules: [{ algorithm: 'leaky-bucket', limit: 4 }] },
+    ])
+  }
+  expect((await look('key=10.9.9.9&route=a'))[1].limits).toMatchObject([{ rules: [{ used: 0, remaining: 2 }] }])
+  expect((await look('key='))[0]).toBe(400)
+  expect((await look('key=x&route=none'))[0]).toBe(400)
+})
