@@ -140,6 +140,16 @@ describe('the command line', () => {
   })
 })
 
+test('bounds that the README names are the defaults', () => {
+  const reference = textOf('config/reference/sluice.md')
+  const defaultOf = (option: string) => Number(new RegExp(`^\\| \`${option}\` \\|[^|]*\\| \`(\\d+)\` \\|`, 'm').exec(reference)?.[1])
+  const bounds = `header block ${defaultOf('limits.max_header_size') / 1024} KiB and ${defaultOf('limits.max_header_count')} fields (431), target ${
+    defaultOf('limits.max_target_size') / 1024
+  } KiB (414)`
+  expect(textOf('README.md').replace(/\s+/g, ' ')).toContain(bounds)
+  expect(textOf('README.md')).toContain(`${defaultOf('limits.max_connections').toLocaleString('en-US')} client connections`)
+})
+
 describe('links', () => {
   const anchorsOf = (page: string): string[] =>
     [...textOf(page).matchAll(/^#+ (.+)$/gm)].map((match) =>
