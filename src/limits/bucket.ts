@@ -8,7 +8,7 @@
  */
 import { type CellReading, TICK_MS } from './cell.js'
 import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
-import { Kind, type RulePlan, unitsPerTick } from './plan.js'
+import { Kind, type RulePlan, unitsPerTick, type Verdict } from './plan.js'
 
 export function readBucket(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   cell.used = 0
@@ -54,11 +54,12 @@ export function bucketDelay(plan: RulePlan, cell: CellReading): number {
   return plan.kind === Kind.leakyBucket ? cell.used / plan.unitsPerMs : 0
 }
 
-export function reportBucket(plan: RulePlan, cell: CellReading, cost: number, isCharged: boolean, out: RuleOutcome): void {
-  const debt = isCharged ? cell.used + cost * plan.interval : cell.used
+export function reportBucket(plan: RulePlan, cell: CellReading, cost: number, verdict: Verdict, out: RuleOutcome): void {
+  const debt = verdict.isCharged ? cell.used + cost * plan.interval : cell.used
   out.limit = plan.limit
   out.used = debt / plan.interval
   out.remaining = Math.max(0, Math.floor((plan.tolerance + plan.interval - debt) / plan.interval))
   out.resetMs = debt / plan.unitsPerMs
-  out.retryAfterMs = cost > plan.limit ? -1 : Math.max(0, (cell.used + (cost - 1) * plan.interval - plan.tolerance) / plan.unitsPerMs)
+  if (verdict.isAdmitted) out.retryAfterMs = 0
+  else out.retryAfterMs = cost > plan.limit ? -1 : Math.max(0, (cell.used + (cost - 1) * plan.interval - plan.tolerance) / plan.unitsPerMs)
 }

@@ -40,6 +40,12 @@ export function kindOf(rule: LimitRule): Kind {
   }
 }
 
+/** What was decided about a request: by this rule, and by all of them. */
+export interface Verdict {
+  readonly isAdmitted: boolean
+  readonly isCharged: boolean
+}
+
 export class RulePlan {
   readonly kind: Kind
   /** Units per window or in flight; for buckets burst + 1. */

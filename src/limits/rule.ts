@@ -7,7 +7,7 @@
 import { bucketAdmits, bucketDelay, chargeBucket, readBucket, reportBucket } from './bucket.js'
 import { type CellReading, tickAfter, tickOf } from './cell.js'
 import type { RuleOutcome } from './contract.js'
-import { Kind, type RulePlan } from './plan.js'
+import { Kind, type RulePlan, type Verdict } from './plan.js'
 import { chargeFixed, chargeSliding, readFixed, readSliding, reportFixed, reportSliding, slidingAdmits } from './window.js'
 
 /** Expiry of a cell with holds, in ticks from now: never reused while something is in flight. 1.7 years, renewed with every hold. */
@@ -55,22 +55,15 @@ export function ruleDelay(plan: RulePlan, cell: CellReading): number {
 }
 
 /** Fills `out` for this request. Call before `chargeRule`. */
-export function reportRule(
-  plan: RulePlan,
-  cell: CellReading,
-  nowMs: number,
-  cost: number,
-  verdict: { readonly isAdmitted: boolean; readonly isCharged: boolean },
-  out: RuleOutcome,
-): void {
+export function reportRule(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, verdict: Verdict, out: RuleOutcome): void {
   switch (plan.kind) {
     case Kind.slidingBelow:
     case Kind.slidingWithin:
-      reportSliding(plan, cell, nowMs, cost, verdict.isCharged, out)
+      reportSliding(plan, cell, nowMs, cost, verdict, out)
       break
     case Kind.tokenBucket:
     case Kind.leakyBucket:
-      reportBucket(plan, cell, cost, verdict.isCharged, out)
+      reportBucket(plan, cell, cost, verdict, out)
       break
     case Kind.log:
     case Kind.concurrency:

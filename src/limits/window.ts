@@ -1,7 +1,7 @@
 /** Fixed windows (aligned, calendar, from the first hit) and the sliding window counter, on the words of one cell. */
 import { type CellReading, exactMs, tickAfter, tickToMs } from './cell.js'
 import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
-import { Kind, type RulePlan } from './plan.js'
+import { Kind, type RulePlan, type Verdict } from './plan.js'
 
 const COUNT_MAX = 2 ** 32 - 1
 
@@ -110,12 +110,12 @@ export function chargeSliding(cell: CellReading, cost: number): void {
 }
 
 /** Call before `chargeSliding`: it needs the counts without this request. */
-export function reportSliding(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, isCharged: boolean, out: RuleOutcome): void {
+export function reportSliding(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, verdict: Verdict, out: RuleOutcome): void {
   out.limit = plan.limit
-  out.used = isCharged ? cell.used + cost : cell.used
+  out.used = verdict.isCharged ? cell.used + cost : cell.used
   out.remaining = Math.max(0, Math.floor(plan.limit - out.used))
   out.resetMs = cell.endMs - Math.floor(nowMs)
-  out.retryAfterMs = slidingRetry(plan, cell, Math.floor(nowMs), cost)
+  out.retryAfterMs = verdict.isAdmitted ? 0 : slidingRetry(plan, cell, Math.floor(nowMs), cost)
 }
 
 /** Milliseconds until this cost is admitted if nothing else arrives; −1 = never. */
