@@ -10,6 +10,7 @@ import { UsageError } from '../base/errors.js'
 import type { DnsResolver } from '../controlplane/dns.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
+import type { Binding } from '../dataplane/listener/binding.js'
 import { compareLimiters, type DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
@@ -18,6 +19,7 @@ import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
+import { type ListenRefused, PrimaryAcceptor } from '../threads/acceptor.js'
 import { ConnectionWatch, countOpenFiles } from '../threads/connection-watch.js'
 import { findFreePorts } from '../threads/free-ports.js'
 import { HeartbeatWatch } from '../threads/heartbeat.js'
@@ -40,8 +42,8 @@ export interface GatewayOptions {
   readonly first: PreparedConfiguration
   readonly source: ConfigurationSource
   readonly accept: 'primary' | 'kernel'
-  /** Package name and version of the uWebSockets.js build. */
-  readonly binding: { readonly name: string; readonly version: string }
+  /** The uWebSockets.js build. */
+  readonly binding: Binding
   readonly log: ProcessLog
   readonly resolver: DnsResolver
   readonly environment: NodeJS.ProcessEnv
@@ -105,7 +107,7 @@ export class Gateway {
         const limit = config.limits.maxConnections
         if (accepting) log.info(`${count} client connections: accepting again`)
         else log.warn(`${count} client connections reach limits.max_connections (${limit}): no more are accepted until some end`)
-        this.supervisor.broadcast({ type: 'accepting', on: accepting })
+        this.supervisor.setAccepting(accepting)
       },
     )
     this.reloader = new Reloader({ run: () => this.reload(), clock: systemClock, startEpoch: this.epoch })
@@ -125,6 +127,7 @@ export class Gateway {
         replacement,
       }),
       choosePorts: () => findFreePorts(config.listeners),
+      ...(options.accept === 'primary' ? { acceptor: this.createAcceptor() } : {}),
       board: this.board,
       clock: systemClock,
       log,
@@ -139,6 +142,14 @@ export class Gateway {
     })
   }
 
+  private createAcceptor(): PrimaryAcceptor {
+    return new PrimaryAcceptor({
+      binding: this.options.binding,
+      listeners: this.config.listeners,
+      onRefused: (refusal: ListenRefused) => void this.fail(`cannot listen on ${refusal.address} any more: ${refusal.message}`),
+    })
+  }
+
   /** Runs until the end; resolves with the exit code. Rejects, after everything is closed, when the start fails. */
   async run(): Promise<number> {
     const { log } = this.options
@@ -149,7 +160,7 @@ export class Gateway {
         log.warn(`${signal} again: ending at once`)
         this.stopNow.abort()
       },
-      reopenLogs: () => this.supervisor.broadcast({ type: 'reopen-logs' }),
+      reopenLogs: () => this.supervisor.reopenLogs(),
     })
     const crash = (error: unknown) =>
       void this.fail(`unexpected error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)

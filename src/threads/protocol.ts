@@ -59,13 +59,17 @@ export type FromWorker =
   /** A spare has loaded everything and waits for `assign`. */
   | { readonly type: 'spare' }
   | { readonly type: 'ready' }
-  | { readonly type: 'listening'; readonly ports: readonly number[] }
+  /**
+   * Accepts connections. With accept `primary`, `descriptors` are raw pointers to the apps that connections can be handed to, one per
+   * listener (null where the worker listens itself, or nobody does): valid until this worker is sent `close`.
+   */
+  | { readonly type: 'listening'; readonly ports: readonly number[]; readonly descriptors?: readonly unknown[] }
   | { readonly type: 'listen-failed'; readonly address: string; readonly reason: string }
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields: Json }
   /** A metric series was created in this worker's slab. */
   | { readonly type: 'series'; readonly slot: number; readonly labels: readonly string[] }
   | { readonly type: 'drained' }
-  /** Uncaught error: sockets are closed, the thread ends a turn later. */
+  /** Uncaught error. Sockets are closed and the thread ends a turn later; with accept `primary`, it waits to be sent `close` for that. */
   | { readonly type: 'failed'; readonly message: string; readonly stack: string }
 
 export interface WorkerStart {

@@ -10,6 +10,7 @@
  */
 import type { UsageError } from '../base/errors.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
+import { ListenRefused } from './acceptor.js'
 import { CrashLoop } from './crash-loop.js'
 import { type FromWorker, type NodesMessage, type SnapshotMessage, spareIndex, type ToWorker, type WorkerStart } from './protocol.js'
 import { type WorkerDeath, WorkerHandle } from './worker-handle.js'
@@ -25,6 +26,19 @@ export interface AckBoard {
   waitAll(epoch: number, timeoutMs: number): Promise<boolean>
 }
 
+/** Who accepts for the workers, with accept `primary` (threads/acceptor). */
+export interface ConnectionAcceptor {
+  /** Hands connections to this worker; again for the same one: nothing. */
+  add(worker: number, descriptors: readonly unknown[]): void
+  /** Must have returned before the worker may close its apps. Of a worker that is not known: nothing. */
+  remove(worker: number): void
+  /** Rejects with ListenRefused. */
+  open(ports: readonly number[]): Promise<void>
+  setAccepting(on: boolean): void
+  drain(): Promise<void>
+  close(): void
+}
+
 export interface SupervisorOptions {
   readonly workers: number
   /** Module of a worker. */
@@ -33,6 +47,8 @@ export interface SupervisorOptions {
   readonly startOf: (index: number, replacement: boolean, ports: readonly number[] | null) => WorkerStart
   /** The port of each listener, never 0; asked once, right before the workers listen. */
   readonly choosePorts: () => Promise<readonly number[]>
+  /** Absent: the workers listen for themselves. */
+  readonly acceptor?: ConnectionAcceptor
   readonly board: AckBoard
   readonly clock: { nowMs(): number }
   readonly log: ProcessLog
@@ -111,6 +127,7 @@ export class Supervisor {
     await this.waitUntil('listen', () => first?.isListening === true)
     for (const handle of this.handles) if (handle !== first) handle.send({ type: 'listen', ports })
     await this.waitUntil('listen', () => this.handles.every((handle) => handle.isListening))
+    await this.openAcceptor(ports)
     this.phase = 'serving'
     return ports
   }
@@ -131,9 +148,15 @@ export class Supervisor {
     this.sendToReady(message)
   }
 
-  /** Sends to every worker that runs. */
-  broadcast(message: Extract<ToWorker, { type: 'reopen-logs' | 'accepting' }>): void {
-    this.sendToReady(message)
+  /** Tells every worker that runs to open its log files anew. */
+  reopenLogs(): void {
+    this.sendToReady({ type: 'reopen-logs' })
+  }
+
+  /** Stops accepting, or goes on, because of max_connections. */
+  setAccepting(on: boolean): void {
+    this.options.acceptor?.setAccepting(on)
+    this.sendToReady({ type: 'accepting', on })
   }
 
   /** Test hook: makes one worker fail. False if there is no such worker. */
@@ -148,14 +171,18 @@ export class Supervisor {
   async drain(timeoutMs: number, stop: AbortSignal): Promise<boolean> {
     if (this.phase !== 'serving' && this.phase !== 'starting') return false
     this.phase = 'draining'
+    await this.options.acceptor?.drain()
+    // A replacement that is still loading serves nobody, and from now on gets nothing to serve: there is nothing to wait for.
+    const serving = this.handles.filter((handle) => handle.isReady)
     this.sendToReady({ type: 'drain' })
-    const isQuiet = () => this.handles.every((handle) => handle.isDrained || handle.hasExited)
+    const isQuiet = () => serving.every((handle) => handle.isDrained || handle.hasExited)
     return this.wait(isQuiet, timeoutMs, stop)
   }
 
   /** Closes every socket and ends every thread. When a thread does not end in time the process kills itself and this never resolves. */
   async close(): Promise<void> {
     this.phase = 'closing'
+    this.options.acceptor?.close()
     const handles = this.spare === null ? this.handles : [...this.handles, this.spare]
     for (const handle of handles) handle.send({ type: 'close' })
     // A thread that is still loading its modules reads the message later, and has no sockets yet that would make haste necessary.
@@ -166,6 +193,15 @@ export class Supervisor {
       (await this.wait(() => loaded.every((handle) => handle.hasExited), this.closeTimeoutMs)) &&
       (await this.wait(() => loading.every((handle) => handle.hasExited), this.startTimeoutMs))
     if (!ended) this.kill('a worker did not close its sockets in time')
+  }
+
+  private async openAcceptor(ports: readonly number[]): Promise<void> {
+    try {
+      await this.options.acceptor?.open(ports)
+    } catch (error) {
+      if (error instanceof ListenRefused) throw await this.options.explainListen(error.address, error.message)
+      throw error
+    }
   }
 
   private spawn(index: number, replacement: boolean): WorkerHandle {
@@ -192,7 +228,7 @@ export class Supervisor {
   private createThread(start: WorkerStart): WorkerHandle {
     return new WorkerHandle(this.options.file, start, {
       onMessage: (from, message) => this.receive(from, message),
-      onFailed: (from) => this.expectExit(from),
+      onFailed: (from) => this.letEnd(from),
       onExit: (from, death) => (from === this.spare ? this.dropSpare(death) : this.bury(from, death)),
     })
   }
@@ -201,7 +237,8 @@ export class Supervisor {
   private dropSpare(death: WorkerDeath | null): void {
     this.spare = null
     this.wake()
-    if (this.phase === 'serving') this.options.log.warn(`the spare worker ended: ${death?.message ?? 'without a reason'}`)
+    if (this.phase === 'starting' || this.phase === 'serving')
+      this.options.log.warn(`the spare worker ended: ${death?.message ?? 'without a reason'}`)
   }
 
   private receive(handle: WorkerHandle, message: Exclude<FromWorker, { type: 'failed' }>): void {
@@ -212,8 +249,10 @@ export class Supervisor {
       case 'listen-failed':
         this.refuseListen(handle, message.address, message.reason)
         break
-      case 'spare':
       case 'listening':
+        this.options.acceptor?.add(handle.index, message.descriptors ?? [])
+        break
+      case 'spare':
       case 'drained':
         break
       default:
@@ -239,8 +278,13 @@ export class Supervisor {
     void this.options.explainListen(address, reason).then((error) => this.failStart(error))
   }
 
-  /** After `failed` the thread ends by itself a turn later. */
-  private expectExit(handle: WorkerHandle): void {
+  /** After `failed` the thread ends by itself a turn later; one whose apps were handed connections waits until it is told to. */
+  private letEnd(handle: WorkerHandle): void {
+    const { acceptor } = this.options
+    if (acceptor !== undefined) {
+      acceptor.remove(handle.index)
+      handle.send({ type: 'close' })
+    }
     const timer = setTimeout(() => {
       if (!handle.hasExited) this.kill(`worker ${handle.index} failed and its thread does not end`)
     }, this.closeTimeoutMs)
@@ -248,6 +292,7 @@ export class Supervisor {
   }
 
   private bury(handle: WorkerHandle, death: WorkerDeath | null): void {
+    this.options.acceptor?.remove(handle.index)
     this.options.board.release(handle.index)
     this.options.onEnded(handle.index)
     this.wake()

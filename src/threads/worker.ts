@@ -4,7 +4,7 @@
  *   started → (snapshot) → serving → draining → closed
  *
  * An uncaught error closes every socket and ends the thread a turn later: a thread that ends with open uWebSockets.js sockets would
- * take the whole process with it.
+ * take the whole process with it. With accept `primary` the primary lets go of the thread's apps before that.
  */
 import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -15,6 +15,7 @@ import { createLinkKit } from '../dataplane/link-kit.js'
 import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
 import { Listener } from '../dataplane/listener/listener.js'
 import { nodeBinding } from '../dataplane/listener/node-binding.js'
+import { atQuietTurn } from '../dataplane/listener/quiet-turn.js'
 import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
 import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
@@ -45,6 +46,8 @@ const RETURN_MS = 1000
 const RETURN_AFTER_FAILURE_MS = 100
 
 const start = workerData as WorkerStart
+/** The primary accepts and hands connections to the apps of this thread. */
+const isChild = start.accept === 'primary'
 const port = parentPort
 if (port === null) throw new Error('worker.js must run in a worker thread')
 
@@ -72,6 +75,9 @@ class WorkerThread {
   private quietSinceMs = 0
   private isDrained = false
   private isEnding = false
+  private hasFailed = false
+  /** Not accepting because of max_connections. */
+  private isPaused = false
   private readonly timer: NodeJS.Timeout
 
   constructor(registry: PluginRegistry) {
@@ -129,23 +135,22 @@ class WorkerThread {
         void this.listen()
         break
       case 'accepting':
+        this.isPaused = !message.on
         if (message.on) void this.listen()
-        else setImmediate(() => this.stopListening())
+        else for (const listener of this.listeners.values()) void atQuietTurn(() => this.isPaused && listener.stopListening())
         break
       case 'drain':
         this.slot.setState('draining')
         this.proxy.isDraining = true
         this.quietSinceMs = nowMs()
-        // Right behind the accept loop of this turn: nobody is left waiting in the kernel's queue.
-        setImmediate(() => {
-          for (const listener of this.listeners.values()) listener.drain()
-        })
+        for (const listener of this.listeners.values()) void atQuietTurn(() => listener.drain())
         break
       case 'reopen-logs':
         this.accessLog.reopen()
         break
       case 'close':
-        this.end(0)
+        if (isChild) this.endBehindConnections()
+        else this.end(0)
         break
       case 'fault':
         setImmediate(() => fault(message.kind))
@@ -167,7 +172,9 @@ class WorkerThread {
     if (this.isEnding || this.proxy.isDraining || [...this.listeners.values()].some((listener) => listener.isListening)) return
     const { listeners, limits, realIp, trustIdentityHeaders } = start.process
     const ports: number[] = []
+    const descriptors: unknown[] = []
     for (const [index, listener] of listeners.entries()) {
+      descriptors[index] = null
       // Sockets of Node cannot share a port between threads: the strict listener is worker 0's.
       if (listener.node !== undefined && start.index !== 0) {
         ports.push(this.ports?.[index] ?? listener.port)
@@ -183,6 +190,12 @@ class WorkerThread {
           () => this.policy,
         )
       this.listeners.set(index, opened)
+      if (isChild && listener.node === undefined) {
+        const port = this.ports?.[index] ?? listener.port
+        descriptors[index] = opened.adopt(port)
+        ports.push(port)
+        continue
+      }
       try {
         ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
       } catch (error) {
@@ -196,11 +209,7 @@ class WorkerThread {
     }
     this.ports = ports
     this.slot.setState('serving')
-    send({ type: 'listening', ports })
-  }
-
-  private stopListening(): void {
-    for (const listener of this.listeners.values()) listener.stopListening()
+    send({ type: 'listening', ports, ...(isChild ? { descriptors } : {}) })
   }
 
   private sweep(): void {
@@ -231,8 +240,21 @@ class WorkerThread {
     send({ type: 'drained' })
   }
 
+  /** Reports an uncaught error and ends. A child application stays open until the primary has let go of it, and says so by `close`. */
+  fail(error: Error): void {
+    if (this.hasFailed) return
+    this.hasFailed = true
+    send({ type: 'failed', message: error.message, stack: error.stack ?? '' })
+    if (!isChild) this.end(1)
+  }
+
+  /** The primary hands over nothing more, but what it did hand over may have reached this loop together with the message. */
+  private endBehindConnections(): void {
+    setImmediate(() => setImmediate(() => this.end(this.hasFailed ? 1 : 0)))
+  }
+
   /** Closes every socket, then ends the thread a turn later. */
-  end(code: number): void {
+  private end(code: number): void {
     if (this.isEnding) return
     this.isEnding = true
     clearInterval(this.timer)
@@ -262,10 +284,7 @@ const binding = loadBinding(start.binding)
 const registry = PluginRegistry.of([...builtinPlugins, ...(await loadUserPlugins(start.process.plugins))])
 const worker = new WorkerThread(registry)
 
-process.on('uncaughtException', (error) => {
-  send({ type: 'failed', message: error.message, stack: error.stack ?? '' })
-  worker.end(1)
-})
+process.on('uncaughtException', (error) => worker.fail(error))
 process.on('unhandledRejection', (reason) => {
   throw reason instanceof Error ? reason : new Error(String(reason))
 })

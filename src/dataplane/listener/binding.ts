@@ -56,7 +56,7 @@ export interface UwsApp {
   close(): UwsApp
   /** Tells clients that their connections end, where the protocol can say so without an answer. */
   drain?(): void
-  /** Official builds: hands connections of this app to another thread's app. */
+  /** Official builds: hands connections of this app to another thread's app, in turn with its other children. */
   addChildAppDescriptor?(descriptor: unknown): UwsApp
   removeChildAppDescriptor?(descriptor: unknown): UwsApp
   getDescriptor?(): unknown
@@ -117,7 +117,10 @@ export function loadBinding(packageName: string): Binding {
   if (close === undefined || port === undefined) throw new Error(`${packageName} has neither of the known listen socket functions`)
   const sample = uws.App()
   const features = {
-    childApps: typeof sample.addChildAppDescriptor === 'function' && typeof sample.getDescriptor === 'function',
+    childApps:
+      typeof sample.addChildAppDescriptor === 'function' &&
+      typeof sample.removeChildAppDescriptor === 'function' &&
+      typeof sample.getDescriptor === 'function',
     connectionEvents: typeof sample.filter === 'function',
   }
   sample.close()

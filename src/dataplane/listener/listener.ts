@@ -39,6 +39,7 @@ export class Listener {
   private lastHostHeader = ''
   private lastHost = ''
   private port: number
+  private descriptor: unknown = null
 
   constructor(
     private readonly binding: Binding,
@@ -74,9 +75,16 @@ export class Listener {
   }
 
   /**
-   * Stops accepting. The kernel drops connections that completed their handshake but were not accepted yet, so this must run right
-   * after the accept loop of this turn: in a setImmediate callback.
+   * In place of listening: takes connections that the primary's app accepts on `port`. Returns what that app knows this one by, a raw
+   * pointer: it must be taken back there before this listener closes.
    */
+  adopt(port: number): unknown {
+    this.port = port
+    this.descriptor ??= this.app.getDescriptor?.()
+    return this.descriptor
+  }
+
+  /** Stops accepting. The kernel resets connections that were not accepted yet: see quiet-turn.ts for when to call it. */
   stopListening(): void {
     if (this.socket === null) return
     this.binding.closeListenSocket(this.socket)
@@ -194,7 +202,8 @@ export class Listener {
   }
 }
 
-function createApp(binding: Binding, listener: ListenerConfig): UwsApp {
+/** An app with the certificates of the listener, and no routes. */
+export function createApp(binding: Binding, listener: ListenerConfig): UwsApp {
   const tls = listener.tls
   if (tls === null) return binding.createApp(null)
   // The binding reads files only; certificates from the configuration are lent to it as such while it starts.
