@@ -1,0 +1,225 @@
+/** Limits of several gateways that share one Redis, and what they do when it is away. */
+import { afterEach, describe, expect, test } from 'vitest'
+import { lengthResponse } from '../../src/doctor/recording-upstream.js'
+import type { Gateway } from '../support/gateway.js'
+import { ask, hammer, requestText } from '../support/limit-clients.js'
+import { eventually, RedisClusterServers, RedisSentinelServers, RedisServer, redisMissing } from '../support/redis.js'
+import { TestBed } from '../support/test-bed.js'
+
+const bed = new TestBed()
+afterEach(() => bed.close())
+
+const day = 86_400
+const byAddress = { key: 'remote_addr', rejected_code: 429 }
+const quiet = { log: { level: 'info' } }
+
+function route(id: string, port: number, plugins: object): object {
+  return { id, uri: `/${id}*`, plugins, upstream: { nodes: { [`127.0.0.1:${port}`]: 1 }, retries: 0 } }
+}
+
+async function gateways(count: number, config: object, workers = 2): Promise<Gateway[]> {
+  return Promise.all(Array.from({ length: count }, () => bed.gateway({ config, workers })))
+}
+
+async function redis(): Promise<RedisServer> {
+  const server = await RedisServer.start()
+  bed.later(() => server.close())
+  return server
+}
+
+const policyOf = (server: RedisServer) => ({ policy: 'redis', redis_host: '127.0.0.1', redis_port: server.port, redis_timeout: 500 })
+
+test('local counts in each gateway for itself: three of them admit three times the limit, and the check says so', async () => {
+  const { port } = await bed.upstream()
+  const plugins = { 'limit-count': { ...byAddress, count: 40, time_window: day } }
+  const three = await gateways(3, { sluice: { ...quiet, gateway_nodes: 3 }, routes: [route('a', port, plugins)] })
+  const statuses = await hammer(bed, three, '/a', 360, { clients: 8 })
+  expect([statuses.get(200), statuses.get(429)]).toEqual([120, 240])
+  for (const gateway of three) expect(gateway.stderr).toContain('together they admit up to 3 times the limit')
+}, 60_000)
+
+describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
+  test.each([2, 3])(
+    '%i of them admit exactly N together',
+    async (count) => {
+      const { port } = await bed.upstream()
+      const policy = policyOf(await redis())
+      const all = await gateways(count, {
+        sluice: quiet,
+        routes: [
+          route('fixed', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day } }),
+          route('sliding', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, window_type: 'sliding' } }),
+          route('lease', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, sync_interval: 0.5 } }),
+          route('bucket', port, { 'limit-req': { ...byAddress, ...policy, rate: 0.001, burst: 99, nodelay: true } }),
+          route('several', port, {
+            'limit-count': { ...byAddress, ...policy, count: 70, time_window: day },
+            'limit-conn': { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 },
+          }),
+        ],
+      })
+      for (const [target, limit] of [
+        ['/fixed', 100],
+        ['/sliding', 100],
+        ['/bucket', 100],
+        ['/several', 70],
+      ] as const) {
+        const statuses = await hammer(bed, all, target, 300, { clients: 8 })
+        expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, limit, 300 - limit])
+      }
+      // What a gateway has taken and not spent comes back after a moment; nothing beyond the limit ever passes.
+      let admitted = 0
+      await eventually('all of the leased limit', async () => {
+        admitted += (await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200) ?? 0
+        return admitted >= 100
+      })
+      expect((await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200)).toBeUndefined()
+      expect(admitted).toBe(100)
+    },
+    90_000,
+  )
+
+  test('places at a time are shared, and come back from a gateway that dies', async () => {
+    const upstream = await bed.upstream({ answer: (request) => (request.target === '/a/hold' ? undefined : lengthResponse('ok')) })
+    const policy = policyOf(await redis())
+    const plugins = { 'limit-conn': { ...byAddress, ...policy, conn: 6, burst: 0, default_conn_delay: 0.1, key_ttl: 2 } }
+    const [first, second] = await gateways(2, { sluice: quiet, routes: [route('a', upstream.port, plugins)] }, 1)
+    if (first === undefined || second === undefined) throw new Error('two gateways were asked for')
+    const clients = await Promise.all(
+      [first, second].flatMap((gateway) => Array.from({ length: 8 }, () => bed.client({ port: gateway.port }))),
+    )
+    const refused = { count: 0 }
+    for (const client of clients) {
+      void client.request(requestText('/a/hold'), 30_000).then(
+        ({ status }) => {
+          if (status === 429) refused.count++
+        },
+        () => undefined,
+      )
+    }
+    await eventually('ten refusals and six requests upstream', () => refused.count === 10 && upstream.requests.length === 6)
+    expect((await ask(bed, second, '/a')).status).toBe(429)
+    await first.process.kill()
+    for (const client of clients) client.destroy()
+    await eventually('all places free', async () => (await hammer(bed, [second], '/a', 6, { clients: 1 })).get(200) === 6, 10_000)
+  }, 60_000)
+
+  test('a cluster and a sentinel serve as well', async () => {
+    const { port } = await bed.upstream()
+    const cluster = await RedisClusterServers.start()
+    bed.later(() => cluster.close())
+    const sentinel = await RedisSentinelServers.start()
+    bed.later(() => sentinel.close())
+    const nodes = cluster.nodes.map((node) => `${node.host}:${node.port}`)
+    const all = await gateways(2, {
+      sluice: quiet,
+      routes: [
+        route('cluster', port, {
+          'limit-count': {
+            ...byAddress,
+            count: 50,
+            time_window: day,
+            policy: 'redis-cluster',
+            redis_cluster_nodes: nodes,
+            redis_cluster_name: 'c',
+          },
+        }),
+        route('sentinel', port, {
+          'limit-count': {
+            ...byAddress,
+            count: 50,
+            time_window: day,
+            policy: 'redis-sentinel',
+            redis_sentinels: [sentinel.sentinel.address],
+            redis_master_name: RedisSentinelServers.masterName,
+          },
+        }),
+      ],
+    })
+    for (const target of ['/cluster', '/sentinel']) {
+      const statuses = await hammer(bed, all, target, 150, { clients: 6 })
+      expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, 50, 100])
+    }
+  }, 60_000)
+
+  test('the Redis of --redis serves limits that name none, and its counters outlive the gateway', async () => {
+    const { port } = await bed.upstream()
+    const server = await redis()
+    const config = {
+      sluice: quiet,
+      routes: [route('a', port, { 'limit-count': { ...byAddress, policy: 'redis', count: 5, time_window: day } })],
+    }
+    const args = ['--redis', `redis://127.0.0.1:${server.port}/2`]
+    const first = await bed.gateway({ config, args })
+    expect((await hammer(bed, [first], '/a', 4)).get(200)).toBe(4)
+    await first.process.stop()
+    const second = await bed.gateway({ config, args })
+    expect((await hammer(bed, [second], '/a', 4)).get(200)).toBe(1)
+    const look = await fetch(`${second.metricsUrl}/v1/limits?key=127.0.0.1`)
+    expect(await look.json()).toMatchObject({ limits: [{ store: 'redis', would_admit: false, rules: [{ limit: 5, used: 5 }] }] })
+  })
+})
+
+describe.skipIf(redisMissing !== null)('Redis that is away', () => {
+  interface Outage {
+    readonly begin: (server: RedisServer) => unknown
+    readonly end: (server: RedisServer) => unknown
+  }
+  const outages: readonly [string, Outage][] = [
+    ['killed and restarted', { begin: (server) => server.kill(), end: (server) => server.restart() }],
+    ['paused and resumed', { begin: (server) => server.pause(), end: (server) => server.resume() }],
+  ]
+
+  test.each(outages)(
+    '%s: refused or let through as configured, nothing else is held up, and it recovers',
+    async (_, outage) => {
+      const { port } = await bed.upstream()
+      const server = await redis()
+      const policy = policyOf(server)
+      const count = { ...byAddress, ...policy, count: 1000, time_window: day }
+      const req = { ...byAddress, ...policy, rate: 1000, burst: 1000, nodelay: true }
+      const conn = { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 }
+      const lax = { allow_degradation: true }
+      const [gateway] = await gateways(1, {
+        sluice: quiet,
+        routes: [
+          route('count', port, { 'limit-count': count }),
+          route('laxcount', port, { 'limit-count': { ...count, ...lax } }),
+          route('req', port, { 'limit-req': req }),
+          route('laxreq', port, { 'limit-req': { ...req, ...lax } }),
+          route('conn', port, { 'limit-conn': conn }),
+          route('laxconn', port, { 'limit-conn': { ...conn, ...lax } }),
+          route('free', port, {}),
+        ],
+      })
+      if (gateway === undefined) throw new Error('a gateway was asked for')
+      const statusesOf = async () => {
+        const targets = ['/count', '/laxcount', '/req', '/laxreq', '/conn', '/laxconn']
+        return Promise.all(targets.map(async (target) => (await ask(bed, gateway, target)).status))
+      }
+      expect(await statusesOf()).toEqual([200, 200, 200, 200, 200, 200])
+      await outage.begin(server)
+      expect(await statusesOf()).toEqual([500, 200, 500, 200, 500, 200])
+      const refused = await ask(bed, gateway, '/count')
+      expect([refused.body, refused.field('x-ratelimit-limit')]).toEqual(['{"error_msg":"failed to limit count"}\n', undefined])
+      expect((await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit')).toBeUndefined()
+      // while requests wait for a Redis that says nothing, others are answered as ever
+      const waiting = hammer(bed, [gateway], '/count', 200, { clients: 16 })
+      const slowest = { ms: 0 }
+      for (let sent = 0; sent < 50; sent++) {
+        const startMs = performance.now()
+        expect((await ask(bed, gateway, '/free')).status).toBe(200)
+        slowest.ms = Math.max(slowest.ms, performance.now() - startMs)
+      }
+      expect(slowest.ms).toBeLessThan(400)
+      expect((await waiting).get(500)).toBe(200)
+      expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="count",result="error"}')).toBeGreaterThan(
+        200,
+      )
+      expect(await gateway.metric('gateway_rate_limit_store_errors_total')).toBeGreaterThan(200)
+      await outage.end(server)
+      await eventually('the recovery', async () => (await statusesOf()).every((status) => status === 200))
+      await eventually('a quota again', async () => (await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit') === '1000')
+    },
+    60_000,
+  )
+})
