@@ -1,15 +1,22 @@
 // A worker without a data path: speaks the protocol, reports every message it gets as a log line. `workerData.binding` says how it
-// misbehaves: spare-dies, throws-at-start, listen-fails, ignores-close, dies-when-listening.
+// misbehaves: spare-dies, throws-at-start, listen-fails, ignores-close, dies-when-listening, exits-on-fault.
 import { parentPort, workerData } from 'node:worker_threads'
 
 let manner = workerData.binding
 const listening = () => {
-  parentPort.postMessage({ type: 'listening', ports: workerData.process.listeners.map((_, index) => 40_000 + index) })
+  const { index, accept, process: config } = workerData
+  const descriptors = config.listeners.map((_, listener) => `app ${listener} of worker ${index}`)
+  parentPort.postMessage({
+    type: 'listening',
+    ports: config.listeners.map((_, listener) => 40_000 + listener),
+    ...(accept === 'primary' ? { descriptors } : {}),
+  })
   if (manner === 'dies-when-listening') fail('it died when listening')
 }
 const fail = (text) => {
   parentPort.postMessage({ type: 'failed', message: text, stack: 'a stack' })
-  setImmediate(() => process.exit(1))
+  // A child application waits until the primary has let go of it.
+  if (workerData.accept !== 'primary') setImmediate(() => process.exit(1))
 }
 
 if (manner === 'throws-at-start') throw new Error('it does not load')
@@ -38,6 +45,7 @@ parentPort.on('message', (message) => {
       if (manner !== 'never-drained') parentPort.postMessage({ type: 'drained' })
       break
     case 'fault':
+      if (manner === 'exits-on-fault') process.exit(4)
       fail('a fault was injected')
       break
     case 'close':

@@ -7,9 +7,13 @@ import { UsageError } from '../../../src/base/errors.js'
 import { packSnapshot } from '../../../src/controlplane/publish.js'
 import type { ListenerConfig, ProcessConfig } from '../../../src/schema/process.js'
 import { createRegions } from '../../../src/shared/regions.js'
+import { ListenRefused } from '../../../src/threads/acceptor.js'
 import type { SnapshotMessage } from '../../../src/threads/protocol.js'
-import { type AckBoard, Supervisor, type WorkerReport } from '../../../src/threads/supervisor.js'
+import { type AckBoard, type ConnectionAcceptor, Supervisor, type WorkerReport } from '../../../src/threads/supervisor.js'
 import { RecordedLog } from './recorded-log.js'
+
+/** Longer than anything takes on a machine that is busy with other things; no test waits for it to pass. */
+const waitMs = 20_000
 
 const listeners: ListenerConfig[] = [
   { host: '127.0.0.1', port: 0, tls: null },
@@ -77,10 +81,14 @@ interface Harness {
   readonly clock: { value: number }
 }
 
-const running: { readonly harness: Harness; readonly ends: boolean }[] = []
+const running: Supervisor[] = []
 
 /** `mannerOf` names the misbehaviour of a worker; see fake-worker.mjs. */
-function harness(mannerOf: (index: number, replacement: boolean) => string, ends = true): Harness {
+function harness(
+  mannerOf: (index: number, replacement: boolean) => string,
+  acceptor?: ConnectionAcceptor,
+  closeTimeoutMs = waitMs,
+): Harness {
   const regions = createRegions(2)
   const board = new AgreeableBoard()
   const log = new RecordedLog()
@@ -97,11 +105,12 @@ function harness(mannerOf: (index: number, replacement: boolean) => string, ends
         ports === null ? processConfig : { ...processConfig, listeners: listeners.map((one, at) => ({ ...one, port: ports[at] ?? 0 })) },
       regions,
       nodeId: 'node-of-the-test',
-      accept: 'kernel',
+      accept: acceptor === undefined ? 'kernel' : 'primary',
       binding: mannerOf(index, replacement),
       replacement,
     }),
     choosePorts: () => Promise.resolve([40_000, 40_001]),
+    ...(acceptor === undefined ? {} : { acceptor }),
     board,
     clock: { nowMs: () => clock.value },
     log,
@@ -114,16 +123,16 @@ function harness(mannerOf: (index: number, replacement: boolean) => string, ends
     killProcess: () => {
       killed.count++
     },
-    startTimeoutMs: 10_000,
-    closeTimeoutMs: 300,
+    startTimeoutMs: waitMs,
+    closeTimeoutMs,
   })
   const made = { supervisor, board, log, received, fatal, killed, clock }
-  running.push({ harness: made, ends })
+  running.push(supervisor)
   return made
 }
 
 afterEach(async () => {
-  for (const { harness: made } of running.splice(0)) await made.supervisor.close()
+  for (const supervisor of running.splice(0)) await supervisor.close()
 })
 
 describe('start', () => {
@@ -157,15 +166,15 @@ describe('serving', () => {
     supervisor.updateNodes({ type: 'nodes', epoch: 1, updates: [{ upstream: 0, nodes: [] }] })
     supervisor.updateNodes({ type: 'nodes', epoch: 2, updates: [{ upstream: 0, nodes: [node] }] })
     const textsOf0 = () => received.filter(({ worker }) => worker === 0).map(({ text }) => text)
-    await expect.poll(textsOf0).toEqual(['snapshot', 'listen', 'snapshot', 'nodes'])
+    await expect.poll(textsOf0, { timeout: waitMs }).toEqual(['snapshot', 'listen', 'snapshot', 'nodes'])
     received.length = 0
     board.calls.length = 0
-    await expect.poll(() => supervisor.hasSpare).toBe(true)
+    await expect.poll(() => supervisor.hasSpare, { timeout: waitMs }).toBe(true)
     expect(supervisor.injectFault(0, 'throw')).toBe(true)
     await log.until('worker 0 was replaced')
     expect(log.lines.some((line) => line.includes('worker 0 ended: a fault was injected'))).toBe(true)
     expect(supervisor.restartCount).toBe(1)
-    await expect.poll(textsOf0).toEqual(['fault', 'assign', 'snapshot', 'nodes'])
+    await expect.poll(textsOf0, { timeout: waitMs }).toEqual(['fault', 'assign', 'snapshot', 'nodes'])
     expect(received.at(-1)?.detail).toMatchObject({ message: { epoch: 2, updates: [{ upstream: 0, nodes: [node] }] } })
     expect(board.calls).toEqual(['release 0', 'ended 0', 'reserve 0'])
   })
@@ -174,6 +183,7 @@ describe('serving', () => {
     const { supervisor, received, log } = harness((index) => (index < 0 ? 'spare-dies' : 'ok'))
     await supervisor.start(snapshot(1))
     await log.until('the spare worker ended')
+    expect(supervisor.hasSpare).toBe(false)
     supervisor.injectFault(1, 'throw')
     await log.until('worker 1 was replaced')
     expect(received.filter(({ worker }) => worker === 1).map(({ text }) => text)).toEqual(['snapshot', 'listen', 'fault', 'snapshot'])
@@ -192,6 +202,88 @@ describe('serving', () => {
     await log.until('never', () => fatal.length > 0)
     expect(fatal).toEqual(['crash loop: 5 workers ended within 10 s, the last one by: it died when listening'])
     expect(supervisor.restartCount).toBe(4)
+  })
+})
+
+/** What the supervisor tells the acceptor, in order. */
+class RecordedAcceptor implements ConnectionAcceptor {
+  readonly calls: string[] = []
+  refusal: ListenRefused | null = null
+  add(worker: number, descriptors: readonly unknown[]): void {
+    this.calls.push(`add ${worker}: ${descriptors.join(', ')}`)
+  }
+  remove(worker: number): void {
+    this.calls.push(`remove ${worker}`)
+  }
+  open(ports: readonly number[]): Promise<void> {
+    this.calls.push(`open ${ports.join(', ')}`)
+    return this.refusal === null ? Promise.resolve() : Promise.reject(this.refusal)
+  }
+  setAccepting(on: boolean): void {
+    this.calls.push(`accepting ${on}`)
+  }
+  drain(): Promise<void> {
+    this.calls.push('drain')
+    return Promise.resolve()
+  }
+  close(): void {
+    this.calls.push('close')
+  }
+}
+
+describe('accept primary', () => {
+  test('the acceptor knows every worker before it opens, and is drained and closed before the workers are', async () => {
+    const acceptor = new RecordedAcceptor()
+    const { supervisor, received } = harness(() => 'ok', acceptor)
+    await supervisor.start(snapshot(1))
+    expect(acceptor.calls).toEqual([
+      'add 0: app 0 of worker 0, app 1 of worker 0',
+      'add 1: app 0 of worker 1, app 1 of worker 1',
+      'open 40000, 40001',
+    ])
+    acceptor.calls.length = 0
+    supervisor.setAccepting(false)
+    expect(acceptor.calls).toEqual(['accepting false'])
+    acceptor.drain = () => {
+      acceptor.calls.push('drain')
+      expect(received.some(({ text }) => text === 'drain')).toBe(false)
+      return Promise.resolve()
+    }
+    expect(await supervisor.drain(5_000, new AbortController().signal)).toBe(true)
+    const closed = supervisor.close()
+    // In the same turn as the request to close: no worker can have ended before.
+    expect(acceptor.calls).toEqual(['accepting false', 'drain', 'close'])
+    await closed
+  })
+
+  test('a worker that fails is let go of before it may end, and its replacement is taken in', async () => {
+    const acceptor = new RecordedAcceptor()
+    const { supervisor, log, board } = harness(() => 'ok', acceptor)
+    await supervisor.start(snapshot(1))
+    acceptor.calls.length = 0
+    board.release = (index) => acceptor.calls.push(`ended ${index}`)
+    supervisor.injectFault(0, 'throw')
+    await log.until('worker 0 was replaced')
+    expect(log.lines.some((line) => line.includes('worker 0 ended: a fault was injected'))).toBe(true)
+    expect(acceptor.calls[0]).toBe('remove 0')
+    expect(acceptor.calls.filter((call) => call !== 'remove 0')).toEqual(['ended 0', 'add 0: app 0 of worker 0, app 1 of worker 0'])
+  })
+
+  test('a thread that ends without a word is let go of, too', async () => {
+    const acceptor = new RecordedAcceptor()
+    const { supervisor, log } = harness((_, replacement) => (replacement ? 'ok' : 'exits-on-fault'), acceptor)
+    await supervisor.start(snapshot(1))
+    acceptor.calls.length = 0
+    supervisor.injectFault(1, 'throw')
+    await log.until('worker 1 was replaced')
+    expect(acceptor.calls).toEqual(['remove 1', 'add 1: app 0 of worker 1, app 1 of worker 1'])
+  })
+
+  test('an address that the primary cannot listen on is explained', async () => {
+    const acceptor = new RecordedAcceptor()
+    acceptor.refusal = new ListenRefused('127.0.0.1:40000', 'refused')
+    const { supervisor } = harness(() => 'ok', acceptor)
+    await expect(supervisor.start(snapshot(1))).rejects.toThrow(new UsageError('cannot listen on 127.0.0.1:40000: refused', 1))
   })
 })
 
@@ -223,7 +315,7 @@ describe('ending', () => {
   })
 
   test('a thread that does not close makes the process kill itself, after saying so', async () => {
-    const { supervisor, killed, log } = harness((index) => (index === 1 ? 'ignores-close' : 'ok'))
+    const { supervisor, killed, log } = harness((index) => (index === 1 ? 'ignores-close' : 'ok'), undefined, 300)
     await supervisor.start(snapshot(1))
     await supervisor.close()
     expect(killed.count).toBe(1)
