@@ -41,6 +41,23 @@ export function wallMs(): number {
   return Date.now()
 }
 
+/**
+ * Makes a wall clock with fractions of milliseconds: always within the millisecond that `coarse` shows, so that it follows its jumps at
+ * once, and moved on by `steady` inside of it. Rates above 1,000 per second need more than whole milliseconds.
+ */
+export function fineWallClock(coarse: () => number = wallMs, steady: () => number = () => performance.now()): () => number {
+  const lastOfMs = 1 - 2 ** -10
+  let offset = coarse() - steady()
+  return () => {
+    const ms = coarse()
+    const time = steady() + offset
+    if (time >= ms && time < ms + 1) return time
+    const nearest = time < ms ? ms : ms + lastOfMs
+    offset += nearest - time
+    return nearest
+  }
+}
+
 export const systemClock: Clock = {
   nowMs,
   wallMs,

@@ -1,5 +1,5 @@
 /** The primary's part in rate limits: it looks keys up, watches the table, and returns what workers that ended held. */
-import { systemClock, wallMs } from '../base/clock.js'
+import { fineWallClock, systemClock, wallMs } from '../base/clock.js'
 import type { RedisStore } from '../cluster/redis-store.js'
 import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledRoute, Json } from '../schema/compiled.js'
@@ -21,7 +21,7 @@ export class PrimaryLimits {
   private redis: Promise<RedisStore> | null = null
 
   constructor(private readonly options: PrimaryLimitsOptions) {
-    this.local = new LocalLimiterStore(options.region, options.member, wallMs)
+    this.local = new LocalLimiterStore(options.region, options.member, wallMs, fineWallClock())
   }
 
   /** The thread of a worker has ended, and none has taken its place yet. */

@@ -23,8 +23,11 @@ export class LocalLimiterStore implements LimiterStore {
   private readonly layout: LimiterLayout
   private readonly parts: LimiterParts
 
-  /** `member`: one per thread, never two threads at a time. `nowMs`: wall clock. RangeError if the region or member is not right. */
-  constructor(region: SharedArrayBuffer, member: number, nowMs: () => number) {
+  /**
+   * `member`: one per thread, never two threads at a time. `nowMs`: wall clock; `fineNowMs`: the same with fractions, without which a
+   * bucket without burst lets at most one request per millisecond pass. RangeError if the region or member is not right.
+   */
+  constructor(region: SharedArrayBuffer, member: number, nowMs: () => number, fineNowMs: () => number = nowMs) {
     this.words = new Int32Array(region)
     this.layout = readLimiterLayout(this.words)
     const locks = new LimiterLocks(this.words, this.layout, member)
@@ -34,6 +37,7 @@ export class LocalLimiterStore implements LimiterStore {
       log: new LimiterLog(this.words, this.layout),
       holds: new HoldLedger(this.words, locks.ledger),
       nowMs,
+      fineNowMs,
       release: (hold) => this.release(hold),
     }
   }

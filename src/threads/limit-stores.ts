@@ -1,6 +1,6 @@
 /** The stores of rate limits of one thread, with what they count. */
 import { randomUUID } from 'node:crypto'
-import { systemClock, wallMs } from '../base/clock.js'
+import { fineWallClock, systemClock, wallMs } from '../base/clock.js'
 import type { ClusterCounters } from '../cluster/counters.js'
 import { RedisStore } from '../cluster/redis-store.js'
 import { LocalLimiterStore } from '../shared/limiter-store.js'
@@ -17,7 +17,7 @@ export interface LimitStoresOptions {
 }
 
 export function openLimitStores(options: LimitStoresOptions): { readonly local: LocalLimiterStore; readonly redis: RedisStore } {
-  const local = new LocalLimiterStore(options.region, options.member, wallMs)
+  const local = new LocalLimiterStore(options.region, options.member, wallMs, fineWallClock())
   const redis = new RedisStore({
     clock: systemClock,
     nodeId: options.nodeId,

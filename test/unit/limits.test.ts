@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest'
+import { fineWallClock } from '../../src/base/clock.js'
 import { HORIZON_TICKS, isLive } from '../../src/limits/cell.js'
 import { Decision, LIMIT_MAX, type LimitRule, LOG_LIMIT_MAX, WINDOW_MAX_MS } from '../../src/limits/contract.js'
 import { hashText, KeyHash } from '../../src/limits/hash.js'
 import { specProblem } from '../../src/limits/problem.js'
+import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
+import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
 import { localStore, START_MS, specOf } from '../support/limits.js'
 
 /** Admits what it can of `times` requests. */
@@ -98,6 +101,24 @@ describe('token bucket, the vectors of {rate 200, burst 50}', () => {
     }
     expect(admitted).toBeLessThanOrEqual(41)
     expect(admitted).toBeGreaterThanOrEqual(30)
+  })
+
+  test('rates above one per millisecond need, and get, the clock with fractions', () => {
+    let us = 0
+    const coarse = () => START_MS + Math.floor(us / 1000)
+    const fine = fineWallClock(coarse, () => us / 1000)
+    const admittedBy = (fineNowMs: () => number) => {
+      const region = createLimiterRegion({ members: 1, cells: 1, logEntries: 1, seed: [1, 2] })
+      const limiter = new LocalLimiterStore(region, 0, coarse, fineNowMs).bind(
+        specOf([{ algorithm: 'token-bucket', rate: 10_000, burst: 0 }]),
+      )
+      let admitted = 0
+      for (us = 0; us < 1_000_000; us += 10) admitted += admittedOf(limiter, 1)
+      return admitted
+    }
+    expect(admittedBy(coarse)).toBe(1000)
+    expect(admittedBy(fine)).toBeGreaterThan(9_000)
+    expect(admittedBy(fine)).toBeLessThanOrEqual(10_001)
   })
 
   test('leaky bucket: the same admissions, each waits its turn', () => {
@@ -239,6 +260,26 @@ describe('what no store can do is refused by name', () => {
 })
 
 describe('the parts', () => {
+  test('the clock with fractions never leaves the millisecond of the plain one, and follows its jumps at once', () => {
+    let coarseMs = 1000
+    let steadyMs = 7.25
+    const fine = fineWallClock(
+      () => coarseMs,
+      () => steadyMs,
+    )
+    const at = (coarse: number, steady: number) => {
+      coarseMs = coarse
+      steadyMs = steady
+      return fine()
+    }
+    expect([at(1000, 7.25), at(1000, 7.75), at(1001, 8.5)]).toEqual([1000, 1000.5, 1001.25])
+    // Runs ahead: held back at the end of the millisecond. Lags: pushed on. Jumps: there at once.
+    expect(at(1001, 9.5)).toBe(1001 + 1 - 2 ** -10)
+    expect(at(1005, 9.5)).toBe(1005)
+    expect(at(-3_600_000, 10)).toBe(-3_600_000 + 1 - 2 ** -10)
+    expect(at(3_600_000, 10.5)).toBe(3_600_000)
+  })
+
   test('ticks compare modulo 2^32', () => {
     expect([isLive(5, 4), isLive(4, 4), isLive(3, 4)]).toEqual([true, false, false])
     expect(isLive(-(2 ** 31) + 3, 2 ** 31 - 2)).toBe(true)
