@@ -63,7 +63,7 @@ async function describe({ limiter, spec, route }: Found, key: string, sources: L
   try {
     const store = spec.store.kind === 'local' ? sources.local : await sources.redis()
     const bound = store.bind(spec)
-    const decision = await peek(bound, key)
+    const decision = await peek(bound, key, limiter.oneKey)
     if (decision.basis === 'allowed' || decision.basis === 'refused') return { ...about, error: 'Redis did not answer' }
     const rules = spec.rules.map((rule, index) => describeRule(rule, decision, index))
     return { ...about, would_admit: decision.allowed && decision.refusedBy < 0, decided_by: decision.basis, rules }
@@ -72,10 +72,10 @@ async function describe({ limiter, spec, route }: Found, key: string, sources: L
   }
 }
 
-async function peek(bound: BoundLimiter, key: string): Promise<Decision> {
-  const keys = bound.spec.rules.map(() => key)
+async function peek(bound: BoundLimiter, key: string, oneKey: boolean): Promise<Decision> {
+  const { rules } = bound.spec
   // Two forms of keys lead to different names in a cluster; a plugin with one rule uses the short one.
-  return bound.peek(keys.length === 1 ? key : keys, 1, bound.decision())
+  return bound.peek(oneKey || rules.length === 1 ? key : rules.map(() => key), 1, bound.decision())
 }
 
 function describeRule(rule: LimitRule, decision: Decision, index: number): Json {

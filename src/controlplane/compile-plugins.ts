@@ -102,7 +102,8 @@ export class PluginCompiler {
       attributes: this.config.attributes.get(plugin.name) ?? null,
       tlsPorts: this.process.tlsPorts,
       redis: this.process.redis,
-      limiter: (spec, options) => this.announce({ plugin: plugin.name, owner, spec, perRoute: options?.perRoute ?? false }, plugin),
+      limiter: (spec, { perRoute = false, oneKey = false } = {}) =>
+        this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey }, plugin),
       conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
       upstream: (reference) =>
         'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin),

@@ -8,6 +8,8 @@ export interface DeclaredLimiter {
   readonly spec: LimiterSpec
   /** Counts in the scope of each route for itself (see `routeScope` in plugins/plugin). */
   readonly perRoute: boolean
+  /** All rules count under one key; else each rule of several has its own. They are different names in a cluster. */
+  readonly oneKey: boolean
 }
 
 export interface LimiterChanges {

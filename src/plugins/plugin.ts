@@ -37,9 +37,9 @@ export type {
   RuleOutcome,
   StoreSpec,
 } from '../limits/contract.js'
+export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export { type PolicyConf, policyOptions, policyProblems, policyStore } from '../limits/policy-options.js'
 export { ownerScope } from '../limits/scope.js'
-export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { templateProblem } from '../schema/template.js'
@@ -194,9 +194,9 @@ export interface PrepareKit {
   /**
    * Announces limits that `link` will bind, so that they can be looked up (`/v1/limits`) and a reload can say which counters begin anew;
    * returns the spec. Throws PluginConfigError when no store can do it. `perRoute`: `link` adds the route to the scope with
-   * `routeScope`.
+   * `routeScope`. `oneKey`: several rules are checked under one key, given as a text.
    */
-  limiter(spec: LimiterSpec, options?: { readonly perRoute?: boolean }): LimiterSpec
+  limiter(spec: LimiterSpec, options?: { readonly perRoute?: boolean; readonly oneKey?: boolean }): LimiterSpec
   /** Owner of a conf of this plugin that uses the same name in this configuration with another value; null = none. */
   conflict(name: string, value: Json): string | null
 }

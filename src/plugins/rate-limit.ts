@@ -101,10 +101,12 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
   const limitsOf = (limits: readonly LimitConf[]): Limits => {
     const rules = limits.map((limit) => ruleOf(limit, conf.algorithm))
     const spec = { rules, countRefused: conf.count_rejected, dryRun: conf.dry_run, store }
+    const keys = limits.map((limit) => limit.key ?? conf.key)
+    const oneKey = keys.every((key) => key === keys[0])
     return {
-      scoped: conf.share === undefined ? ownScope(NAME, spec, kit) : sharedScope(NAME, conf.share, spec, kit),
+      scoped: conf.share === undefined ? ownScope(NAME, spec, kit, oneKey) : sharedScope(NAME, conf.share, spec, kit, oneKey),
       names: limits.map((_limit, index) => limitName(limits, index)),
-      keys: limits.map((limit) => limit.key ?? conf.key),
+      keys,
     }
   }
   return {

@@ -48,7 +48,7 @@ const schema = Type.Object({
     description: 'Whose requests count together. What a request does not have: the client address.',
     default: 'consumer',
   }),
-  compound_identifier: nullable(Type.Array(Type.Unsafe<KongIdentifier>({ type: 'string', enum: [...kongIdentifiers] })), {
+  compound_identifier: nullable(Type.Array(Type.Union(kongIdentifiers.map((one) => Type.Literal(one)))), {
     description: 'Several identifiers, which must all agree; unset or empty = `identifier` alone.',
   }),
   ...identifierOptions,

@@ -10,16 +10,16 @@ export interface ScopedSpec {
 
 /**
  * Announces the spec under the name of its owner. A plugin_config is a text that routes include, so that each of them counts for itself;
- * a service or a global rule counts over all its routes.
+ * a service or a global rule counts over all its routes. `oneKey`: its rules are checked under one key, not one for each.
  */
-export function ownScope(plugin: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit): ScopedSpec {
+export function ownScope(plugin: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit, oneKey = true): ScopedSpec {
   const perRoute = kit.owner.startsWith('plugin_configs/')
-  return { spec: kit.limiter({ ...spec, scope: `${plugin}:${kit.owner}` }, { perRoute }), perRoute }
+  return { spec: kit.limiter({ ...spec, scope: `${plugin}:${kit.owner}` }, { perRoute, oneKey }), perRoute }
 }
 
 /** Announces the spec under a name: all confs of the plugin with this name share their counters. */
-export function sharedScope(plugin: string, name: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit): ScopedSpec {
-  return { spec: kit.limiter({ ...spec, scope: `${plugin}:shared:${name}` }), perRoute: false }
+export function sharedScope(plugin: string, name: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit, oneKey = true): ScopedSpec {
+  return { spec: kit.limiter({ ...spec, scope: `${plugin}:shared:${name}` }, { oneKey }), perRoute: false }
 }
 
 export function bindScoped({ spec, perRoute }: ScopedSpec, kit: LinkKit): BoundLimiter {
