@@ -150,6 +150,8 @@ export class LocalLimiter implements BoundLimiter {
   }
 
   private override(overrides: LimitOverrides | undefined): void {
+    // True also if a later rule throws: the next decision then puts the earlier ones back.
+    this.isOverridden = true
     for (const [index, line] of this.lines.entries()) {
       const limit = overrides?.limits?.[index]
       const windowMs = overrides?.windowsMs?.[index]

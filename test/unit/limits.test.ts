@@ -205,8 +205,12 @@ describe('options of a spec', () => {
     expect([check([1], [1000]), check([1], [1000])]).toEqual([true, false])
     expect(limiter.check('key', 1, out).rules[0]).toMatchObject({ used: 3, limit: 3 })
     expect(() => check([-1])).toThrow('override of rule 0 (fixed-window): limit is -1; it must be a whole number from 0 to')
-    // A refused override changes nothing.
+    // A refused override changes nothing, also where an earlier rule had taken its own.
     expect(limiter.peek('key', 1, out).rules[0]).toMatchObject({ used: 3, limit: 3 })
+    const both = store.bind(specOf([minute, hour]))
+    const outcome = both.decision()
+    expect(() => both.check('key', 1, outcome, { limits: [9, -1] })).toThrow('override of rule 1')
+    expect(both.peek('key', 1, outcome).rules.map((rule) => rule.limit)).toEqual([3, 5])
   })
 
   test('equal rules of one spec count for themselves; the same spec bound twice counts once', () => {
