@@ -171,6 +171,9 @@ interface Held {
   readonly delayMs: number
 }
 
+/** In the slot of a request that ended before it had a place. */
+const ended = Symbol('ended')
+
 /** A rule that is left out counts under this key, without a limit: the number of rules of a limiter is fixed. */
 const leftOutKey = '\u0000'
 
@@ -224,8 +227,8 @@ class LimitConn implements PluginInstance {
     if (decision.basis === 'allowed') return undefined
     if (decision.basis === 'refused') return { status: 500 }
     if (!decision.allowed) return this.refuse()
-    // The client went away while Redis was asked: the log phase is over.
-    if (exchange.aborted) {
+    // The request ended while Redis was asked (its client went away, its body was too large): the log phase is over.
+    if (exchange.getSlot(this.slot) === ended) {
       this.limiter.release(decision.hold)
       return undefined
     }
@@ -253,7 +256,10 @@ class LimitConn implements PluginInstance {
 
   log(exchange: Exchange): void {
     const held = exchange.getSlot(this.slot)
-    if (!isHeld(held)) return
+    if (!isHeld(held)) {
+      if (this.shared === null) exchange.setSlot(this.slot, ended)
+      return
+    }
     this.limiter.release(held.hold)
     if (this.prepared.isDelayFixed) return
     const tookMs = exchange.upstreamResponseMs >= 0 ? exchange.upstreamResponseMs : Math.max(0, exchange.elapsedMs() - held.delayMs)

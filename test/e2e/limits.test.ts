@@ -72,39 +72,45 @@ describe.each([1, 2, 4])('with %i workers', (workers) => {
     expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="fixed",result="limited"}')).toBe(200)
   }, 60_000)
 
-  test('places at a time: given back by answers, failures, aborts and timeouts alike', async () => {
-    const held: (() => void)[] = []
+  test('places at a time: given back by answers, aborts, failures and timeouts alike', async () => {
+    const held: ((how: 'answer' | 'reset') => void)[] = []
+    let isResetting = false
     const upstream = await bed.upstream({
       answer: (_, { socket }) => {
-        held.push(() => socket.write(lengthResponse('ok')))
+        // A request that was reset on a kept connection is sent once more.
+        if (isResetting) socket.resetAndDestroy()
+        else held.push((how) => (how === 'answer' ? socket.write(lengthResponse('ok')) : socket.resetAndDestroy()))
         return undefined
       },
     })
+    const limit = { 'limit-conn': { ...byAddress, conn: 5, burst: 0, default_conn_delay: 0.1 } }
     const gateway = await bed.gateway({
       workers,
       config: {
         sluice: quiet,
-        routes: [
-          route('a', { port: upstream.port, plugins: { 'limit-conn': { ...byAddress, conn: 5, burst: 0, default_conn_delay: 0.1 } } }),
-        ],
+        routes: [{ ...route('a', { port: upstream.port, plugins: limit }), timeout: { connect: 3, send: 3, read: 2 } }],
       },
     })
-    for (let round = 0; round < 3; round++) {
+    for (const ending of ['answer', 'abort', 'reset', 'timeout', 'answer'] as const) {
       const clients = await Promise.all(Array.from({ length: 12 }, () => bed.client({ port: gateway.port })))
-      const answers = clients.map((client) => client.request(requestText('/a'), 10_000).then((response) => response.status))
-      // the seven refusals come at once, the five others stay
       const refused = new Set<number>()
-      for (const [index, answer] of answers.entries())
-        void answer.then(
-          (status) => status === 429 && refused.add(index),
+      const admitted: number[] = []
+      // the seven refusals come at once, the five others wait
+      const answers = clients.map((client, index) =>
+        client.request(requestText('/a'), 10_000).then(
+          ({ status }) => (status === 429 ? void refused.add(index) : void admitted.push(status)),
           () => undefined,
-        )
+        ),
+      )
       await eventually('seven refusals and five requests upstream', () => refused.size === 7 && held.length === 5, 10_000)
-      const waiting = clients.filter((_, index) => !refused.has(index))
-      if (round === 0) for (const go of held.splice(0)) go()
-      else for (const client of waiting) client.reset()
-      await Promise.allSettled(answers)
+      if (ending === 'abort') for (const [index, client] of clients.entries()) if (!refused.has(index)) client.reset()
+      isResetting = ending === 'reset'
+      if (ending === 'answer' || ending === 'reset') for (const end of held) end(ending)
+      await Promise.all(answers)
+      const expected = { answer: 200, abort: null, reset: 502, timeout: 504 }[ending]
+      expect([ending, admitted]).toEqual([ending, expected === null ? [] : Array.from({ length: 5 }, () => expected)])
       held.length = 0
+      isResetting = false
       await eventually('all places free', async () => (await inFlight(gateway)) === 0, 10_000)
     }
   }, 60_000)

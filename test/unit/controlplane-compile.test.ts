@@ -292,6 +292,65 @@ describe('errors of prepare', () => {
   })
 })
 
+describe('limiters that plugins announce', () => {
+  const text = (nodes: number, conf: string) =>
+    `sluice: { gateway_nodes: ${nodes} }
+services: [{ id: s, plugins: { limited: ${conf} }, upstream: { nodes: { 'a:1': 1 } } }]
+routes: [{ id: a, uri: /a, service_id: s }, { id: b, uri: /b, plugins: { limited: ${conf} }, upstream: { nodes: { 'a:1': 1 } } }]`
+
+  function compiled(nodes: number, conf: string) {
+    const limited = definePlugin<{ limit: number; group?: string }, null>({
+      name: 'limited',
+      priority: 1,
+      description: 'For tests.',
+      schema: Type.Object({ limit: Type.Integer({ description: 'Limit.' }), group: Type.Optional(Type.String({ description: 'Group.' })) }),
+      prepare(conf, kit) {
+        const other = conf.group === undefined ? null : kit.conflict(conf.group, { ...conf, owner: kit.owner })
+        if (other !== null) throw new PluginConfigError(`another conf in ${other}`, 'group')
+        kit.limiter({
+          scope: kit.owner,
+          rules: [{ algorithm: 'fixed-window', limit: conf.limit, windowMs: 1000, start: 'clock' }],
+          countRefused: false,
+          dryRun: false,
+          store: { kind: 'local' },
+        })
+        return null
+      },
+      link: () => ({}),
+    })
+    const source = SourceDocument.parse('test.yaml', text(nodes, conf), {})
+    if (!source.ok) throw new Error(source.errors.map(formatIssue).join('\n'))
+    const loaded = loadSource(source.source, PluginRegistry.of([limited]), { nowMs: 0 })
+    if (!loaded.ok) throw new Error(loaded.errors.map(formatIssue).join('\n'))
+    return compileConfiguration(loaded.config, { rotorSlot: () => 0 })
+  }
+
+  test('are listed with their owners, once per conf', () => {
+    const result = compiled(1, '{ limit: 3 }')
+    if (!result.ok) throw new Error('it must compile')
+    expect(result.limiters.map(({ plugin, owner, perRoute }) => [plugin, owner, perRoute]).sort()).toEqual([
+      ['limited', 'routes/b', false],
+      ['limited', 'services/s', false],
+    ])
+    expect(result.warnings).toEqual([])
+  })
+
+  test('local ones are warned about when several gateways serve', () => {
+    const result = compiled(3, '{ limit: 3 }')
+    if (!result.ok) throw new Error('it must compile')
+    expect(result.warnings.map(({ path }) => path).sort()).toEqual(['routes[1].plugins.limited', 'services[0].plugins.limited'])
+    expect(result.warnings[0]?.message).toContain('together they admit up to 3 times the limit')
+  })
+
+  test('are refused when no store can do them, or when two confs of one name differ', () => {
+    const refused = [compiled(1, '{ limit: -1 }'), compiled(1, '{ limit: 1, group: g }')]
+    expect(refused.map((result) => (result.ok ? [] : result.errors.map(({ message }) => message)))).toEqual([
+      Array.from({ length: 2 }, () => expect.stringMatching(/^rule 0 \(fixed-window\): limit is -1; it must be a whole number/)),
+      [expect.stringMatching(/^another conf in (routes\/b|services\/s)$/)],
+    ])
+  })
+})
+
 test('100,000 routes compile within two seconds', () => {
   const lines = Array.from({ length: 100_000 }, (_, index) => `{"id":"${index}","uri":"/r/${index}","upstream_id":"u"}`)
   const loaded = load(`{"upstreams":[{"id":"u","nodes":{"127.0.0.1:1":1}}],"routes":[${lines.join(',\n')}]}`)
