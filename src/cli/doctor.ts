@@ -30,12 +30,13 @@ const DEFAULT_BINDING = 'uWebSockets.js'
 export async function runDoctor(options: DoctorOptions): Promise<number> {
   const bindingName = options.binding ?? DEFAULT_BINDING
   const checks = checkMachine(bindingName)
-  if (options.json !== true) print(machineTable(checks))
+  if (options.json !== true) await print(machineTable(checks))
   const kind = options.listener ?? 'uws'
   const reports = await probeGateway(bindingName, kind)
   const open = reports.filter((report) => report.probe.smuggling && report.verdict === 'leak')
-  if (options.json === true) print(JSON.stringify({ machine: checks, probes: reports.map(reportJson), smuggling: open.length }, null, 2))
-  else print(probeTable(reports), summary(reports, open.length, kind))
+  if (options.json === true)
+    await print(JSON.stringify({ machine: checks, probes: reports.map(reportJson), smuggling: open.length }, null, 2))
+  else await print(probeTable(reports), summary(reports, open.length, kind))
   return open.length === 0 ? 0 : 1
 }
 
@@ -124,6 +125,7 @@ function reportJson({ probe, verdict, statuses, closed, faults, upstreamText }: 
   return { group, name, expect, smuggling, sent: pieces.join(''), verdict, statuses, closed, faults, upstream: upstreamText }
 }
 
-function print(...blocks: string[]): void {
-  process.stdout.write(`${blocks.join('\n')}\n`)
+/** Resolves when stdout has it: the process ends right behind the report, and a pipe takes it in pieces. */
+function print(...blocks: string[]): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(`${blocks.join('\n')}\n`, () => resolve()))
 }

@@ -28,8 +28,8 @@ const KEEP_ALIVE_MS = 75_000
 /** Request line, separators and fields that the guard does not count, beyond the limits that it enforces with better answers. */
 const HEADER_MARGIN_BYTES = 8_192
 const STREAMS_MAX = 128
-/** Pairs of an HTTP/2 header section that are not fields, and one field too many, so that the guard sees it. */
-const PSEUDO_FIELDS = 5
+/** Pairs of an HTTP/2 header section that Node reads: enough for the guard to refuse too many of them with an answer. */
+const HEADER_PAIRS_MAX = 2_000
 const CHECK_INTERVAL_MS = 1_000
 
 export type NodeLimits = Pick<
@@ -72,7 +72,7 @@ export class NodeApp implements UwsApp {
     this.server.maxHeadersCount = 0
     this.server.maxConnections = limits.maxConnections
     this.http2 = createHttp2Server({
-      maxHeaderListPairs: limits.maxHeaderCount + PSEUDO_FIELDS,
+      maxHeaderListPairs: HEADER_PAIRS_MAX,
       settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: limits.maxHeaderBytes + HEADER_MARGIN_BYTES },
     })
     this.serveHttp1(tls === null ? 'connection' : 'secureConnection')
@@ -158,7 +158,7 @@ export class NodeApp implements UwsApp {
       // An error of a connection is its end; each of the parsers below listens for itself, but not all of the time.
       socket.on('error', () => undefined)
       if (socket instanceof TLSSocket && socket.alpnProtocol === 'h2') {
-        this.http2.emit('connection', socket)
+        this.serveSession(socket)
         return
       }
       const preface = this.settings.http2 && event === 'connection'
@@ -182,7 +182,7 @@ export class NodeApp implements UwsApp {
 
   private serve(socket: Socket, kind: FirstBytes, http1: () => void): void {
     if (kind === 'http2') {
-      this.http2.emit('connection', socket)
+      this.serveSession(socket)
       return
     }
     const connection = this.connectionOf(socket)
@@ -194,44 +194,54 @@ export class NodeApp implements UwsApp {
     socket.resume()
   }
 
+  private serveSession(socket: Socket): void {
+    // Sockets of node:http may be half closed; a client of HTTP/2 that ends its side is gone.
+    socket.allowHalfOpen = false
+    this.http2.emit('connection', socket)
+  }
+
   private serveHttp2(): void {
-    const { limits } = this.settings
     this.http2.on('session', (session: Http2Session) => {
       this.sessions.add(session)
       session.once('close', () => this.sessions.delete(session))
       // An error of a session is its end, which `close` says.
       session.on('error', () => undefined)
-      let streams = 0
-      session.on('stream', (stream) => {
-        streams++
-        stream.once('close', () => streams--)
+      const clients = new Set<Http2Client>()
+      session.once('close', () => {
+        for (const client of clients) client.sessionClosed()
+      })
+      session.on('stream', (stream: ServerHttp2Stream, _headers: object, _flags: number, ...rest: unknown[]) => {
+        const client = this.startStream(stream, rest[0])
+        clients.add(client)
+        stream.once('close', () => clients.delete(client))
       })
       session.setTimeout(KEEP_ALIVE_MS, () => {
-        if (streams === 0) session.close()
+        if (clients.size === 0) session.close()
       })
     })
-    this.http2.on('stream', (stream: ServerHttp2Stream, _headers: object, _flags: number, ...rest: unknown[]) => {
-      const lines: unknown = rest[0]
-      if (!isLines(lines)) throw new Error('node:http2 did not hand over the header lines of a stream')
-      const request = NodeRequest.http2(lines, !stream.endAfterHeaders)
-      const length = lines.findIndex((item, index) => index % 2 === 0 && item === 'content-length')
-      const client = new Http2Client(stream, addressOf(stream.session?.socket), length < 0 ? -1 : Number(lines[length + 1]), {
-        sendTimeoutMs: limits.sendTimeoutMs,
-        endsSession: () => this.isDraining,
-      })
-      this.handler(client, request)
-    })
+  }
+
+  /** `lines`: the header lines as they came, which Node hands over beside its own reading of them. */
+  private startStream(stream: ServerHttp2Stream, lines: unknown): Http2Client {
+    if (!isLines(lines)) throw new Error('node:http2 did not hand over the header lines of a stream')
+    const length = lines.findIndex((item, index) => index % 2 === 0 && item === 'content-length')
+    const client = new Http2Client(
+      stream,
+      addressOf(stream.session?.socket),
+      length < 0 ? -1 : Number(lines[length + 1]),
+      this.settings.limits.sendTimeoutMs,
+    )
+    this.handler(client, NodeRequest.http2(lines, !stream.endAfterHeaders))
+    return client
   }
 
   private connectionOf(socket: Socket): Http1Connection {
     let connection = this.connections.get(socket)
     if (connection === undefined) {
-      connection = new Http1Connection(
-        socket,
-        addressOf(socket),
-        (client, request) => this.handler(client, request),
-        this.settings.limits.bodyTimeoutMs,
-      )
+      connection = new Http1Connection(socket, addressOf(socket), (client, request) => this.handler(client, request), {
+        discardTimeoutMs: this.settings.limits.bodyTimeoutMs,
+        isDraining: () => this.isDraining,
+      })
       this.connections.set(socket, connection)
     }
     return connection

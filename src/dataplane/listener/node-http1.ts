@@ -16,6 +16,13 @@ export type RequestHandler = (response: ClientResponse, request: ClientRequest) 
 /** Requests of one connection that wait for their turn; beyond, the connection is not read. */
 const WAITING_MAX = 16
 
+export interface Http1Settings {
+  /** Longest wait for the rest of a request whose answer was sent, milliseconds. */
+  readonly discardTimeoutMs: number
+  /** No further request is wanted on any connection. */
+  readonly isDraining: () => boolean
+}
+
 export class Http1Connection {
   private active: Http1Client | null = null
   private readonly waiting: (() => void)[] = []
@@ -26,8 +33,7 @@ export class Http1Connection {
     private readonly socket: Socket,
     private readonly address: ArrayBuffer,
     private readonly handler: RequestHandler,
-    /** Longest wait for the rest of a request whose answer was sent, milliseconds. */
-    private readonly discardTimeoutMs: number,
+    private readonly settings: Http1Settings,
   ) {}
 
   get isIdle(): boolean {
@@ -85,7 +91,7 @@ export class Http1Connection {
   }
 
   private start(message: IncomingMessage, response: ServerResponse): void {
-    const client = new Http1Client(message, response, this.address, this.discardTimeoutMs, (isLast) => this.finished(client, isLast))
+    const client = new Http1Client(message, response, this.address, this.settings, (isLast) => this.finished(client, isLast))
     this.active = client
     this.handler(client, this.requestOf(message))
   }
@@ -116,7 +122,7 @@ export class Http1Client extends NodeClient {
     private readonly message: IncomingMessage,
     private readonly response: ServerResponse,
     address: ArrayBuffer,
-    private readonly discardTimeoutMs: number,
+    private readonly settings: Http1Settings,
     finished: (isLast: boolean) => void,
   ) {
     super(address, lengthOf(message.headers['content-length']))
@@ -156,7 +162,7 @@ export class Http1Client extends NodeClient {
 
   protected sendHead(head: AnswerHead, length: number): void {
     // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
-    if (!this.isContinued) this.closeBehind = true
+    if (!this.isContinued || this.settings.isDraining()) this.closeBehind = true
     const fields = head.fields
     if (length >= 0) fields.push('content-length', String(length))
     if (this.closeBehind) fields.push('connection', 'close')
@@ -177,7 +183,7 @@ export class Http1Client extends NodeClient {
     // Decided after the head was sent: node does not know that the connection ends here.
     if (this.closeBehind && response.shouldKeepAlive) response.once('finish', () => socket?.destroySoon())
     if (!message.complete) {
-      const timer = setTimeout(() => socket?.destroy(), this.discardTimeoutMs)
+      const timer = setTimeout(() => socket?.destroy(), this.settings.discardTimeoutMs)
       message.once('end', () => clearTimeout(timer))
       message.once('close', () => clearTimeout(timer))
     }

@@ -14,30 +14,32 @@ const connectionFields: ReadonlySet<string> = new Set([
   'te',
 ])
 
-export interface Http2Settings {
-  /** The client takes nothing of a finished answer for so long: the stream is cut, milliseconds. */
-  readonly sendTimeoutMs: number
-  /** Whether the session is to end with this stream, now that the pipeline asks for it. */
-  readonly endsSession: () => boolean
-}
-
 export class Http2Client extends NodeClient {
   constructor(
     private readonly stream: ServerHttp2Stream,
     address: ArrayBuffer,
     bodyLength: number,
-    private readonly settings: Http2Settings,
+    /** The client takes nothing of a finished answer for so long: the stream is cut, milliseconds. */
+    private readonly sendTimeoutMs: number,
   ) {
     super(address, bodyLength)
     stream.pause()
     stream.on('data', (chunk: Buffer) => this.bodyData(chunk))
-    stream.on('end', () => this.bodyEnd())
+    // Node also ends the body of a stream that the client reset without an error. Only an open stream has got all of it.
+    stream.on('end', () => (stream.closed && !this.isEnded ? this.gone() : this.bodyEnd()))
+    // Unread, the end of a stream without a body would hold back its `close`.
+    if (stream.endAfterHeaders) stream.resume()
     stream.on('drain', () => this.drained())
     // An error of a stream is its end, which `close` says.
     stream.on('error', () => undefined)
     stream.on('close', () => {
       if (!this.isEnded) this.gone()
     })
+  }
+
+  /** The session is gone, and the stream with it, even if Node waits for somebody to read what is left of it. */
+  sessionClosed(): void {
+    if (!this.isEnded) this.gone()
   }
 
   pause(): void {
@@ -71,12 +73,11 @@ export class Http2Client extends NodeClient {
 
   protected finish(): void {
     const { stream } = this
-    stream.setTimeout(this.settings.sendTimeoutMs, () => stream.close(constants.NGHTTP2_CANCEL))
+    stream.setTimeout(this.sendTimeoutMs, () => stream.close(constants.NGHTTP2_CANCEL))
     // RFC 9113 §8.1: an answer that is complete before its request lets the client stop sending.
     if (!stream.readableEnded) stream.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR))
     stream.end()
     stream.resume()
-    if (this.closeBehind && this.settings.endsSession() && stream.session?.closed === false) stream.session.close()
   }
 
   protected cut(): void {
