@@ -1,0 +1,90 @@
+/** The example and the page about the rate-limit plugins: what they show passes the check, as do the files of other gateways. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, test } from 'vitest'
+import { checkConfiguration } from '../../src/controlplane/check.js'
+import { formatIssue } from '../../src/controlplane/load-issue.js'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), 'sluice-limits-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** Errors and warnings of a configuration, without their places. */
+async function issuesOf(file: string): Promise<{ readonly errors: string[]; readonly warnings: string[] }> {
+  const result = await checkConfiguration(file, {})
+  return { errors: result.ok ? [] : result.errors.map(formatIssue), warnings: result.warnings.map(formatIssue) }
+}
+
+/** A block `plugins:` as part of a route. */
+async function issuesOfPlugins(block: string): Promise<{ readonly errors: string[]; readonly warnings: string[] }> {
+  const file = join(folder, 'plugins.yaml')
+  const indented = block.replace(/^(?=.)/gm, '    ')
+  writeFileSync(file, `routes:\n  - uri: /*\n    upstream: { nodes: { '127.0.0.1:8080': 1 } }\n${indented}\n`)
+  return issuesOf(file)
+}
+
+const reading = expect.stringContaining('read as 200 requests per second and 50 more at once')
+
+test('config/examples/rate-limit.yaml is right', async () => {
+  expect(await issuesOf(join(ROOT, 'config/examples/rate-limit.yaml'))).toEqual({ errors: [], warnings: [reading] })
+})
+
+describe('docs/rate-limiting-plugins.md', () => {
+  const page = readFileSync(join(ROOT, 'docs/rate-limiting-plugins.md'), 'utf8')
+  const snippets = [...page.matchAll(/^```yaml\n(.*?)^```$/gms)].map((match) => match[1] ?? '')
+
+  test('there are some', () => {
+    expect(snippets).toHaveLength(5)
+  })
+  test.each(snippets)('%s', async (snippet) => {
+    const { errors, warnings } = await issuesOfPlugins(snippet)
+    expect(errors).toEqual([])
+    expect(warnings).toEqual(snippet.includes('rate: 200') ? [reading] : [])
+  })
+})
+
+describe('confs of the guide', () => {
+  test('all that Kong writes out, with nulls', async () => {
+    const { errors, warnings } = await issuesOfPlugins(`plugins:
+  rate-limiting:
+    second: null
+    minute: 100
+    hour: 1000
+    limit_by: consumer
+    header_name: null
+    policy: redis
+    fault_tolerant: true
+    redis:
+      host: redis-cluster
+      port: 6379
+      password: null
+      database: 0
+    hide_client_headers: false`)
+    expect([errors, warnings]).toEqual([[], []])
+  })
+  test('rate and burst by consumer or by variable', async () => {
+    for (const key of ['key_type: consumer_name', 'key_type: var\n    key: remote_addr']) {
+      const { errors, warnings } = await issuesOfPlugins(`plugins:\n  rate-limiting:\n    rate: 200\n    burst: 50\n    ${key}`)
+      expect([errors, warnings]).toEqual([[], [reading]])
+    }
+  })
+  test('errors name file, line and option', async () => {
+    const { errors } = await issuesOfPlugins('plugins:\n  rate-limiting:\n    minute: 100\n    hour: 10')
+    expect(errors).toHaveLength(1)
+    expect(errors[0]).toContain('plugins.yaml:7:')
+    expect(errors[0]).toContain('The limit for hour(10.0) cannot be lower than the limit for minute(100.0)')
+    const both = await issuesOfPlugins('plugins:\n  rate-limiting:\n    minute: 100\n    rate: 10')
+    expect(both.errors[0]).toContain('belong to different shapes')
+    const wrong = await issuesOfPlugins('plugins:\n  rate-limiting:\n    minute: 100\n    limit_by: planet')
+    expect(wrong.errors[0]).toContain('limit_by')
+  })
+  test('options that have no meaning here are said, not swallowed', async () => {
+    const { errors, warnings } = await issuesOfPlugins(
+      'plugins:\n  rate-limiting-advanced:\n    limit: [1]\n    window_size: [1]\n    dictionary_name: kong_rate_limiting_counters',
+    )
+    expect(errors).toEqual([])
+    expect(warnings[0]).toContain('unknown option "dictionary_name" of plugin rate-limiting-advanced, it has no effect')
+  })
+})
