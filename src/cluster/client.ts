@@ -167,8 +167,11 @@ export class RedisClient {
 
   private failed(call: Call, error: unknown): void {
     if (call.settled) return
-    const message = (error instanceof Error ? error.message : String(error)).slice(0, MESSAGE_MAX)
     const isReply = error instanceof Error && error.name === 'ReplyError'
+    const told = (error instanceof Error ? error.message : String(error)).slice(0, MESSAGE_MAX)
+    // The client library's words for "the connection is gone" speak of its options, which no operator has set.
+    const isGone = error instanceof Error && error.name === 'MaxRetriesPerRequestError'
+    const message = isGone ? `connection lost${this.lastError === '' ? '' : `: ${this.lastError}`}` : told
     if (isReply && !unavailable.test(message)) this.countSuccess(call.circuit)
     else this.countFailure(call.circuit, message)
     if (!isReply || unavailable.test(message)) this.connection.refresh()
@@ -195,6 +198,7 @@ export class RedisClient {
     circuit.succeeded()
     if (!this.troubled || !circuit.closed) return
     this.troubled = false
+    this.lastError = ''
     this.log('info', `${this.name} answers again`)
   }
 
