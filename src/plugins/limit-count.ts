@@ -12,6 +12,7 @@ import {
   definePlugin,
   type Exchange,
   fieldNameProblem,
+  type HeaderList,
   type Json,
   jsonReply,
   LIMIT_MAX,
@@ -97,10 +98,16 @@ const metadataSchema = Type.Object({
 type Conf = Static<typeof schema>
 type Metadata = Static<typeof metadataSchema>
 
+interface HeaderName {
+  readonly name: string
+  /** In lower case. */
+  readonly key: string
+}
+
 interface HeaderNames {
-  readonly limit: string
-  readonly remaining: string
-  readonly reset: string
+  readonly limit: HeaderName
+  readonly remaining: HeaderName
+  readonly reset: HeaderName
 }
 
 interface Prepared {
@@ -227,22 +234,31 @@ function preparedRules(conf: Conf): PreparedRule[] {
 }
 
 function headerNames(rules: readonly PreparedRule[], isList: boolean, metadata: Metadata | null): HeaderNames[] {
+  const names = (limit: string, remaining: string, reset: string): HeaderNames => ({
+    limit: headerName(limit),
+    remaining: headerName(remaining),
+    reset: headerName(reset),
+  })
   if (isList)
-    return rules.map(({ prefix }) => ({
-      limit: `X-${prefix}-RateLimit-Limit`,
-      remaining: `X-${prefix}-RateLimit-Remaining`,
-      reset: `X-${prefix}-RateLimit-Reset`,
-    }))
-  const names = {
-    limit: metadata?.limit_header ?? 'X-RateLimit-Limit',
-    remaining: metadata?.remaining_header ?? 'X-RateLimit-Remaining',
-    reset: metadata?.reset_header ?? 'X-RateLimit-Reset',
-  }
-  for (const name of Object.values(names)) {
-    const problem = fieldNameProblem(name)
-    if (problem !== null) throw new PluginConfigError(`plugin_metadata limit-count: ${problem}`)
-  }
-  return [names]
+    return rules.map(({ prefix }) => names(`X-${prefix}-RateLimit-Limit`, `X-${prefix}-RateLimit-Remaining`, `X-${prefix}-RateLimit-Reset`))
+  return [
+    names(
+      metadata?.limit_header ?? 'X-RateLimit-Limit',
+      metadata?.remaining_header ?? 'X-RateLimit-Remaining',
+      metadata?.reset_header ?? 'X-RateLimit-Reset',
+    ),
+  ]
+}
+
+function headerName(name: string): HeaderName {
+  const problem = fieldNameProblem(name)
+  if (problem !== null) throw new PluginConfigError(`plugin_metadata limit-count: ${problem}`)
+  return { name, key: name.toLowerCase() }
+}
+
+function replace(headers: HeaderList, { key, name }: HeaderName, value: string): void {
+  headers.remove(key)
+  headers.push(key, name, value)
 }
 
 /** Decisions kept for reuse by one binding. */
@@ -298,9 +314,9 @@ class LimitCount implements PluginInstance {
       const outcome = decision.rules[index]
       // A rule that was left out has no limit to show.
       if (outcome === undefined || outcome.limit === LIMIT_MAX) continue
-      headers.set(names.limit, String(outcome.limit))
-      headers.set(names.remaining, String(outcome.remaining))
-      headers.set(names.reset, String(Math.floor(outcome.resetMs / 10) / 100))
+      replace(headers, names.limit, String(outcome.limit))
+      replace(headers, names.remaining, String(outcome.remaining))
+      replace(headers, names.reset, String(Math.floor(outcome.resetMs / 10) / 100))
     }
   }
 
