@@ -80,6 +80,22 @@ describe('confs of the guide', () => {
     const wrong = await issuesOfPlugins('plugins:\n  rate-limiting:\n    minute: 100\n    limit_by: planet')
     expect(wrong.errors[0]).toContain('limit_by')
   })
+  test('confs that share counters keep them in one store', async () => {
+    const file = join(folder, 'shared.yaml')
+    const route = (id: string, more: object) => ({
+      id,
+      uri: `/${id}`,
+      upstream: { nodes: { '127.0.0.1:8080': 1 } },
+      plugins: { 'rate-limit': { limits: [{ limit: 5, window: 60 }], share: 'both', ...more } },
+    })
+    const redis = { store: 'redis', redis: { address: '127.0.0.1:6379' } }
+    writeFileSync(file, JSON.stringify({ routes: [route('a', {}), route('b', { headers: 'ietf' })] }))
+    expect((await issuesOf(file)).errors).toEqual([])
+    writeFileSync(file, JSON.stringify({ routes: [route('a', {}), route('b', redis)] }))
+    const { errors } = await issuesOf(file)
+    expect(errors).toHaveLength(1)
+    expect(errors[0]).toContain('the counters "both" are shared with routes/a, which keeps them in another store')
+  })
   test('options that have no meaning here are said, not swallowed', async () => {
     const { errors, warnings } = await issuesOfPlugins(
       'plugins:\n  rate-limiting-advanced:\n    limit: [1]\n    window_size: [1]\n    dictionary_name: kong_rate_limiting_counters',

@@ -1,5 +1,5 @@
 /** Whose counters a conf uses: those of the resource that it is written on, or of a name that several confs share. */
-import { type BoundLimiter, type LimiterSpec, type LinkKit, type PrepareKit, routeScope } from '../plugin.js'
+import { type BoundLimiter, type LimiterSpec, type LinkKit, PluginConfigError, type PrepareKit, routeScope } from '../plugin.js'
 
 /** A spec on its way from `prepare` to `link`. */
 export interface ScopedSpec {
@@ -17,8 +17,15 @@ export function ownScope(plugin: string, spec: Omit<LimiterSpec, 'scope'>, kit: 
   return { spec: kit.limiter({ ...spec, scope: `${plugin}:${kit.owner}` }, { perRoute, oneKey }), perRoute }
 }
 
-/** Announces the spec under a name: all confs of the plugin with this name share their counters. */
+/**
+ * Announces the spec under a name: all confs of the plugin with this name share their counters. Throws PluginConfigError when another
+ * conf with this name keeps them elsewhere, because then nothing would be shared.
+ */
 export function sharedScope(plugin: string, name: string, spec: Omit<LimiterSpec, 'scope'>, kit: PrepareKit, oneKey = true): ScopedSpec {
+  const { store } = spec
+  const place = store.kind === 'local' ? store.kind : [store.kind, ...store.connection.nodes.map(({ host, port }) => `${host}:${port}`)]
+  const other = kit.conflict(`store of ${name}`, place)
+  if (other !== null) throw new PluginConfigError(`the counters "${name}" are shared with ${other}, which keeps them in another store`)
   return { spec: kit.limiter({ ...spec, scope: `${plugin}:shared:${name}` }, { oneKey }), perRoute: false }
 }
 
