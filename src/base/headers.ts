@@ -8,15 +8,20 @@ export class HeaderList {
   readonly keys: string[] = []
   readonly names: string[] = []
   readonly values: string[] = []
-  count = 0
+  protected size = 0
+
+  /** Number of fields. */
+  get count(): number {
+    return this.size
+  }
 
   reset(): void {
-    this.count = 0
+    this.size = 0
   }
 
   /** Appends a field. `key` must be the lower-case form of `name`. */
   push(key: string, name: string, value: string): void {
-    const index = this.count++
+    const index = this.size++
     this.keys[index] = key
     this.names[index] = name
     this.values[index] = value
@@ -25,14 +30,14 @@ export class HeaderList {
   /** First value of the field, or undefined. `key` is lower-case. */
   get(key: string): string | undefined {
     const keys = this.keys
-    for (let index = 0; index < this.count; index++) if (keys[index] === key) return this.values[index]
+    for (let index = 0; index < this.size; index++) if (keys[index] === key) return this.values[index]
     return undefined
   }
 
   /** All values of the field in order of arrival. `key` is lower-case. */
   getAll(key: string): string[] {
     const found: string[] = []
-    for (let index = 0; index < this.count; index++) if (this.keys[index] === key) found.push(this.values[index] as string)
+    for (let index = 0; index < this.size; index++) if (this.keys[index] === key) found.push(this.values[index] as string)
     return found
   }
 
@@ -48,7 +53,7 @@ export class HeaderList {
   /** Replaces all lines of this field by one, in the place of the first; appends when it was absent. */
   set(name: string, value: string): void {
     const key = name.toLowerCase()
-    for (let index = 0; index < this.count; index++) {
+    for (let index = 0; index < this.size; index++) {
       if (this.keys[index] !== key) continue
       this.names[index] = name
       this.values[index] = value
@@ -65,7 +70,7 @@ export class HeaderList {
 
   private removeFrom(start: number, key: string): boolean {
     let write = start
-    for (let read = start; read < this.count; read++) {
+    for (let read = start; read < this.size; read++) {
       if (this.keys[read] === key) continue
       if (write !== read) {
         this.keys[write] = this.keys[read] as string
@@ -74,8 +79,8 @@ export class HeaderList {
       }
       write++
     }
-    const removed = write !== this.count
-    this.count = write
+    const removed = write !== this.size
+    this.size = write
     return removed
   }
 }

@@ -12,6 +12,7 @@ import type { Failure } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { BodyTransform, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
 import type { ClientResponse } from './listener/binding.js'
+import { ResponseHeaders } from './response/response-headers.js'
 import type { LinkedRoute, LinkedSnapshot, LinkedUpstream } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
@@ -39,7 +40,7 @@ export type CollectChange = (body: Buffer) => string | Uint8Array | Promise<stri
 /** Status, headers and body changes of the answer under construction. */
 export class ResponseState implements ResponseView {
   status = 0
-  readonly headers = new HeaderList()
+  readonly headers = new ResponseHeaders()
   source: 'upstream' | 'gateway' = 'gateway'
   bodyLength = -1
   replacement: string | Uint8Array | null = null

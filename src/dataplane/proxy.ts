@@ -66,6 +66,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   begin(client: ClientResponse): Exchange {
     const exchange = this.spare.pop() ?? new Exchange(this)
     exchange.begin(client)
+    this.writer.handledClient = client
     exchange.snapshot = this.snapshot
     exchange.wallOffsetMs = this.wallOffsetMs
     exchange.closeClient = this.isDraining
@@ -77,6 +78,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.requestCount++
     this.accounts.requestStarted()
     return exchange
+  }
+
+  /** The binding's handler of the request returns. */
+  handled(): void {
+    this.writer.handledClient = null
   }
 
   /** Everything from routing on. The listener has filled the request in; the client may still be sending its body. */

@@ -4,7 +4,6 @@
  * A phase runs synchronously until a plugin returns a promise; only then does the rest of it become asynchronous.
  */
 
-import { reasonPhrase } from '../../base/status.js'
 import type { AnyPlugin, Exchange, LinkKit, PhaseResult, PhaseReturn, PluginInstance, Predicate, Reply } from '../../plugins/plugin.js'
 import type { CompiledPlugin, Json } from '../../schema/compiled.js'
 
@@ -124,8 +123,5 @@ async function continueLater(
 }
 
 function withErrorBody(reply: Reply, step: Step): Reply {
-  if (reply.status < 400) return reply
-  if (step.errorBody !== null) return { ...reply, body: step.errorBody }
-  if (reply.body !== undefined) return reply
-  return { ...reply, body: `${JSON.stringify({ error_msg: reasonPhrase(reply.status) })}\n` }
+  return reply.status < 400 || step.errorBody === null ? reply : { ...reply, body: step.errorBody }
 }

@@ -1,6 +1,7 @@
 /** Answers that the gateway makes itself: replies of plugins and failures. */
 import { randomBytes } from 'node:crypto'
 import type { Failure } from '../../base/errors.js'
+import { reasonPhrase } from '../../base/status.js'
 import type { Reply } from '../../plugins/plugin.js'
 import type { Exchange } from '../exchange.js'
 
@@ -41,8 +42,25 @@ function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
 }
 
 function pluginReply(reply: Reply): ReplyParts {
-  const body = reply.body ?? ''
+  const body = reply.body ?? defaultBody(reply.status)
   const headers = reply.headers ?? noHeaders
-  if (body.length === 0 || headers.some(([name]) => name.toLowerCase() === 'content-type')) return { status: reply.status, body, headers }
+  if (body.length === 0 || headers.some(isContentType)) return { status: reply.status, body, headers }
   return { status: reply.status, body, headers: headers.length === 0 ? jsonHeaders : [JSON_TYPE, ...headers] }
+}
+
+function isContentType([name]: readonly [string, string]): boolean {
+  return name.length === 12 && name.toLowerCase() === 'content-type'
+}
+
+const defaultBodies: string[] = []
+
+/** What a plugin's refusal without a body says: the reason phrase. Other answers without a body have none. */
+function defaultBody(status: number): string {
+  if (status < 400) return ''
+  let body = defaultBodies[status]
+  if (body === undefined) {
+    body = `${JSON.stringify({ error_msg: reasonPhrase(status) })}\n`
+    defaultBodies[status] = body
+  }
+  return body
 }

@@ -8,13 +8,13 @@
 
 import { nowMs } from '../../base/clock.js'
 import type { HeaderList } from '../../base/headers.js'
-import { reasonPhrase } from '../../base/status.js'
 import type { BodyTransform } from '../../plugins/plugin.js'
 import { type Exchange, Sink, Stage } from '../exchange.js'
 import type { ClientResponse } from '../listener/binding.js'
 import type { FilterStep } from '../phases/chain.js'
-import { Framing, fillHeaderList, type ResponseHead } from '../upstream/response-head.js'
+import { Framing, type ResponseHead } from '../upstream/response-head.js'
 import type { ReplyParts } from './reply.js'
+import { statusLine } from './response-headers.js'
 
 export interface WriterEvents {
   /** The answer was handed to the client completely. */
@@ -33,10 +33,14 @@ const noFilters: readonly FilterStep[] = []
 
 export class ResponseWriter {
   events: WriterEvents | null = null
+  /** The client whose request handler is running. */
+  handledClient: ClientResponse | null = null
+  /** The binding's request handler is running: set by the listener, for the one client that it is about. */
+  isInHandler = false
   // What the functions below work on while the socket is corked: arguments without a closure.
   private client: ClientResponse | null = null
   private block: string | Uint8Array = ''
-  private bytes: Uint8Array = emptyBytes
+  private bytes: string | Uint8Array = emptyBytes
   private close = false
   private bodiless = false
   private length = -1
@@ -77,7 +81,7 @@ export class ResponseWriter {
     )
   }
 
-  private finishWhole(exchange: Exchange, block: string | Uint8Array, bytes: Uint8Array, bodiless: boolean, length: number): void {
+  private finishWhole(exchange: Exchange, block: string | Uint8Array, bytes: string | Uint8Array, bodiless: boolean, length: number): void {
     const client = exchange.client
     if (client === null) return
     exchange.stage = Stage.Responding
@@ -87,8 +91,10 @@ export class ResponseWriter {
     this.close = exchange.closeClient
     this.bodiless = bodiless
     this.length = length
-    exchange.bodyBytesSent = bytes.length
-    client.cork(this.corkedWhole)
+    exchange.bodyBytesSent = byteLength(bytes)
+    // Inside its handler the binding has corked the socket already.
+    if (this.isInHandler) this.corkedWhole()
+    else client.cork(this.corkedWhole)
     this.client = null
     this.events?.completed(exchange)
   }
@@ -385,7 +391,7 @@ export class ResponseWriter {
 
   /** Runs the header filters over an upstream's head. False = the exchange ended. */
   private filter(exchange: Exchange, head: ResponseHead, filters: readonly FilterStep[]): boolean {
-    fillHeaderList(head, exchange.response.headers)
+    exchange.response.headers.fromHead(head)
     exchange.filterRuns++
     return this.runFilters(exchange, filters)
   }
@@ -419,8 +425,7 @@ export class ResponseWriter {
     response.status = parts.status
     response.bodyLength = byteLength(parts.body)
     const filters = filtersOf(exchange)
-    response.headers.reset()
-    for (const [name, value] of parts.headers) response.headers.add(name, value)
+    response.headers.fromPairs(parts.headers)
     discardChanges(exchange)
     exchange.sink = Sink.Direct
     if (filters.length > 0 && exchange.filterRuns++ === 0) {
@@ -438,7 +443,7 @@ export class ResponseWriter {
     this.finishWhole(
       exchange,
       encodeBlock(exchange),
-      bodiless ? emptyBytes : asBuffer(parts.body),
+      bodiless ? emptyBytes : parts.body,
       bodiless,
       exchange.isHead ? byteLength(parts.body) : -1,
     )
@@ -509,7 +514,9 @@ function upstreamStatusLine(exchange: Exchange): string {
 /** Status line and header lines for `writeStatus`. Framing fields belong to the writer and the binding, whatever a plugin set. */
 function encodeBlock(exchange: Exchange): string | Uint8Array {
   const { status, headers } = exchange.response
-  const text = `${status} ${reasonPhrase(status)}${headerLines(headers)}${upstreamStatusLine(exchange)}`
+  const asItCame = headers.block(status)
+  if (asItCame !== null) return status < 500 ? asItCame : asItCame + upstreamStatusLine(exchange)
+  const text = `${statusLine(status)}${headerLines(headers)}${upstreamStatusLine(exchange)}`
   if (!beyondAscii.test(text)) return text
   return Buffer.from(text, 'latin1')
 }

@@ -25,6 +25,9 @@ export interface ResponseHead {
   readonly block: Uint8Array
   /** The same bytes as received, from the status line to the empty line. */
   readonly raw: Uint8Array
+  /** Kept by `textOfHead` and `lowerTextOfHead`. */
+  text: string | null | undefined
+  lowerText: string | null | undefined
 }
 
 const CR = 13
@@ -157,6 +160,8 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
     keepAlive: keepAlive && !closes,
     block: buildBlock(bytes, start + 9, lineEnd, ranges),
     raw: Buffer.from(bytes.subarray(start, end)),
+    text: undefined,
+    lowerText: undefined,
   }
 }
 
@@ -174,6 +179,23 @@ export function fillHeaderList(head: ResponseHead, list: HeaderList): void {
     position = lineEnd === text.length ? -1 : lineEnd
   }
 }
+
+/** The block as text, or null when it has bytes beyond ASCII: `writeStatus` would write them as UTF-8. */
+export function textOfHead(head: ResponseHead): string | null {
+  if (head.text === undefined) {
+    const text = Buffer.from(head.block.buffer, head.block.byteOffset, head.block.byteLength).toString('latin1')
+    head.text = beyondAscii.test(text) ? null : text
+  }
+  return head.text
+}
+
+/** The same in lower case, to look field names up in. */
+export function lowerTextOfHead(head: ResponseHead): string | null {
+  if (head.lowerText === undefined) head.lowerText = textOfHead(head)?.toLowerCase() ?? null
+  return head.lowerText
+}
+
+const beyondAscii = /[\u0080-\uffff]/
 
 /** Index of the CR of CRLF, or -1 when another control byte comes first. */
 function endOfLine(bytes: Buffer, start: number, end: number): number {

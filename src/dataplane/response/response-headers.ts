@@ -1,0 +1,159 @@
+/**
+ * The header fields of an answer under construction, taken apart only when somebody looks.
+ *
+ * What an upstream or a plugin gave stays the text it came as; fields that are set and not in it are put behind it. Most answers that
+ * only get a few fields more (rate limits, request ids) thus never become a list. Any other access fills the list first.
+ */
+import { HeaderList } from '../../base/headers.js'
+import { reasonPhrase } from '../../base/status.js'
+import { fillHeaderList, lowerTextOfHead, type ResponseHead, textOfHead } from '../upstream/response-head.js'
+
+type Pairs = readonly (readonly [string, string])[]
+
+/** Whatever cannot stand in a line as it is: such fields take the way through the list. */
+const unusual = /[^\t\x20-\x7e]/
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+/** How a field name looks in the lower-case text of a block; names of plugins are few and constant. */
+const needles = new Map<string, string>()
+const NEEDLES_MAX = 1000
+
+function needleOf(name: string): string {
+  let needle = needles.get(name)
+  if (needle === undefined) {
+    needle = `\r\n${name.toLowerCase()}:`
+    if (needles.size < NEEDLES_MAX) needles.set(name, needle)
+  }
+  return needle
+}
+
+/** Fields that the writer and the binding write, whoever else sets them. */
+function isFraming(name: string): boolean {
+  switch (name.length) {
+    case 4:
+    case 10:
+    case 14:
+    case 17: {
+      const key = name.toLowerCase()
+      return key === 'date' || key === 'connection' || key === 'keep-alive' || key === 'content-length' || key === 'transfer-encoding'
+    }
+  }
+  return false
+}
+
+export class ResponseHeaders extends HeaderList {
+  private head: ResponseHead | null = null
+  private pairs: Pairs | null = null
+  private readonly addedNames: string[] = []
+  private readonly addedValues: string[] = []
+  private addedCount = 0
+
+  override reset(): void {
+    super.reset()
+    this.head = null
+    this.pairs = null
+    this.addedCount = 0
+  }
+
+  /** Begins with the fields of an upstream's answer. */
+  fromHead(head: ResponseHead): void {
+    this.reset()
+    this.head = head
+  }
+
+  /** Begins with the fields of an answer of the gateway. */
+  fromPairs(pairs: Pairs): void {
+    this.reset()
+    this.pairs = pairs
+  }
+
+  override get count(): number {
+    this.fill()
+    return this.size
+  }
+
+  override push(key: string, name: string, value: string): void {
+    this.fill()
+    super.push(key, name, value)
+  }
+
+  override get(key: string): string | undefined {
+    this.fill()
+    return super.get(key)
+  }
+
+  override getAll(key: string): string[] {
+    this.fill()
+    return super.getAll(key)
+  }
+
+  override remove(key: string): boolean {
+    this.fill()
+    return super.remove(key)
+  }
+
+  override set(name: string, value: string): void {
+    if (this.canAppend(name, value)) {
+      this.addedNames[this.addedCount] = name
+      this.addedValues[this.addedCount++] = value
+      return
+    }
+    this.fill()
+    super.set(name, value)
+  }
+
+  /** Status line and fields for `writeStatus`, if nobody took the fields apart and the status is still theirs; null otherwise. */
+  block(status: number): string | null {
+    const { head, pairs } = this
+    let text: string | null = null
+    if (head !== null) text = head.status === status ? textOfHead(head) : null
+    else if (pairs !== null) text = linesOf(statusLine(status), pairs)
+    if (text === null) return null
+    for (let index = 0; index < this.addedCount; index++)
+      text += `\r\n${this.addedNames[index] as string}: ${this.addedValues[index] as string}`
+    return text
+  }
+
+  private canAppend(name: string, value: string): boolean {
+    if ((this.head === null && this.pairs === null) || unusual.test(value) || isFraming(name)) return false
+    for (let index = 0; index < this.addedCount; index++) if (this.addedNames[index] === name) return false
+    if (this.head !== null) {
+      const lower = lowerTextOfHead(this.head)
+      return lower !== null && !lower.includes(needleOf(name))
+    }
+    const key = needleOf(name)
+    for (const [given] of this.pairs ?? []) if (given.length === name.length && needleOf(given) === key) return false
+    return true
+  }
+
+  private fill(): void {
+    const { head, pairs } = this
+    if (head === null && pairs === null) return
+    this.head = null
+    this.pairs = null
+    if (head !== null) fillHeaderList(head, this)
+    for (const [name, value] of pairs ?? []) super.add(name, value)
+    for (let index = 0; index < this.addedCount; index++) super.set(this.addedNames[index] as string, this.addedValues[index] as string)
+    this.addedCount = 0
+  }
+}
+
+const statusLines: string[] = []
+
+/** `200 OK` */
+export function statusLine(status: number): string {
+  let line = statusLines[status]
+  if (line === undefined) {
+    line = `${status} ${reasonPhrase(status)}`
+    statusLines[status] = line
+  }
+  return line
+}
+
+function linesOf(start: string, pairs: Pairs): string | null {
+  let lines = start
+  for (const [name, value] of pairs) {
+    if (unusual.test(value) || !token.test(name)) return null
+    if (!isFraming(name)) lines += `\r\n${name}: ${value}`
+  }
+  return lines
+}
