@@ -92,6 +92,7 @@ describe.each(protocols)('%s', (name, caller) => {
     expect([answer.status, answer.body.toString()]).toEqual([200, 'ok'])
     expect(arrived(target).method).toBe(method)
     expect(answer.values('date')).toHaveLength(1)
+    expect(answer.values('keep-alive')).toEqual([])
   })
 
   test('what the upstream is told', async () => {
@@ -197,6 +198,19 @@ describe('HTTP/1', () => {
     const response = await old.request('GET /old HTTP/1.0\r\n\r\n')
     expect([response.status, textOf(response)]).toEqual([200, 'ok'])
     expect(await old.untilClosed(2000)).toBe(true)
+    upstream.answer = (item) =>
+      item.target === '/old-chunked' ? 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n' : lengthResponse('ok')
+    const endless = await client()
+    endless.expectMethodOf('GET')
+    await endless.send('GET /old-chunked HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n')
+    await endless.signal.until(
+      () => endless.receivedBytes > 0 && upstream.connections.some((item) => item.requests.at(-1)?.target === '/old-chunked'),
+      3000,
+      'the head',
+    )
+    upstream.connections.find((item) => item.requests.at(-1)?.target === '/old-chunked')?.socket.write('0\r\n\r\n')
+    const closing = await endless.response()
+    expect([textOf(closing), fieldOf(closing, 'connection'), fieldOf(closing, 'transfer-encoding')]).toEqual(['ok', 'close', undefined])
     const kept = await client()
     for (let round = 0; round < 3; round++) {
       const next = await kept.request('GET /old HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n')

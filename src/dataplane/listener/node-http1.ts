@@ -160,13 +160,17 @@ export class Http1Client extends NodeClient {
     this.message.resume()
   }
 
-  protected sendHead(head: AnswerHead, length: number): void {
+  protected sendHead(head: AnswerHead, length: number, isWhole: boolean): void {
+    const { message, response } = this
     // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
     if (!this.isContinued || this.settings.isDraining()) this.closeBehind = true
+    // Without chunks the end of the connection is that of the body.
+    if (length < 0 && !isWhole && message.httpVersion === '1.0') this.closeBehind = true
     const fields = head.fields
     if (length >= 0) fields.push('content-length', String(length))
-    if (this.closeBehind) fields.push('connection', 'close')
-    this.response.writeHead(head.status, head.reason, fields)
+    // Always said, so that node does not add fields of its own.
+    fields.push('connection', this.closeBehind || !response.shouldKeepAlive ? 'close' : 'keep-alive')
+    response.writeHead(head.status, head.reason, fields)
   }
 
   protected flush(): void {
