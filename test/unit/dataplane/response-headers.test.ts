@@ -1,0 +1,102 @@
+/** Header fields of an answer: the lazy form must be indistinguishable from the list. */
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { HeaderList } from '../../../src/base/headers.js'
+import { ResponseHeaders } from '../../../src/dataplane/response/response-headers.js'
+import { fillHeaderList, parseResponseHead, type ResponseHead } from '../../../src/dataplane/upstream/response-head.js'
+import { fieldsOf } from './parts.js'
+
+const SEED = 31337
+
+function headOf(lines: readonly string[]): ResponseHead {
+  const bytes = Buffer.from(`HTTP/1.1 200 OK\r\n${lines.map((line) => `${line}\r\n`).join('')}\r\n`, 'latin1')
+  const head = parseResponseHead(bytes, 0, bytes.length)
+  if (typeof head === 'string') throw new Error(head)
+  return head
+}
+
+describe('ResponseHeaders', () => {
+  test('fields that are set go behind the block as it came', () => {
+    const headers = new ResponseHeaders()
+    headers.fromHead(headOf(['Server: s', 'X-A:  odd  spacing']))
+    headers.set('X-New', '1')
+    expect(headers.block(200)).toBe('200 OK\r\nServer: s\r\nX-A:  odd  spacing\r\nX-New: 1')
+  })
+
+  test('a field that is there already is replaced, whatever its case', () => {
+    const headers = new ResponseHeaders()
+    headers.fromHead(headOf(['x-ratelimit-limit: 7', 'Server: s']))
+    headers.set('X-RateLimit-Limit', '5')
+    expect(headers.block(200)).toBeNull()
+    expect(fieldsOf(headers)).toEqual([
+      ['x-ratelimit-limit', '5'],
+      ['server', 's'],
+    ])
+  })
+
+  test('another status, or bytes beyond ASCII, take the block apart', () => {
+    const headers = new ResponseHeaders()
+    headers.fromHead(headOf(['Server: s']))
+    expect(headers.block(201)).toBeNull()
+    headers.fromHead(headOf(['X-Latin: caf\xe9']))
+    headers.set('X-New', '1')
+    expect(headers.block(200)).toBeNull()
+    expect(headers.get('x-latin')).toBe('caf\xe9')
+  })
+
+  test('nothing set can end a line or touch framing', () => {
+    const headers = new ResponseHeaders()
+    headers.fromHead(headOf(['Server: s']))
+    headers.set('X-New', 'a\r\nX-Evil: 1')
+    expect(headers.block(200)).toBeNull()
+    headers.fromHead(headOf(['Server: s']))
+    headers.set('Content-Length', '5')
+    expect(headers.block(200)).toBeNull()
+  })
+
+  test(`any sequence of changes gives the same fields as a plain list (seed ${SEED})`, () => {
+    const name = fc.constantFrom('X-A', 'x-a', 'X-B', 'Server', 'ETag', 'X-AB', 'X')
+    const value = fc.constantFrom('1', 'two', '', 'caf\xe9', 'a: b')
+    const change = fc.oneof(
+      fc.record({ kind: fc.constant('set' as const), name, value }),
+      fc.record({ kind: fc.constant('add' as const), name, value }),
+      fc.record({ kind: fc.constant('remove' as const), name, value }),
+      fc.record({ kind: fc.constant('get' as const), name, value }),
+    )
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(name, value), { maxLength: 4 }),
+        fc.array(change, { maxLength: 6 }),
+        fc.boolean(),
+        (start, changes, upstream) => {
+          const plain = new HeaderList()
+          const lazy = new ResponseHeaders()
+          if (upstream) {
+            const head = headOf(start.map(([key, text]) => `${key}: ${text}`))
+            fillHeaderList(head, plain)
+            lazy.fromHead(head)
+          } else {
+            for (const [key, text] of start) plain.add(key, text)
+            lazy.fromPairs(start)
+          }
+          for (const item of changes) {
+            for (const list of [plain, lazy]) {
+              if (item.kind === 'set') list.set(item.name, item.value)
+              else if (item.kind === 'add') list.add(item.name, item.value)
+              else if (item.kind === 'remove') list.remove(item.name.toLowerCase())
+            }
+            if (item.kind === 'get') expect(lazy.get(item.name.toLowerCase())).toBe(plain.get(item.name.toLowerCase()))
+          }
+          const block = lazy.block(200)
+          if (block !== null) {
+            const again = new HeaderList()
+            fillHeaderList(headOf(block.split('\r\n').slice(1)), again)
+            expect(fieldsOf(again)).toEqual(fieldsOf(plain))
+          }
+          expect(fieldsOf(lazy)).toEqual(fieldsOf(plain))
+        },
+      ),
+      { seed: SEED, numRuns: 1000 },
+    )
+  })
+})
