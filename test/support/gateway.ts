@@ -92,12 +92,12 @@ export class Gateway {
     const before = await this.reloadStatus()
     await this.write(config)
     this.hangUp()
-    for (let attempt = 0; attempt < 500; attempt++) {
+    for (let attempt = 0; attempt < 2_000; attempt++) {
       const now = await this.reloadStatus()
       if (now.at !== before.at) return now
       await pause(10)
     }
-    throw new Error(`no outcome of the reload within 5 s\n${this.stderr}`)
+    throw new Error(`no outcome of the reload within 20 s\n${this.stderr}`)
   }
 
   async reloadStatus(): Promise<ReloadStatus & { readonly at: unknown }> {

@@ -11,7 +11,7 @@ import { nowMs } from '../../base/clock.js'
 
 /** A turn with nothing to do takes 5 to 20 µs, one with a request takes more. */
 const QUIET_TURN_MS = 0.03
-const TURNS_MAX = 2_000
+const TURNS_MAX = 200
 
 /** Runs `close` behind a short turn; resolves when it has run. */
 export function atQuietTurn(close: () => void, clock: () => number = nowMs): Promise<void> {

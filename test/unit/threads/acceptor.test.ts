@@ -127,7 +127,7 @@ describe('PrimaryAcceptor', () => {
     await acceptor.open([8080])
     acceptor.setAccepting(false)
     acceptor.setAccepting(true)
-    for (let turn = 0; turn < 3000; turn++) await new Promise((resolve) => setImmediate(resolve))
+    for (let turn = 0; turn < 1000; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect(ports()).toEqual([8080])
   })
 
