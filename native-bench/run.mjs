@@ -15,7 +15,7 @@ const usage = `native-bench/run: our gateway next to nginx, HAProxy and http-pro
   --rounds N        interleaved rounds, the table shows medians (3)
   --seconds N       length of one measurement (5)
   --connections N   client connections of wrk (64)
-  --only A,B        rivals: ${Object.keys(rivals).join(', ')} ("sluice" means both of ours)
+  --only A,B        rivals: ${Object.keys(rivals).join(', ')} ("sluice" means all of ours)
   --jobs A,B        jobs: ${Object.keys(jobs).join(', ')}
   --quick           1 round of 1 s, writes no results
   --out DIR         where results go (native-bench/results)
@@ -48,7 +48,7 @@ async function main() {
   }
   const wantedJobs = list('--jobs', values.jobs, Object.keys(jobs))
   const only = list('--only', values.only, Object.keys(rivals))
-  if (only.includes('sluice')) only.push('sluice-pipelining')
+  if (only.includes('sluice')) only.push('sluice-pipelining', 'sluice-plain')
   requirePrograms(['wrk', 'nginx', 'taskset'])
   if (only.some((name) => name.startsWith('sluice'))) requireBuild()
   requireTwoCores(values.force)

@@ -64,9 +64,22 @@ async function started(workshop, cores, name, port, command, args) {
   return { name, port, running }
 }
 
+/** http-proxy with an agent that keeps connections, or as its documentation starts it: without one. */
+function httpProxy(name, agent) {
+  return {
+    program: null,
+    start: async (workshop, cores, upstreamPort) => {
+      const port = await freePort()
+      const script = join(benchFolder, 'rivals', 'http-proxy.mjs')
+      return started(workshop, cores, name, port, process.execPath, [script, String(port), String(upstreamPort), agent])
+    },
+  }
+}
+
 /** In the order of the tables. `program`: what has to be installed for it. */
 export const rivals = {
   sluice: { program: null, start: sluiceWith('sluice.yaml') },
+  'sluice-plain': { program: null, start: sluiceWith('sluice.yaml') },
   'sluice-pipelining': { program: null, start: sluiceWith('sluice-pipelining.yaml') },
   nginx: {
     program: 'nginx',
@@ -84,14 +97,8 @@ export const rivals = {
       return started(workshop, cores, 'haproxy', port, 'haproxy', ['-db', '-q', '-f', config])
     },
   },
-  'http-proxy': {
-    program: null,
-    start: async (workshop, cores, upstreamPort) => {
-      const port = await freePort()
-      const script = join(benchFolder, 'rivals', 'http-proxy.mjs')
-      return started(workshop, cores, 'http-proxy', port, process.execPath, [script, String(port), String(upstreamPort)])
-    },
-  },
+  'http-proxy': httpProxy('http-proxy', 'keep-alive'),
+  'http-proxy-default': httpProxy('http-proxy-default', 'default'),
 }
 
 /** Rival names that can run here; prints a note for each that cannot. */
