@@ -49,7 +49,7 @@ export interface ProxyAccounts {
 export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
   /** Set before the first request arrives; swapped whole by a reload. */
   snapshot: LinkedSnapshot | null = null
-  isDraining = false
+  private isEnding = false
   inFlight = 0
   requestCount = 0
   private wallOffsetMs = wallMs() - nowMs()
@@ -62,6 +62,19 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     private readonly accounts: ProxyAccounts,
   ) {}
 
+  get isDraining(): boolean {
+    return this.isEnding
+  }
+
+  /** From now on every answer whose head is not written yet tells its client to close the connection, those in flight included. */
+  drain(): void {
+    this.isEnding = true
+    // A head that is written promised to keep the connection: the answer after it ends that.
+    for (let exchange = this.first; exchange !== null; exchange = exchange.next) {
+      if (exchange.stage < Stage.Responding) exchange.closeClient = true
+    }
+  }
+
   /** A record for a new request, in the list of what is in flight. */
   begin(client: ClientResponse): Exchange {
     const exchange = this.spare.pop() ?? new Exchange(this)
@@ -69,7 +82,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.writer.handledClient = client
     exchange.snapshot = this.snapshot
     exchange.wallOffsetMs = this.wallOffsetMs
-    exchange.closeClient = this.isDraining
+    exchange.closeClient = this.isEnding
     exchange.previous = null
     exchange.next = this.first
     if (this.first !== null) this.first.previous = exchange

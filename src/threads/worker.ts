@@ -141,7 +141,7 @@ class WorkerThread {
         break
       case 'drain':
         this.slot.setState('draining')
-        this.proxy.isDraining = true
+        this.proxy.drain()
         this.quietSinceMs = nowMs()
         for (const listener of this.listeners.values()) void atQuietTurn(() => listener.drain())
         break
