@@ -50,7 +50,7 @@ export interface Reply {
   readonly status: number
   /** Absent = empty body, except that for status ≥ 400 the gateway sends `{"error_msg":"<reason phrase>"}`. */
   readonly body?: string | Uint8Array
-  /** Name/value pairs. `Content-Type` defaults to `application/json` for bodies. */
+  /** Name/value pairs. `Content-Type` defaults to `application/json` for bodies that begin as JSON, to plain text for others. */
   readonly headers?: readonly (readonly [string, string])[]
 }
 

@@ -12,7 +12,9 @@ export interface ReplyParts {
 }
 
 const JSON_TYPE = ['Content-Type', 'application/json'] as const
+const TEXT_TYPE = ['Content-Type', 'text/plain; charset=utf-8'] as const
 const jsonHeaders = [JSON_TYPE] as const
+const textHeaders = [TEXT_TYPE] as const
 const noHeaders = [] as const
 
 const idPrefix = randomBytes(10).toString('hex')
@@ -45,7 +47,14 @@ function pluginReply(reply: Reply): ReplyParts {
   const body = reply.body ?? defaultBody(reply.status)
   const headers = reply.headers ?? noHeaders
   if (body.length === 0 || headers.some(isContentType)) return { status: reply.status, body, headers }
-  return { status: reply.status, body, headers: headers.length === 0 ? jsonHeaders : [JSON_TYPE, ...headers] }
+  if (looksLikeJson(body)) return { status: reply.status, body, headers: headers.length === 0 ? jsonHeaders : [JSON_TYPE, ...headers] }
+  return { status: reply.status, body, headers: headers.length === 0 ? textHeaders : [TEXT_TYPE, ...headers] }
+}
+
+/** By its first character, `{`, `[` or `"`: texts that operators write into options are as often plain as JSON. */
+function looksLikeJson(body: string | Uint8Array): boolean {
+  const first = typeof body === 'string' ? body.charCodeAt(0) : body[0]
+  return first === 0x7b || first === 0x5b || first === 0x22
 }
 
 function isContentType([name]: readonly [string, string]): boolean {

@@ -132,9 +132,13 @@ describe('replies', () => {
     expect(requestIdOf(second)).toBe('given')
   })
 
-  test('bodies are JSON unless the plugin says otherwise; no body, no type', () => {
+  test('bodies are JSON or plain text by how they begin, unless the plugin says otherwise; no body, no type', () => {
     const type = (source: Reply) => gatewayReply(exchangeOf(), source).headers.filter(([name]) => name.toLowerCase() === 'content-type')
-    expect(type({ status: 200, body: '{}' })).toEqual([['Content-Type', 'application/json']])
+    for (const body of ['{}', '[1]', '"text"', Buffer.from('{}')])
+      expect(type({ status: 200, body })).toEqual([['Content-Type', 'application/json']])
+    for (const body of ['no', '<p>', ' {}', Buffer.from('no')])
+      expect(type({ status: 200, body })).toEqual([['Content-Type', 'text/plain; charset=utf-8']])
+    expect(type({ status: 403, body: 'no', headers: [['X', 'y']] })).toEqual([['Content-Type', 'text/plain; charset=utf-8']])
     expect(type({ status: 200, body: 'x', headers: [['content-TYPE', 'text/plain']] })).toEqual([['content-TYPE', 'text/plain']])
     expect(type({ status: 200, body: '', headers: [['X', 'y']] })).toEqual([])
     expect(type({ status: 204 })).toEqual([])
@@ -167,7 +171,7 @@ describe('replies', () => {
         ['Y\r\nSet-Cookie', 'a'],
       ],
     })
-    expect(client.block).toBe('200 OK\r\nContent-Type: application/json\r\nX: a <html>')
+    expect(client.block).toBe('200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nX: a <html>')
   })
 
   test('HEAD gets the length of the body that GET would get', () => {
