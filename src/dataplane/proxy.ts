@@ -318,6 +318,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       } else this.abortClient(exchange)
       return
     }
+    if (length > 0 && this.sendDirectly(exchange, chunk, isLast)) return
     if (length > 0) {
       // The binding takes its memory back after this call.
       const copy = Buffer.allocUnsafe(length)
@@ -328,6 +329,20 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     this.pumpBody(exchange)
     if (!isLast && exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 2) this.pauseClient(exchange)
+  }
+
+  /** Joins the first piece of a body to the head that waits for it, without a copy in between. False = it has to be queued. */
+  private sendDirectly(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): boolean {
+    const connection = exchange.connection
+    if (connection === null || !connection.isConnected || !connection.copiesNextPiece || exchange.isUpstreamFull) return false
+    if (exchange.bodyReplay !== null || exchange.bodyQueuedBytes > 0) return false
+    const taken = connection.sendBody(Buffer.from(chunk), exchange.requestBodyLength < 0, isLast)
+    if (exchange.connection !== connection || exchange.stage !== Stage.Upstream) return true
+    exchange.isUpstreamFull = !taken && !isLast
+    const now = nowMs()
+    if (isLast) exchange.deadlineMs = now + exchange.readTimeoutMs
+    else exchange.deadlineMs = now + (exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs)
+    return true
   }
 
   drained(exchange: Exchange): void {

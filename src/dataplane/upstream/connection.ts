@@ -40,6 +40,15 @@ enum Phase {
   Close = 3,
 }
 
+/** Connections of this worker with something to write at the end of this turn: one immediate for all of them. */
+let unflushed: UpstreamConnection[] = []
+
+function flushAll(): void {
+  const connections = unflushed
+  unflushed = []
+  for (const connection of connections) connection.flush()
+}
+
 export class UpstreamConnection {
   isLane = false
   isConnected = false
@@ -126,7 +135,7 @@ export class UpstreamConnection {
     if (hasBody) {
       // The first piece of the body is usually in the same read as its head: both then leave in one write.
       this.outgoing = head
-      setImmediate(this.flush)
+      this.flushSoon()
       return
     }
     if (!this.isLane) {
@@ -135,12 +144,17 @@ export class UpstreamConnection {
     }
     // All requests that one turn of the event loop puts on a lane leave in one write.
     this.outgoing += head
-    if (this.flushScheduled) return
-    this.flushScheduled = true
-    setImmediate(this.flush)
+    this.flushSoon()
   }
 
-  private readonly flush = (): void => {
+  private flushSoon(): void {
+    if (this.flushScheduled) return
+    this.flushScheduled = true
+    if (unflushed.push(this) === 1) setImmediate(flushAll)
+  }
+
+  /** Writes the heads that waited for this turn of the event loop to end. */
+  flush(): void {
     this.flushScheduled = false
     const outgoing = this.outgoing
     if (outgoing === '') return
@@ -148,9 +162,14 @@ export class UpstreamConnection {
     if (!this.isClosed) this.socket?.write(outgoing, 'utf8')
   }
 
+  /** `sendBody` will copy the next piece: it need not outlive the call. */
+  get copiesNextPiece(): boolean {
+    return this.outgoing !== ''
+  }
+
   /**
    * Writes a piece of the body, framed as a chunk if `chunked`; false = wait for `drained`. An empty piece only ends the body. The
-   * bytes must stay untouched.
+   * bytes must stay untouched, unless `copiesNextPiece` said otherwise.
    */
   sendBody(piece: Buffer, chunked: boolean, isLast: boolean): boolean {
     if (isLast) this.requestComplete = true
