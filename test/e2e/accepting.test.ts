@@ -1,20 +1,29 @@
 /** Who accepts connections: the primary where the build can, two processes during a takeover. */
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { RawConnection, textOf } from '../../src/doctor/raw-connection.js'
 import { Gateway, type GatewayOptions, proxyTo } from '../support/gateway.js'
 import { ask, codeOf, exited, fault, HeldUpstream, logged, waitMs } from '../support/gateway-life.js'
+import { TestAuthority } from '../support/tls-certificates.js'
 
 const upstream = new HeldUpstream()
 const gateways: Gateway[] = []
 let upstreamPort = 0
+let folder = ''
 
 beforeAll(async () => {
   upstreamPort = await upstream.start()
+  folder = mkdtempSync(join(tmpdir(), 'sluice-accepting-'))
 })
-afterAll(() => upstream.stop())
+afterAll(() => {
+  upstream.stop()
+  rmSync(folder, { recursive: true })
+})
 afterEach(async () => {
   upstream.release('')
   await Promise.all(gateways.splice(0).map((gateway) => gateway.stop()))
@@ -77,6 +86,36 @@ describe('--accept primary', () => {
     await expect.poll(() => ask(`${gateway.url}/x`).then(({ status }) => status, codeOf), { timeout: waitMs }).toBe(200)
   })
 
+  test('TLS is handed on too, and a strict listener stays with worker 0', async () => {
+    const authority = await TestAuthority.create()
+    const { cert, key } = await authority.issue('a.test')
+    writeFileSync(join(folder, 'a.crt'), cert)
+    writeFileSync(join(folder, 'a.key'), key)
+    const tls = { cert: join(folder, 'a.crt'), key: join(folder, 'a.key') }
+    const listeners = [{ listen: '127.0.0.1:0', kind: 'node' }, '127.0.0.1:0', { listen: '127.0.0.1:0', tls }]
+    const gateway = await start({ ...primary, config: proxyTo(upstreamPort, {}, { listeners }), listen: null })
+    const everywhere = async () => {
+      for (const url of gateway.process.urls) {
+        if (url.startsWith('http:')) {
+          expect(await ask(`${url}/x`)).toEqual({ status: 200, body: 'fine' })
+          continue
+        }
+        const port = Number(new URL(url).port)
+        const client = await RawConnection.open({ port, tls: { servername: 'a.test', ca: authority.cert } })
+        const response = await client.request('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n', waitMs)
+        expect([response.status, textOf(response)]).toEqual([200, 'fine'])
+        client.destroy()
+      }
+    }
+    expect(gateway.process.urls.map((url) => url.split(':')[0]).sort()).toEqual(['http', 'http', 'https'])
+    await everywhere()
+    expect(await fault(gateway, 0, 'throw')).toBe(202)
+    await logged(gateway, 'worker 0 was replaced in')
+    await everywhere()
+    expect(await gateway.stop()).toEqual({ code: 0, signal: null })
+    expect(gateway.stderr).not.toContain('fake-child-apps:')
+  })
+
   test('a port in use is explained', async () => {
     const holder = createServer()
     await new Promise<void>((resolve) => holder.listen(0, '127.0.0.1', resolve))
@@ -90,7 +129,7 @@ describe('takeover', () => {
   const migratesRequests = readFileSync('/proc/sys/net/ipv4/tcp_migrate_req', 'latin1').trim() === '1'
 
   test.for([1, 2])(
-    'a second process with %i workers takes the port over under load; nothing is refused, reset or lost',
+    'a second process with %i workers takes the port over under load; nothing is refused or lost',
     async (workers, { annotate }) => {
       const old = await start({ workers })
       const url = `http://127.0.0.1:${old.port}/x`
