@@ -229,7 +229,6 @@ describe('refused by name', () => {
     ['protos: [{ id: 1, content: x }]', 'protos: protos are not supported yet'],
     ['stream_routes: [{ id: 1 }]', 'stream_routes: stream_routes are not supported yet'],
     ['secrets: [{ id: 1 }]', 'secrets: secrets are not supported yet'],
-    ['sluice: { redis: { host: x } }', 'sluice.redis: sluice.redis is not supported yet'],
     ['apisix: { proxy_cache: {} }', 'apisix.proxy_cache: apisix.proxy_cache is not supported yet'],
     ['nginx_config: { http: { upstream: {} } }', 'nginx_config.http.upstream: nginx_config.http.upstream is not supported yet'],
     [
