@@ -14,6 +14,7 @@ import type { Counter } from '../shared/metrics-slab.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
+import { RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
 import { discardChanges, type ResponseWriter, type WriterEvents } from './response/writer.js'
 import type { LinkedSnapshot } from './snapshot.js'
@@ -24,12 +25,8 @@ import type { ResponseHead } from './upstream/response-head.js'
 
 /** Records kept for reuse; more are left to the garbage collector after a burst. */
 const SPARE_EXCHANGES_MAX = 2048
-/** Sent body bytes kept so that an idempotent request can be repeated on another connection. */
-const REPLAY_BYTES_MAX = 65536
 /** Unread request bodies up to this length are drained so that the connection can be kept. */
 const DRAINED_BODY_BYTES_MAX = 65536
-
-const emptyPiece = Buffer.alloc(0)
 
 export interface ProxyLimits {
   readonly maxBodyBytes: number
@@ -55,12 +52,15 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   private wallOffsetMs = wallMs() - nowMs()
   private readonly spare: Exchange[] = []
   private first: Exchange | null = null
+  private readonly requestBody: RequestBody
 
   constructor(
     private readonly writer: ResponseWriter,
     private readonly limits: ProxyLimits,
     private readonly accounts: ProxyAccounts,
-  ) {}
+  ) {
+    this.requestBody = new RequestBody(limits)
+  }
 
   get isDraining(): boolean {
     return this.isEnding
@@ -232,7 +232,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (upstream === null) return
     const head = buildRequestHead(exchange, upstream.record, pool.settings.node)
     connection.send(exchange, head, exchange.upstreamMethod === 'HEAD', hasBody)
-    if (hasBody && connection.isConnected) this.pumpBody(exchange)
+    if (hasBody && connection.isConnected) this.requestBody.pump(exchange)
   }
 
   connected(connection: UpstreamConnection): void {
@@ -240,7 +240,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     connection.forEachWaiting((exchange) => {
       const sending = exchange.requestBodyLength !== 0 && !connection.requestComplete
       exchange.deadlineMs = now + (sending ? exchange.sendTimeoutMs : exchange.readTimeoutMs)
-      if (exchange.requestBodyLength !== 0) this.pumpBody(exchange)
+      if (exchange.requestBodyLength !== 0) this.requestBody.pump(exchange)
     })
   }
 
@@ -265,7 +265,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     const pool = connection.pool
     const nothingSent = !connection.isConnected
-    const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.rewindBody(exchange)
+    const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.requestBody.rewind(exchange)
     const repeatable = bodyIntact && (nothingSent || isIdempotent(exchange.upstreamMethod))
     // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
     if (repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed) {
@@ -307,8 +307,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void {
     if (exchange.stage === Stage.Done || exchange.bodyComplete) return
-    const length = chunk.byteLength
-    exchange.bodyReceivedBytes += length
+    exchange.bodyReceivedBytes += chunk.byteLength
     exchange.bodyComplete = isLast
     const limit = exchange.maxRequestBodyBytes
     if (limit > 0 && exchange.bodyReceivedBytes > limit) {
@@ -318,102 +317,12 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       } else this.abortClient(exchange)
       return
     }
-    if (length > 0 && this.sendDirectly(exchange, chunk, isLast)) return
-    if (length > 0) {
-      // The binding takes its memory back after this call.
-      const copy = Buffer.allocUnsafe(length)
-      copy.set(new Uint8Array(chunk))
-      exchange.bodyQueue ??= []
-      exchange.bodyQueue.push(copy)
-      exchange.bodyQueuedBytes += length
-    }
-    this.pumpBody(exchange)
-    if (!isLast && exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 2) this.pauseClient(exchange)
-  }
-
-  /** Joins the first piece of a body to the head that waits for it, without a copy in between. False = it has to be queued. */
-  private sendDirectly(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): boolean {
-    const connection = exchange.connection
-    if (connection === null || !connection.isConnected || !connection.copiesNextPiece || exchange.isUpstreamFull) return false
-    if (exchange.bodyReplay !== null || exchange.bodyQueuedBytes > 0) return false
-    const taken = connection.sendBody(Buffer.from(chunk), exchange.requestBodyLength < 0, isLast)
-    if (exchange.connection !== connection || exchange.stage !== Stage.Upstream) return true
-    exchange.isUpstreamFull = !taken && !isLast
-    const now = nowMs()
-    if (isLast) exchange.deadlineMs = now + exchange.readTimeoutMs
-    else exchange.deadlineMs = now + (exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs)
-    return true
+    this.requestBody.receive(exchange, chunk, isLast)
   }
 
   drained(exchange: Exchange): void {
     exchange.isUpstreamFull = false
-    this.pumpBody(exchange)
-  }
-
-  /** Moves queued body bytes to the upstream as far as it takes them. */
-  private pumpBody(exchange: Exchange): void {
-    const connection = exchange.connection
-    if (connection === null || !connection.isConnected || exchange.isUpstreamFull) return
-    const queue = exchange.bodyQueue
-    const chunked = exchange.requestBodyLength < 0
-    let moved = false
-    while (queue !== null && queue.length > 0) {
-      const chunk = queue.shift() as Buffer
-      exchange.bodyQueuedBytes -= chunk.length
-      moved = true
-      this.keepForReplay(exchange, chunk)
-      const isLast = exchange.bodyComplete && queue.length === 0
-      const taken = connection.sendBody(chunk, chunked, isLast)
-      if (exchange.connection !== connection) return
-      if (!taken && !isLast) {
-        exchange.isUpstreamFull = true
-        break
-      }
-    }
-    const finished = exchange.bodyComplete && (queue === null || queue.length === 0)
-    if (finished && !connection.requestComplete) {
-      connection.sendBody(emptyPiece, chunked, true)
-    }
-    if (exchange.stage !== Stage.Upstream) return
-    const now = nowMs()
-    if (finished) exchange.deadlineMs = now + exchange.readTimeoutMs
-    else if (moved || exchange.isUpstreamFull) {
-      // Whoever is slow now is given his time: the upstream to take, or the client to send.
-      exchange.deadlineMs = now + (exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs)
-    }
-    if (!exchange.isUpstreamFull) this.resumeClient(exchange)
-  }
-
-  private keepForReplay(exchange: Exchange, chunk: Buffer): void {
-    const replay = exchange.bodyReplay
-    if (replay === null) return
-    exchange.bodyReplayBytes += chunk.length
-    if (exchange.bodyReplayBytes > REPLAY_BYTES_MAX) exchange.bodyReplay = null
-    else replay.push(chunk)
-  }
-
-  /** Puts sent body bytes back in front of the queue; false if they are gone. */
-  private rewindBody(exchange: Exchange): boolean {
-    const replay = exchange.bodyReplay
-    if (replay === null) return false
-    exchange.bodyQueue = [...replay, ...(exchange.bodyQueue ?? [])]
-    exchange.bodyQueuedBytes += exchange.bodyReplayBytes
-    exchange.bodyReplay = []
-    exchange.bodyReplayBytes = 0
-    exchange.isUpstreamFull = false
-    return true
-  }
-
-  private pauseClient(exchange: Exchange): void {
-    if (exchange.bodyPaused || exchange.client === null) return
-    exchange.bodyPaused = true
-    exchange.client.pause()
-  }
-
-  private resumeClient(exchange: Exchange): void {
-    if (!exchange.bodyPaused || exchange.client === null || exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 4) return
-    exchange.bodyPaused = false
-    exchange.client.resume()
+    this.requestBody.pump(exchange)
   }
 
   // ---------------------------------------------------------------- response
@@ -446,7 +355,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     // The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it.
     if (!exchange.bodyComplete) {
       exchange.closeClient = true
-      this.resumeClient(exchange)
+      this.requestBody.resumeClient(exchange)
     }
   }
 
