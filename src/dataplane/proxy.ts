@@ -151,10 +151,10 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (result instanceof Promise) {
       exchange.suspended = true
       this.attach(exchange)
-      result.then(
-        (reply) => this.resumePhases(exchange, reply ?? undefined, after),
-        (error: unknown) => this.pluginFailed(exchange, phase, error),
-      )
+      result
+        .then((reply) => this.resumePhases(exchange, reply ?? undefined, after))
+        // Also for what goes wrong behind the wait: it concerns this exchange, not the worker.
+        .catch((error: unknown) => this.pluginFailed(exchange, phase, error))
       return false
     }
     this.answer(exchange, result)
