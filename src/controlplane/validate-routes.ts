@@ -59,13 +59,14 @@ function checkUris(route: RouteResource, path: DocumentPath, checks: RouteChecks
 }
 
 function checkUri(uri: string, path: DocumentPath, checks: RouteChecks): void {
-  const problem = uriPatternProblem(uri)
+  const mode = checks.parameters ? 'radixtree_uri_with_parameter' : 'radixtree_host_uri'
+  const problem = uriPatternProblem(uri, mode)
   if (problem !== null) {
     checks.issues.error(path, problem, 'a path such as /a, /a/* or /a/:name')
     return
   }
-  const warning = checks.parameters ? null : uriPatternWarning(uri)
-  if (warning !== null) checks.issues.warn(path, warning, 'a pattern that ends with its first *')
+  const warning = uriPatternWarning(uri, mode)
+  if (warning !== null) checks.issues.warn(path, warning, '')
 }
 
 function checkAddresses(route: RouteResource, path: DocumentPath, issues: IssueList): void {

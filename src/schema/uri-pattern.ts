@@ -23,7 +23,7 @@ export const tailName = ':ext'
 
 /** The text of what makes a pattern unusable, or null. */
 export function uriPatternProblem(uri: string, mode: RouterMode = 'radixtree_host_uri'): string | null {
-  if (!uri.startsWith('/') && uri !== '*') return `${JSON.stringify(uri)} does not start with /; expected a path like /api/*`
+  if (!uri.startsWith('/') && uri !== '*') return `${JSON.stringify(uri)} does not start with /`
   for (let index = 0; index < uri.length; index++) {
     const code = uri.charCodeAt(index)
     if (code <= 0x1f || code === 0x7f) return `${JSON.stringify(uri)} contains a control character; it can match no request`
@@ -54,12 +54,27 @@ export function uriPatternProblem(uri: string, mode: RouterMode = 'radixtree_hos
   return null
 }
 
+/** What no canonical path contains, whatever the options of the router. */
+const unmatchable = /%(?!2F|25)|\/\.\.?(?:\/|$)/
+
 /** The text of what is valid but surprising about a pattern, or null. */
 export function uriPatternWarning(uri: string, mode: RouterMode = 'radixtree_host_uri'): string | null {
-  if (mode === 'radixtree_uri_with_parameter') return null
+  const hasParameters = mode === 'radixtree_uri_with_parameter'
   const star = uri.indexOf('*')
-  if (star >= 0 && star < uri.length - 1) {
-    return `${JSON.stringify(uri)}: everything after the first * is ignored; this matches the same as ${JSON.stringify(uri.slice(0, star + 1))}`
+  const isCut = !hasParameters && star >= 0 && star < uri.length - 1
+  const read = isCut ? uri.slice(0, star + 1) : uri
+  if (unmatchable.test(read)) {
+    return (
+      `${JSON.stringify(uri)}: no request can match, because paths are compared decoded and normalised; expected characters instead of ` +
+      'their percent-encodings (only %2F and %25 stay), and no segments . and ..'
+    )
+  }
+  if (hasParameters) return null
+  if (isCut) {
+    return (
+      `${JSON.stringify(uri)}: everything after the first * is ignored; this matches the same as ${JSON.stringify(read)}; ` +
+      'expected a pattern that ends with its first *'
+    )
   }
   if (/\/:\w/.test(uri)) {
     return `${JSON.stringify(uri)}: parameters are read only by the router radixtree_uri_with_parameter; here : is an ordinary character`

@@ -38,6 +38,22 @@ function warnings(text: string): string[] {
 
 const node = 'upstream: { nodes: { "127.0.0.1:80": 1 } }'
 
+test('patterns are checked for the router that will read them', () => {
+  const routes = (http: string) => `apisix: { router: { http: ${http} } }
+routes:
+  - uris: [/a/:id/:id, /a/*/b, "/a/:", /a%20b]
+    ${node}
+`
+  expect(short(routes('radixtree_uri_with_parameter'))).toEqual([
+    '3:12 routes[0].uris[0]: "/a/:id/:id": the name "id" is used twice; captured values would overwrite each other',
+    '3:24 routes[0].uris[1]: "/a/*/b": * matches the rest of the path, so nothing may follow "*"',
+    '3:32 routes[0].uris[2]: "/a/:": ":" has no valid name; expected letters, digits and _, for example :id',
+  ])
+  expect(warnings(routes('radixtree_uri_with_parameter'))).toEqual([expect.stringMatching(/^3:40 .*"\/a%20b": no request can match/)])
+  expect(short(routes('radixtree_uri'))).toEqual([])
+  expect(warnings(routes('radixtree_uri')).map((text) => text.split(' ')[1])).toEqual([0, 1, 3].map((index) => `routes[0].uris[${index}]:`))
+})
+
 describe('the file', () => {
   test('missing, a folder, not text: one issue without a line', () => {
     const read = (path: string) => {

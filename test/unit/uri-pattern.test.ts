@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { matchHostPattern, matchUriPattern, readHostPattern, readUriPattern } from '../../src/schema/uri-pattern.js'
+import { matchHostPattern, matchUriPattern, readHostPattern, readUriPattern, uriPatternWarning } from '../../src/schema/uri-pattern.js'
 
 test('patterns are read per router mode', () => {
   expect(readUriPattern('/a', 'radixtree_uri')).toEqual({ kind: 'exact', path: '/a' })
@@ -40,4 +40,16 @@ test('hosts with and without ports', () => {
   expect(match('*.a.test', 'a.test')).toBe(false)
   expect(match('[::1]', '[::1]:9080')).toBe(true)
   expect(match('[::1]:80', '[::1]:9080')).toBe(false)
+})
+
+test('patterns that no canonical path matches are warned about, in every mode', () => {
+  for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'] as const) {
+    for (const uri of ['/a%20b', '/a%2fb', '/a%', '/%C3%BC/*', '/a/./b', '/a/../b', '/a/..', '/a/.'])
+      expect(uriPatternWarning(uri, mode), uri).toContain('no request can match')
+    for (const uri of ['/', '/*', '*', '/a//b', '/a b', '/a%2Fb', '/100%25', '/ü/*', '/.well-known/*', '/a..b', '/a/...', '/a.'])
+      expect(uriPatternWarning(uri, mode), uri).toBeNull()
+  }
+  expect(uriPatternWarning('/a/*/../b', 'radixtree_uri')).toContain(
+    'everything after the first * is ignored; this matches the same as "/a/*"',
+  )
 })
