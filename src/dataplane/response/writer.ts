@@ -35,8 +35,6 @@ export class ResponseWriter {
   events: WriterEvents | null = null
   /** The client whose request handler is running. */
   handledClient: ClientResponse | null = null
-  /** The binding's request handler is running: set by the listener, for the one client that it is about. */
-  isInHandler = false
   // What the functions below work on while the socket is corked: arguments without a closure.
   private client: ClientResponse | null = null
   private block: string | Uint8Array = ''
@@ -93,7 +91,7 @@ export class ResponseWriter {
     this.length = length
     exchange.bodyBytesSent = byteLength(bytes)
     // Inside its handler the binding has corked the socket already.
-    if (this.isInHandler) this.corkedWhole()
+    if (client === this.handledClient) this.corkedWhole()
     else client.cork(this.corkedWhole)
     this.client = null
     this.events?.completed(exchange)
