@@ -10,6 +10,7 @@ import type { UpstreamResource } from '../schema/upstream.js'
 import { type DocumentPath, formatPath, IssueList, sortIssues } from './load-issue.js'
 import type { SourceDocument } from './load-source.js'
 import type { CheckedPlugin, Entry, LoadedConfig, LoadResult } from './load-types.js'
+import { checkConsumerLimits } from './validate-consumers.js'
 import { checkOptions, checkPlugins, findPlugin, type PluginChecks } from './validate-plugins.js'
 import { processConfig } from './validate-process.js'
 import { checkRoute, checkService, type RouteChecks } from './validate-routes.js'
@@ -33,6 +34,8 @@ export function validateDocument(source: SourceDocument, options: ValidateOption
   const issues = new IssueList(source)
   const root = checkRoot(source.value, issues)
   const config = root === null ? null : validateRoot(root, source, options, issues)
+  // A plugin that authenticates but is wrong would be missing here.
+  if (config !== null && issues.errors.length === 0) checkConsumerLimits(config, options.builtin, issues)
   const warnings = sortIssues(issues.warnings)
   if (config === null) return { ok: false, errors: sortIssues(issues.errors), warnings }
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings, partial: config }

@@ -25,10 +25,12 @@ async function issuesOfPlugins(block: string, process = ''): Promise<{ readonly 
   return issuesOf(file)
 }
 
+/** These snippets have no authentication; whole configurations of users do. */
+const unauthenticated = expect.stringContaining('counts consumers, but no plugin authenticates them here')
 const reading = expect.stringContaining('read as 200 requests per second and 50 more at once')
 
 test('config/examples/rate-limit.yaml is right', async () => {
-  expect(await issuesOf(join(ROOT, 'config/examples/rate-limit.yaml'))).toEqual({ errors: [], warnings: [reading] })
+  expect(await issuesOf(join(ROOT, 'config/examples/rate-limit.yaml'))).toEqual({ errors: [], warnings: [reading, unauthenticated] })
 })
 
 describe('docs/rate-limiting-plugins.md', () => {
@@ -43,7 +45,8 @@ describe('docs/rate-limiting-plugins.md', () => {
     const process = snippet.startsWith('sluice:') ? snippet : "sluice: { redis: { url: 'redis://127.0.0.1:6379' } }"
     const { errors, warnings } = await issuesOfPlugins(snippet.startsWith('sluice:') ? '' : snippet, process)
     expect(errors).toEqual([])
-    expect(warnings).toEqual(snippet.includes('rate: 200') ? [reading] : [])
+    const expected = [...(snippet.includes('rate: 200') ? [reading] : []), ...(snippet.includes('consumer') ? [unauthenticated] : [])]
+    expect(warnings).toEqual(expected)
   })
 })
 
@@ -64,12 +67,16 @@ describe('confs of the guide', () => {
       password: null
       database: 0
     hide_client_headers: false`)
-    expect([errors, warnings]).toEqual([[], []])
+    expect([errors, warnings]).toEqual([[], [unauthenticated]])
+    expect(warnings[0]).toContain('plugins.yaml:9:19: routes[0].plugins.rate-limiting.limit_by:')
   })
   test('rate and burst by consumer or by variable', async () => {
-    for (const key of ['key_type: consumer_name', 'key_type: var\n    key: remote_addr']) {
+    for (const [key, more] of [
+      ['key_type: consumer_name', [unauthenticated]],
+      ['key_type: var\n    key: remote_addr', []],
+    ] as const) {
       const { errors, warnings } = await issuesOfPlugins(`plugins:\n  rate-limiting:\n    rate: 200\n    burst: 50\n    ${key}`)
-      expect([errors, warnings]).toEqual([[], [reading]])
+      expect([errors, warnings]).toEqual([[], [reading, ...more]])
     }
   })
   test('errors name file, line and option', async () => {
