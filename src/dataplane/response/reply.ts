@@ -9,12 +9,12 @@ export interface ReplyParts {
   readonly status: number
   readonly body: string | Uint8Array
   readonly headers: readonly (readonly [string, string])[]
+  /** Type of the body, unless the headers say it; empty = none. */
+  readonly contentType: string
 }
 
-const JSON_TYPE = ['Content-Type', 'application/json'] as const
-const TEXT_TYPE = ['Content-Type', 'text/plain; charset=utf-8'] as const
-const jsonHeaders = [JSON_TYPE] as const
-const textHeaders = [TEXT_TYPE] as const
+const JSON_TYPE = 'application/json'
+const TEXT_TYPE = 'text/plain; charset=utf-8'
 const noHeaders = [] as const
 
 const idPrefix = randomBytes(10).toString('hex')
@@ -40,15 +40,14 @@ function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
     failure.code === 'NO_ROUTE'
       ? '{"error_msg":"404 Route Not Found"}\n'
       : `{"error_msg":${JSON.stringify(failure.message)},"reason":"${failure.code}","request_id":"${id}"}\n`
-  return { status: failure.status, body, headers: [JSON_TYPE, ['X-Request-Id', id]] }
+  return { status: failure.status, body, headers: [['X-Request-Id', id]], contentType: JSON_TYPE }
 }
 
 function pluginReply(reply: Reply): ReplyParts {
   const body = reply.body ?? defaultBody(reply.status)
   const headers = reply.headers ?? noHeaders
-  if (body.length === 0 || headers.some(isContentType)) return { status: reply.status, body, headers }
-  if (looksLikeJson(body)) return { status: reply.status, body, headers: headers.length === 0 ? jsonHeaders : [JSON_TYPE, ...headers] }
-  return { status: reply.status, body, headers: headers.length === 0 ? textHeaders : [TEXT_TYPE, ...headers] }
+  const isTyped = body.length === 0 || headers.some(isContentType)
+  return { status: reply.status, body, headers, contentType: isTyped ? '' : looksLikeJson(body) ? JSON_TYPE : TEXT_TYPE }
 }
 
 /** By its first character, `{`, `[` or `"`: texts that operators write into options are as often plain as JSON. */

@@ -43,6 +43,8 @@ function isFraming(name: string): boolean {
 export class ResponseHeaders extends HeaderList {
   private head: ResponseHead | null = null
   private pairs: Pairs | null = null
+  /** Content-Type in front of the pairs; empty = none. */
+  private contentType = ''
   private readonly addedNames: string[] = []
   private readonly addedValues: string[] = []
   private addedCount = 0
@@ -61,9 +63,10 @@ export class ResponseHeaders extends HeaderList {
   }
 
   /** Begins with the fields of an answer of the gateway. */
-  fromPairs(pairs: Pairs): void {
+  fromPairs(pairs: Pairs, contentType = ''): void {
     this.reset()
     this.pairs = pairs
+    this.contentType = contentType
   }
 
   override get count(): number {
@@ -106,7 +109,7 @@ export class ResponseHeaders extends HeaderList {
     const { head, pairs } = this
     let text: string | null = null
     if (head !== null) text = head.status === status ? textOfHead(head) : null
-    else if (pairs !== null) text = linesOf(statusLine(status), pairs)
+    else if (pairs !== null) text = linesOf(startOf(status, this.contentType), pairs)
     if (text === null) return null
     for (let index = 0; index < this.addedCount; index++)
       text += `\r\n${this.addedNames[index] as string}: ${this.addedValues[index] as string}`
@@ -120,6 +123,7 @@ export class ResponseHeaders extends HeaderList {
       const lower = lowerTextOfHead(this.head)
       return lower !== null && !lower.includes(needleOf(name))
     }
+    if (this.contentType !== '' && name.length === 12 && name.toLowerCase() === 'content-type') return false
     const key = needleOf(name)
     for (const [given] of this.pairs ?? []) if (given.length === name.length && needleOf(given) === key) return false
     return true
@@ -131,6 +135,7 @@ export class ResponseHeaders extends HeaderList {
     this.head = null
     this.pairs = null
     if (head !== null) fillHeaderList(head, this)
+    if (pairs !== null && this.contentType !== '') super.add('Content-Type', this.contentType)
     for (const [name, value] of pairs ?? []) super.add(name, value)
     for (let index = 0; index < this.addedCount; index++) super.set(this.addedNames[index] as string, this.addedValues[index] as string)
     this.addedCount = 0
@@ -149,11 +154,44 @@ export function statusLine(status: number): string {
   return line
 }
 
+/** Status lines with a Content-Type behind them, by type and status: answers of the gateway are few. */
+const starts = new Map<string, string[]>()
+
+function startOf(status: number, contentType: string): string {
+  if (contentType === '') return statusLine(status)
+  let byStatus = starts.get(contentType)
+  if (byStatus === undefined) {
+    byStatus = []
+    starts.set(contentType, byStatus)
+  }
+  let start = byStatus[status]
+  if (start === undefined) {
+    start = `${statusLine(status)}\r\nContent-Type: ${contentType}`
+    byStatus[status] = start
+  }
+  return start
+}
+
+/** Whether a name may stand in a line as it is: a token, and not framing. Names of plugins are few and constant. */
+const usableNames = new Map<string, boolean>()
+
+function isUsable(name: string): boolean {
+  let usable = usableNames.get(name)
+  if (usable === undefined) {
+    usable = token.test(name) && !isFraming(name)
+    if (usableNames.size < NEEDLES_MAX) usableNames.set(name, usable)
+  }
+  return usable
+}
+
 function linesOf(start: string, pairs: Pairs): string | null {
   let lines = start
-  for (const [name, value] of pairs) {
-    if (unusual.test(value) || !token.test(name)) return null
-    if (!isFraming(name)) lines += `\r\n${name}: ${value}`
+  for (const pair of pairs) {
+    const name = pair[0]
+    const value = pair[1]
+    // What cannot go out like this is dropped or cleaned on the way through the list.
+    if (!isUsable(name) || unusual.test(value)) return null
+    lines += `\r\n${name}: ${value}`
   }
   return lines
 }

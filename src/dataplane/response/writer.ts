@@ -423,7 +423,7 @@ export class ResponseWriter {
     response.status = parts.status
     response.bodyLength = byteLength(parts.body)
     const filters = filtersOf(exchange)
-    response.headers.fromPairs(parts.headers)
+    response.headers.fromPairs(parts.headers, parts.contentType)
     discardChanges(exchange)
     exchange.sink = Sink.Direct
     if (filters.length > 0 && exchange.filterRuns++ === 0) {

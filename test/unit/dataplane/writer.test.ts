@@ -133,7 +133,12 @@ describe('replies', () => {
   })
 
   test('bodies are JSON or plain text by how they begin, unless the plugin says otherwise; no body, no type', () => {
-    const type = (source: Reply) => gatewayReply(exchangeOf(), source).headers.filter(([name]) => name.toLowerCase() === 'content-type')
+    // What goes out: the type that the gateway adds, and the headers of the plugin.
+    const type = (source: Reply) => {
+      const { headers, contentType } = gatewayReply(exchangeOf(), source)
+      const all = contentType === '' ? headers : [['Content-Type', contentType] as const, ...headers]
+      return all.filter(([name]) => name.toLowerCase() === 'content-type')
+    }
     for (const body of ['{}', '[1]', '"text"', Buffer.from('{}')])
       expect(type({ status: 200, body })).toEqual([['Content-Type', 'application/json']])
     for (const body of ['no', '<p>', ' {}', Buffer.from('no')])
