@@ -1,4 +1,5 @@
 /** What the operator asks for by signal. One place installs the handlers and knows which signal means what. */
+import { systemClock } from '../base/clock.js'
 
 export interface SignalActions {
   /** SIGHUP. */
@@ -17,13 +18,22 @@ export interface SignalSource {
   off(signal: NodeJS.Signals, handler: (signal: NodeJS.Signals) => void): unknown
 }
 
+/** The same signal so soon again is the same request to end: `timeout`, terminals and service managers signal process and group. */
+const SAME_SIGNAL_MS = 250
+
 /** Starts listening; the returned function stops it. */
-export function installSignals(actions: SignalActions, source: SignalSource = process): () => void {
-  let ending = false
+export function installSignals(
+  actions: SignalActions,
+  source: SignalSource = process,
+  clock: { nowMs(): number } = systemClock,
+): () => void {
+  let first: { readonly signal: NodeJS.Signals; readonly atMs: number } | null = null
   const end = (signal: NodeJS.Signals) => {
-    if (ending) return actions.endNow(signal)
-    ending = true
-    actions.drain(signal)
+    const now = clock.nowMs()
+    if (first === null) {
+      first = { signal, atMs: now }
+      actions.drain(signal)
+    } else if (signal !== first.signal || now - first.atMs >= SAME_SIGNAL_MS) actions.endNow(signal)
   }
   const handlers: [NodeJS.Signals, (signal: NodeJS.Signals) => void][] = [
     ['SIGHUP', () => actions.reload()],

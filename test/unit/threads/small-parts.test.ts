@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { createServer } from 'node:net'
 import { describe, expect, test } from 'vitest'
+import { ManualClock } from '../../../src/base/clock.js'
 import { availableCores } from '../../../src/threads/cores.js'
 import { Backoff, CrashLoop } from '../../../src/threads/crash-loop.js'
 import { findFreePorts } from '../../../src/threads/free-ports.js'
@@ -87,6 +88,7 @@ test('Backoff doubles up to its limit and starts over after reset', () => {
 
 test('signals: HUP reloads, USR1 reopens, the first TERM or INT drains, the second ends; removal restores', () => {
   const source = new EventEmitter()
+  const clock = new ManualClock()
   const calls: string[] = []
   const remove = installSignals(
     {
@@ -96,8 +98,14 @@ test('signals: HUP reloads, USR1 reopens, the first TERM or INT drains, the seco
       reopenLogs: () => calls.push('reopen'),
     },
     source,
+    clock,
   )
-  for (const signal of ['SIGHUP', 'SIGUSR1', 'SIGTERM', 'SIGHUP', 'SIGINT', 'SIGTERM']) source.emit(signal, signal)
+  for (const signal of ['SIGHUP', 'SIGUSR1', 'SIGTERM', 'SIGHUP']) source.emit(signal, signal)
+  clock.advance(100)
+  // to the process and to its group: one request
+  source.emit('SIGTERM', 'SIGTERM')
+  clock.advance(200)
+  for (const signal of ['SIGINT', 'SIGTERM']) source.emit(signal, signal)
   expect(calls).toEqual(['reload', 'reopen', 'drain SIGTERM', 'reload', 'end SIGINT', 'end SIGTERM'])
   remove()
   expect(source.eventNames()).toEqual([])
