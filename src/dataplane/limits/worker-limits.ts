@@ -10,6 +10,9 @@ export interface LimitStores {
   readonly redis: LimiterStore
 }
 
+/** Longest wait of one timer, milliseconds: Node lets longer ones end at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
 export class WorkerLimits implements LimiterSource {
   private waiting = 0
 
@@ -26,7 +29,11 @@ export class WorkerLimits implements LimiterSource {
 
   queue(ms: number): Promise<void> {
     this.metrics.setQueuedByLimits(++this.waiting)
-    return this.delay(ms).then(this.left)
+    return this.wait(ms).then(this.left)
+  }
+
+  private wait(ms: number): Promise<void> {
+    return ms <= TIMER_MAX_MS ? this.delay(ms) : this.delay(TIMER_MAX_MS).then(() => this.wait(ms - TIMER_MAX_MS))
   }
 
   private readonly left = (): void => {

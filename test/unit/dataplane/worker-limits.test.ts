@@ -40,7 +40,11 @@ function setup(basis: Decision['basis'] = 'allowed') {
   if (slab === undefined) throw new Error('there is no slab')
   const metrics = new WorkerMetrics(slab, (slot, labels) => directory.declare(0, slot, labels))
   const waiting: (() => void)[] = []
-  const delay = () => new Promise<void>((resolve) => waiting.push(resolve))
+  const timers: number[] = []
+  const delay = (ms: number) => {
+    timers.push(ms)
+    return new Promise<void>((resolve) => waiting.push(resolve))
+  }
   const limits = new WorkerLimits({ local: new FakeLimits(), redis: answering(basis) }, metrics, delay)
   const counted = (): Record<string, number> =>
     Object.fromEntries(
@@ -49,7 +53,7 @@ function setup(basis: Decision['basis'] = 'allowed') {
         .filter(({ labels, cells }) => labels[1] === 'rate_limit_requests' && cells[0] !== 0)
         .map(({ labels, cells }) => [labels.slice(2).join(' '), cells[0] ?? 0]),
     )
-  return { limits, counted, directory, waiting }
+  return { limits, counted, directory, waiting, timers }
 }
 
 describe('limiters of a worker', () => {
@@ -84,6 +88,20 @@ describe('limiters of a worker', () => {
     await queued[0]
     expect(directory.fixed().queuedByLimits).toBe(1)
     directory.retire(0)
+    expect(directory.fixed().queuedByLimits).toBe(0)
+  })
+
+  test('wait longer than one timer can', async () => {
+    const { limits, directory, waiting, timers } = setup()
+    const longest = 2 ** 31 - 1
+    const queued = limits.queue(2 * longest + 5)
+    for (let timer = 0; timer < 3; timer++) {
+      expect(directory.fixed().queuedByLimits).toBe(1)
+      waiting[timer]?.()
+      await Promise.resolve().then(() => undefined)
+    }
+    await queued
+    expect(timers).toEqual([longest, longest, 5])
     expect(directory.fixed().queuedByLimits).toBe(0)
   })
 })
