@@ -18,3 +18,16 @@ export function ownerScope(plugin: string, owner: string, meaning: Json): string
   const digest = createHash('sha256').update(canonicalJson(meaning)).digest('base64url').slice(0, DIGEST_LENGTH)
   return `${plugin}|${owner}|${digest}`
 }
+
+/** No value of a request begins like this once `valueKey` has seen it. */
+const MARK = '\u0000'
+
+/** A key that a request gives, or undefined when it gives none; a decoded query value cannot pretend to be a mark of ours. */
+export function valueKey(value: string | undefined): string | undefined {
+  return value === undefined || value === '' || value.charCodeAt(0) === 0 ? undefined : value
+}
+
+/** The key of a client whose request gives none: his address, apart from what anybody may write into a request. */
+export function addressKey(address: string): string {
+  return MARK + address
+}

@@ -7,6 +7,7 @@
  * policy in Redis after `key_ttl`. Redis fails → 500, or no limit with `allow_degradation`.
  */
 import {
+  addressKey,
   type BoundLimiter,
   type Decision,
   definePlugin,
@@ -31,6 +32,7 @@ import {
   type Static,
   Type,
   templateProblem,
+  valueKey,
   variableProblem,
   WINDOW_MAX_MS,
 } from './plugin.js'
@@ -208,18 +210,18 @@ class LimitConn implements PluginInstance {
   }
 
   private onlyKey(exchange: Exchange): string {
-    const key = this.keyOf[0]?.(exchange)
-    if (key !== undefined && key !== '') return key
+    const key = valueKey(this.keyOf[0]?.(exchange))
+    if (key !== undefined) return key
     if (!this.hasWarned) {
       const name = this.prepared.rules[0]?.key
       this.kit.log('warn', `limit-conn: key "${name}" has no value; such requests are counted by the address of the client`)
     }
     this.hasWarned = true
-    return exchange.clientAddress
+    return addressKey(exchange.clientAddress)
   }
 
   private listKeys(exchange: Exchange): string[] | null {
-    const keys = this.keyOf.map((read) => read(exchange) || leftOutKey)
+    const keys = this.keyOf.map((read) => valueKey(read(exchange)) ?? leftOutKey)
     return keys.every((key) => key === leftOutKey) ? null : keys
   }
 

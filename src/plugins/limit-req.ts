@@ -5,6 +5,7 @@
  * state of its own, no headers but Retry-After. Redis fails → 500, or no limit with `allow_degradation`.
  */
 import {
+  addressKey,
   type BoundLimiter,
   type Decision,
   definePlugin,
@@ -27,6 +28,7 @@ import {
   type Static,
   Type,
   templateProblem,
+  valueKey,
   variableProblem,
 } from './plugin.js'
 
@@ -111,7 +113,7 @@ function link(prepared: Prepared, kit: LinkKit) {
   function fallback(exchange: Exchange): string {
     if (!hasWarned) kit.log('warn', `limit-req: key "${prepared.key}" has no value; such requests are counted by the address of the client`)
     hasWarned = true
-    return exchange.clientAddress
+    return addressKey(exchange.clientAddress)
   }
 
   function conclude(decision: Decision): PhaseReturn {
@@ -130,7 +132,7 @@ function link(prepared: Prepared, kit: LinkKit) {
 
   return {
     access(exchange: Exchange): PhaseReturn {
-      const key = keyOf(exchange) || fallback(exchange)
+      const key = valueKey(keyOf(exchange)) ?? fallback(exchange)
       const decided = limiter.check(key, 1, isLocal ? shared : limiter.decision())
       if (!(decided instanceof Promise)) return conclude(decided)
       return decided.then(conclude) as Promise<PhaseResult>

@@ -39,7 +39,7 @@ export type {
 } from '../limits/contract.js'
 export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export { type PolicyConf, policyOptions, policyProblems, policyStore } from '../limits/policy-options.js'
-export { ownerScope } from '../limits/scope.js'
+export { addressKey, ownerScope, valueKey } from '../limits/scope.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { templateProblem } from '../schema/template.js'

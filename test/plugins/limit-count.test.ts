@@ -120,6 +120,18 @@ describe('keys', () => {
   })
 })
 
+test('what a client writes does not use up the limit of an address, in whatever spelling', async () => {
+  for (const key of ['http_x_user', 'arg_user']) {
+    const instance = configure(limitCount, { count: 1, time_window: 60, key })
+    const victim = { clientAddress: '192.0.2.7' }
+    for (const claim of ['192.0.2.7', '%00192.0.2.7']) {
+      const request: FakeRequest = key === 'arg_user' ? { target: `/?user=${claim}` } : { headers: { 'X-User': claim } }
+      await send(instance, { clientAddress: '203.0.113.9', ...request })
+    }
+    expect(await statuses(instance, [victim, victim]), key).toEqual([200, 503])
+  }
+})
+
 describe('counts and windows from the request', () => {
   const conf = { count: '${http_x_count ?? 2}', time_window: '${http_x_window ?? 60}' }
   const asking = (headers: { [name: string]: string }) => ({ headers })

@@ -1,5 +1,15 @@
 /** What one request means for the rules of limit-count: keys, and counts and windows that come from the request. */
-import { type Exchange, LIMIT_MAX, type LimitKeys, type LimitOverrides, type LinkKit, type Template, WINDOW_MAX_MS } from '../plugin.js'
+import {
+  addressKey,
+  type Exchange,
+  LIMIT_MAX,
+  type LimitKeys,
+  type LimitOverrides,
+  type LinkKit,
+  type Template,
+  valueKey,
+  WINDOW_MAX_MS,
+} from '../plugin.js'
 
 export interface PreparedRule {
   readonly key: string
@@ -56,7 +66,7 @@ class FixedRule implements RuleReader {
   constructor(private readonly rule: LinkedRule) {}
 
   read(exchange: Exchange): RequestRules {
-    this.request.keys = this.rule.key(exchange) || exchange.clientAddress
+    this.request.keys = valueKey(this.rule.key(exchange)) ?? addressKey(exchange.clientAddress)
     return this.request
   }
 }
@@ -69,7 +79,7 @@ class ChangingRule implements RuleReader {
     const window = wholeNumber(this.rule.window, exchange, WINDOW_MAX_MS / 1000)
     if (limit === null || window === null) return null
     return {
-      keys: this.rule.key(exchange) || exchange.clientAddress,
+      keys: valueKey(this.rule.key(exchange)) ?? addressKey(exchange.clientAddress),
       overrides: { limits: [limit], windowsMs: [window === undefined ? undefined : window * 1000] },
     }
   }
@@ -84,10 +94,10 @@ class RuleList implements RuleReader {
     const windowsMs: (number | undefined)[] = []
     let counted = 0
     for (const rule of this.rules) {
-      const key = rule.key(exchange)
+      const key = valueKey(rule.key(exchange))
       const limit = wholeNumber(rule.count, exchange, LIMIT_MAX - 1)
       const window = wholeNumber(rule.window, exchange, WINDOW_MAX_MS / 1000)
-      const isLeftOut = key === undefined || key === '' || limit === null || window === null
+      const isLeftOut = key === undefined || limit === null || window === null
       if (!isLeftOut) counted++
       keys.push(isLeftOut ? leftOutKey : key)
       limits.push(isLeftOut ? LIMIT_MAX : limit)
