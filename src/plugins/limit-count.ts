@@ -12,7 +12,6 @@ import {
   definePlugin,
   type Exchange,
   fieldNameProblem,
-  type HeaderList,
   type Json,
   jsonReply,
   LIMIT_MAX,
@@ -98,16 +97,10 @@ const metadataSchema = Type.Object({
 type Conf = Static<typeof schema>
 type Metadata = Static<typeof metadataSchema>
 
-interface HeaderName {
-  readonly name: string
-  /** In lower case. */
-  readonly key: string
-}
-
 interface HeaderNames {
-  readonly limit: HeaderName
-  readonly remaining: HeaderName
-  readonly reset: HeaderName
+  readonly limit: string
+  readonly remaining: string
+  readonly reset: string
 }
 
 interface Prepared {
@@ -250,15 +243,19 @@ function headerNames(rules: readonly PreparedRule[], isList: boolean, metadata: 
   ]
 }
 
-function headerName(name: string): HeaderName {
+function headerName(name: string): string {
   const problem = fieldNameProblem(name)
   if (problem !== null) throw new PluginConfigError(`plugin_metadata limit-count: ${problem}`)
-  return { name, key: name.toLowerCase() }
+  return name
 }
 
-function replace(headers: HeaderList, { key, name }: HeaderName, value: string): void {
-  headers.remove(key)
-  headers.push(key, name, value)
+/** Seconds with up to two decimals, cut off: `57.12`, `0.5`, `60`. From whole numbers, because writing out a fraction costs more than deciding. */
+function hundredths(ms: number): string {
+  const whole = Math.floor(ms / 10)
+  const rest = whole % 100
+  const seconds = (whole - rest) / 100
+  if (rest === 0) return `${seconds}`
+  return rest % 10 === 0 ? `${seconds}.${rest / 10}` : rest < 10 ? `${seconds}.0${rest}` : `${seconds}.${rest}`
 }
 
 /** Decisions kept for reuse by one binding. */
@@ -314,9 +311,9 @@ class LimitCount implements PluginInstance {
       const outcome = decision.rules[index]
       // A rule that was left out has no limit to show.
       if (outcome === undefined || outcome.limit === LIMIT_MAX) continue
-      replace(headers, names.limit, String(outcome.limit))
-      replace(headers, names.remaining, String(outcome.remaining))
-      replace(headers, names.reset, String(Math.floor(outcome.resetMs / 10) / 100))
+      headers.set(names.limit, String(outcome.limit))
+      headers.set(names.remaining, String(outcome.remaining))
+      headers.set(names.reset, hundredths(outcome.resetMs))
     }
   }
 
