@@ -34,7 +34,6 @@ export const failures = {
   BODY_TOO_LARGE: failure('BODY_TOO_LARGE', 413, 'client', 'request body is too large', true),
   TARGET_TOO_LONG: failure('TARGET_TOO_LONG', 414, 'client', 'request target is too long', true),
   HEADERS_TOO_LARGE: failure('HEADERS_TOO_LARGE', 431, 'client', 'request header fields are too large', true),
-  TOO_MANY_CONNECTIONS: failure('TOO_MANY_CONNECTIONS', 503, 'gateway', 'the gateway is at its connection limit', true),
   UPGRADE_NOT_SUPPORTED: failure('UPGRADE_NOT_SUPPORTED', 501, 'gateway', 'protocol upgrades are not supported', true),
   HTTP_VERSION_NOT_SUPPORTED: failure('HTTP_VERSION_NOT_SUPPORTED', 505, 'client', 'this HTTP version is not supported', true),
   // routing
@@ -50,11 +49,9 @@ export const failures = {
   UPSTREAM_BAD_RESPONSE: failure('UPSTREAM_BAD_RESPONSE', 502, 'upstream', 'the upstream sent an invalid response'),
   UPSTREAM_RETRIES_TIMEOUT: failure('UPSTREAM_RETRIES_TIMEOUT', 502, 'upstream', 'the upstream could not be reached within retry_timeout'),
   UPSTREAM_TLS_FAILED: failure('UPSTREAM_TLS_FAILED', 502, 'upstream', 'the TLS handshake with the upstream failed'),
-  UPSTREAM_QUEUE_FULL: failure('UPSTREAM_QUEUE_FULL', 503, 'gateway', 'too many requests are waiting for the upstream'),
   // gateway
   PLUGIN_FAILED: failure('PLUGIN_FAILED', 500, 'gateway', 'An unexpected error occurred'),
   RESPONSE_TOO_LARGE: failure('RESPONSE_TOO_LARGE', 502, 'upstream', 'the upstream response is too large to be rewritten'),
-  DRAINING: failure('DRAINING', 503, 'gateway', 'the gateway is shutting down', true),
 } as const satisfies Record<string, Failure>
 
 /** A wrong configuration, wrong usage or a missing permission: printed as one clear line, exit code 2 unless said otherwise. */

@@ -182,8 +182,6 @@ export class Exchange implements PluginExchange {
   upstreamHolds = 0
   /** Times the header filters ran: an answer made because one of them failed is not filtered again. */
   filterRuns = 0
-  /** The answer's body is dropped: HEAD, 204, 304, or replaced by a plugin. */
-  discardBody = false
 
   // life
   aborted = false
@@ -258,7 +256,6 @@ export class Exchange implements PluginExchange {
     this.filterRuns = 0
     this.collected = null
     this.collectedBytes = 0
-    this.discardBody = false
     this.aborted = false
     this.suspended = false
     this.deadlineMs = 0
