@@ -32,8 +32,8 @@ export async function ask(
 }
 
 /**
- * Statuses of `count` requests, sent by `clients` connections to each gateway, all at once. Connections are open before the first
- * request, so that all workers have some.
+ * Statuses of `count` requests, sent by `clients` connections to each gateway, all at once. Each gateway is sent the same number of
+ * them however fast it answers. Connections are open before the first request, so that all workers have some.
  */
 export async function hammer(
   bed: TestBed,
@@ -42,13 +42,16 @@ export async function hammer(
   count: number,
   { clients = 16, headers = {} }: { readonly clients?: number; readonly headers?: Readonly<Record<string, string>> } = {},
 ): Promise<Map<number, number>> {
-  const connections: RawConnection[] = []
-  for (const gateway of gateways) for (let index = 0; index < clients; index++) connections.push(await bed.client({ port: gateway.port }))
+  if (count % gateways.length !== 0) throw new Error(`${count} requests cannot be shared evenly by ${gateways.length} gateways`)
+  const connections: { readonly connection: RawConnection; readonly share: { left: number } }[] = []
+  for (const gateway of gateways) {
+    const share = { left: count / gateways.length }
+    for (let index = 0; index < clients; index++) connections.push({ connection: await bed.client({ port: gateway.port }), share })
+  }
   const statuses = new Map<number, number>()
-  let left = count
   await Promise.all(
-    connections.map(async (connection) => {
-      while (left-- > 0) {
+    connections.map(async ({ connection, share }) => {
+      while (share.left-- > 0) {
         const { status } = await connection.request(requestText(target, headers), 20_000)
         statuses.set(status, (statuses.get(status) ?? 0) + 1)
       }
