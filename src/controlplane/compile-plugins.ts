@@ -9,7 +9,7 @@ import { contentKey, type UpstreamTable } from './compile-upstreams.js'
 import type { IssueList } from './load-issue.js'
 import type { CheckedPlugin, LoadedConfig } from './load-types.js'
 import { mergePlugins, type OwnedPlugin, type PluginLayer } from './merge.js'
-import { optionPath } from './validate-plugins.js'
+import { checkPlugins, optionPath } from './validate-plugins.js'
 import { checkSchema } from './validate-schema.js'
 import { checkUpstream } from './validate-upstreams.js'
 
@@ -104,6 +104,7 @@ export class PluginCompiler {
       redis: this.process.redis,
       limiter: (spec, { perRoute = false, oneKey = false } = {}) =>
         this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey }, plugin),
+      plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path),
       conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
       upstream: (reference) =>
         'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin),
@@ -131,6 +132,22 @@ export class PluginCompiler {
     const first = this.shared.get(name)
     if (first === undefined) this.shared.set(name, { owner, text })
     return first === undefined || first.text === text ? null : first.owner
+  }
+
+  /** A plugin that another plugin holds: checked and prepared as if it stood on its own. */
+  private inner(owner: string, outer: CheckedPlugin, name: string, conf: Json, path: string): Json {
+    const at = [...outer.path, ...optionPath(path)]
+    const { issues } = this
+    const { registry, enabled } = this.config
+    const before = issues.errors.length
+    const checked = checkPlugins({ [name]: conf }, at, { registry, enabled, issues }).get(name)
+    if (checked === undefined || issues.errors.length > before) throw new AlreadyReported()
+    if (Object.keys(checked.meta).length > 0) {
+      throw new PluginConfigError(`_meta has no effect on a plugin that stands inside of ${outer.name}`, `${path}.${name}._meta`)
+    }
+    const compiled = this.prepare(owner, checked)
+    if (compiled === null) throw new AlreadyReported()
+    return compiled.prepared
   }
 
   private namedUpstream(id: string, plugin: CheckedPlugin): number {

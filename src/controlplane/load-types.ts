@@ -29,6 +29,8 @@ export interface LoadedConfig {
   readonly file: string
   readonly source: SourceDocument
   readonly registry: PluginRegistry
+  /** Names that the `plugins` list of the file allows; null = there is no list. */
+  readonly enabled: ReadonlySet<string> | null
   readonly process: ProcessConfig
   readonly routes: readonly Entry<RouteResource>[]
   readonly services: ReadonlyMap<string, Entry<ServiceResource>>

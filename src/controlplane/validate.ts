@@ -69,6 +69,7 @@ function validateRoot(root: Root, source: SourceDocument, options: ValidateOptio
     file: source.file,
     source,
     registry,
+    enabled: checks.enabled,
     process: processConfig(sections, source.file, certificates, issues),
     routes,
     services: byId(services),

@@ -10,7 +10,8 @@
 import { nowMs } from '../base/clock.js'
 import type { Failure } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
-import type { BodyTransform, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
+import type { BodyTransform, Consumer, Credential, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
+import { setIdentityHeaders } from './identity-headers.js'
 import type { ClientResponse } from './listener/binding.js'
 import { ResponseHeaders } from './response/response-headers.js'
 import type { LinkedRoute, LinkedSnapshot, LinkedUpstream } from './snapshot.js'
@@ -124,6 +125,9 @@ export class Exchange implements PluginExchange {
   uriParams: ReadonlyMap<string, string> | null = null
   consumerName = ''
   consumerGroupId = ''
+  credentialId = ''
+  consumer: Consumer | null = null
+  credential: Credential | null = null
   requestId = ''
   slots: unknown[] | null = null
 
@@ -219,6 +223,9 @@ export class Exchange implements PluginExchange {
     this.uriParams = null
     this.consumerName = ''
     this.consumerGroupId = ''
+    this.credentialId = ''
+    this.consumer = null
+    this.credential = null
     this.requestId = ''
     this.slots = null
     this.bodyQueue = null
@@ -272,6 +279,15 @@ export class Exchange implements PluginExchange {
 
   elapsedMs(): number {
     return nowMs() - this.startMs
+  }
+
+  authenticate(consumer: Consumer | null, credential: Credential | null, identifier = credential?.id ?? ''): void {
+    this.consumer = consumer
+    this.credential = credential
+    this.consumerName = consumer?.username ?? ''
+    this.consumerGroupId = consumer?.groupId ?? ''
+    this.credentialId = identifier
+    setIdentityHeaders(this.requestHeaders, consumer, identifier)
   }
 
   getSlot(slot: number): unknown {

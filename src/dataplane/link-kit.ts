@@ -2,8 +2,9 @@
 import { AddressSet } from '../base/address-set.js'
 import { compilePattern } from '../base/pattern.js'
 import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
-import type { LinkKit, RouteInfo } from '../plugins/plugin.js'
+import type { Consumer, CredentialIndex, LinkKit, RouteInfo } from '../plugins/plugin.js'
 import type { ChainKit } from './phases/chain.js'
+import type { PluginSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
 import { compileKeyTemplate } from './vars/key-template.js'
 import { compileTemplate } from './vars/template.js'
@@ -13,6 +14,15 @@ export interface KitEnvironment {
   delay(ms: number): Promise<void>
   log(level: 'info' | 'warn' | 'error', message: string): void
   readonly limits: LimiterSource
+  readonly plugins: PluginSource
+  readonly consumers: ConsumerSource
+}
+
+/** Consumers and credentials of one snapshot. */
+export interface ConsumerSource {
+  /** The credentials of a plugin. */
+  credentials(plugin: string): CredentialIndex
+  consumer(username: string): Consumer | null
 }
 
 /** Where plugins get their limiters from. */
@@ -25,7 +35,7 @@ export interface LimiterSource {
 
 export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment): ChainKit {
   let slots = 0
-  const { limits } = environment
+  const { limits, consumers } = environment
   const shared = {
     route,
     variable: compileVariable,
@@ -36,8 +46,9 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
     addressSet: (items: readonly string[]) => AddressSet.of(items),
     slot: () => slots++,
     log: environment.log,
+    consumer: (username: string) => consumers.consumer(username),
   } satisfies Partial<LinkKit>
-  return {
+  const kit: ChainKit = {
     expression: compileExpression,
     forPlugin(name) {
       let isLimiting = false
@@ -48,7 +59,15 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
           return limits.bind(name, route?.id ?? '', spec)
         },
         delay: (ms) => (isLimiting ? limits.queue(ms) : environment.delay(ms)),
+        // What the index holds is what `credential.link` of this very plugin returned.
+        credentials: <Linked>() => consumers.credentials(name) as CredentialIndex<Linked>,
+        plugin(inner, prepared) {
+          const plugin = environment.plugins.get(inner)
+          if (plugin === undefined) throw new Error(`plugin ${inner}, which ${name} holds, is not loaded in this worker`)
+          return plugin.link(prepared, kit.forPlugin(inner))
+        },
       }
     },
   }
+  return kit
 }

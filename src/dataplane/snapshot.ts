@@ -11,6 +11,7 @@ import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import type { Rotors } from '../shared/rotors.js'
 import { RoundRobin } from './balancer/round-robin.js'
+import type { ConsumerSource } from './link-kit.js'
 import { type Chain, type ChainKit, type FilterStep, joinChains, linkChain } from './phases/chain.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
@@ -23,8 +24,10 @@ export interface LinkEnvironment {
   readonly pools: PoolRegistry
   readonly rotors: Rotors
   readonly metrics: WorkerMetrics
-  kitFor(route: RouteInfo | null): ChainKit
+  kitFor(route: RouteInfo | null, consumers: ConsumerSource): ChainKit
 }
+
+const noConsumers: ConsumerSource = { credentials: () => ({ find: () => null }), consumer: () => null }
 
 export class LinkedSnapshot {
   readonly epoch: number
@@ -51,7 +54,7 @@ export class LinkedSnapshot {
     this.routes = new Array<LinkedRoute | undefined>(source.routes.count)
     this.upstreams = new Array<LinkedUpstream | undefined>(source.upstreams.count)
     this.globalPlugins = source.globals
-    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null))
+    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null, noConsumers))
     this.responseFilters = [...this.globals.headerFilter, ...this.globals.encodingFilter]
     this.router = new Router(source.tables, (index) => {
       const { remoteAddrs, vars } = this.routeRecord(index)
@@ -133,7 +136,7 @@ export class LinkedRoute implements RouteInfo {
     this.uris = record.uris
     this.hosts = record.hosts
     this.metrics = environment.metrics
-    const kit = environment.kitFor(this)
+    const kit = environment.kitFor(this, noConsumers)
     const own = linkChain(record.plugins, environment.plugins, kit)
     const shared = linkChain(globals, environment.plugins, kit)
     this.chain = joinChains(shared, own)

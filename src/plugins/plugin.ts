@@ -99,6 +99,43 @@ export interface ResponseView {
   transformBody(transform: BodyTransform): void
 }
 
+/**
+ * Somebody who calls the gateway, as configured in `consumers`. Frozen, shared by requests, and good for as long as the request: a
+ * later request may see another object for the same consumer.
+ */
+export interface Consumer {
+  readonly username: string
+  /** Its own id (a UUID in Kong files); equal to `username` where the file gives none. */
+  readonly id: string
+  /** `labels.custom_id`; empty = none. */
+  readonly customId: string
+  /** `group_id`; empty = none. */
+  readonly groupId: string
+  readonly labels: { readonly [key: string]: string }
+  /** Groups of the plugin `acl`. */
+  readonly groups: readonly string[]
+}
+
+/** What one consumer proves its identity with, for one authentication plugin. Frozen, shared by requests. */
+export interface Credential<Linked = unknown> {
+  /** Id of the entry of `credentials`; empty = the conf stands among the consumer's own plugins. */
+  readonly id: string
+  /** The unique key under which it was found. */
+  readonly key: string
+  readonly consumer: Consumer
+  /** What `credential.link` of the plugin returned; without one, what `credential.prepare` returned; without both, the checked conf. */
+  readonly conf: Linked
+}
+
+/** The credentials of one plugin, in all consumers. */
+export interface CredentialIndex<Linked = unknown> {
+  /**
+   * The credential with this unique key, or null. Compares the whole key in a time that does not depend on where it differs. The
+   * secret, where it is not the key itself, is for the plugin to check. Never throws; takes about a microsecond.
+   */
+  find(key: string): Credential<Linked> | null
+}
+
 /** One request with its response, as plugins see it. Fixed shape, reused for later requests: never keep it past `log`. */
 export interface Exchange {
   /** Upper-case. */
@@ -142,9 +179,22 @@ export interface Exchange {
   readonly route: RouteInfo | null
   /** Values captured by `:name` patterns of the router, by name. */
   readonly uriParams: ReadonlyMap<string, string> | null
-  /** Set by authentication; empty = none. */
-  consumerName: string
-  consumerGroupId: string
+  /** Set by `authenticate`; empty = none. */
+  readonly consumerName: string
+  readonly consumerGroupId: string
+  /** What goes upstream as X-Credential-Identifier; empty = none. */
+  readonly credentialId: string
+  /** Who calls; null = nobody is authenticated, or somebody who is no consumer of ours. */
+  readonly consumer: Consumer | null
+  /** By what; null also for an anonymous consumer. */
+  readonly credential: Credential | null
+  /**
+   * Authentication succeeded: sets the fields above and the identity headers for the upstream, in place of those of an earlier call.
+   * The consumer's and its group's plugins join the chain after the rewrite phase. `consumer` null: the caller is known by
+   * `identifier` only, for example the subject of a token. `identifier`: sent as X-Credential-Identifier; default: the
+   * credential's id. An anonymous consumer has no credential; X-Anonymous-Consumer, where wanted, is set after the call.
+   */
+  authenticate(consumer: Consumer | null, credential: Credential | null, identifier?: string): void
   /** Id of this request; the request-id plugin sets it, the gateway makes one when an answer needs it. */
   requestId: string
   /** True once the client has gone. */
@@ -197,6 +247,11 @@ export interface PrepareKit {
    * `routeScope`. `oneKey`: several rules are checked under one key, given as a text.
    */
   limiter(spec: LimiterSpec, options?: { readonly perRoute?: boolean; readonly oneKey?: boolean }): LimiterSpec
+  /**
+   * For plugins that hold other plugins (multi-auth, workflow): checks and prepares the conf of plugin `name`; the answer is for
+   * `LinkKit.plugin`. `path` is the place of the map `name: conf` below this plugin's conf: `auth_plugins.0`. Throws PluginConfigError, or ends `prepare` with errors that are reported.
+   */
+  plugin(name: string, conf: Json, path: string): Json
   /** Owner of a conf of this plugin that uses the same name in this configuration with another value; null = none. */
   conflict(name: string, value: Json): string | null
 }
@@ -228,6 +283,12 @@ export interface LinkKit {
   addressSet(items: readonly string[]): { has(address: string): boolean }
   /** A slot for one value per request and binding. */
   slot(): number
+  /** Credentials of this plugin (see `PluginDefinition.credential`); `Linked` is what its `credential.link` returns. */
+  credentials<Linked>(): CredentialIndex<Linked>
+  /** The consumer of this name, or null: for `anonymous_consumer`, and for tokens that name a consumer. */
+  consumer(username: string): Consumer | null
+  /** Links a plugin that `PrepareKit.plugin` prepared. Its phase functions are for the caller to run. */
+  plugin(name: string, prepared: Json): PluginInstance
   /**
    * Binds limits to the store that the spec names. Decisions are counted in the metrics under the names of this plugin and route.
    * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before).
@@ -273,6 +334,50 @@ export class PluginConfigError extends Error {
   }
 }
 
+/**
+ * What an authentication plugin keeps per consumer. The core checks it, finds duplicates, resolves references to secrets (the plugin
+ * sees the values) and stores it in shared memory; the plugin verifies.
+ */
+export interface CredentialDefinition<Conf = Json, Prepared = Conf, Linked = Prepared> {
+  /** TypeBox object, as `PluginDefinition.schema`: the conf of the plugin under `plugins` of a consumer or a credential. */
+  readonly schema: TObject
+  /** Name of the string field of `schema` that is unique among all credentials of this plugin: `key`, `username`, `key_id`. */
+  readonly key: keyof Conf & string
+  check?(conf: Conf): PluginProblem[]
+  /** Primary, once per credential and configuration: plain JSON, small (it is kept in memory). May throw PluginConfigError. */
+  prepare?(conf: Conf, kit: CredentialKit): Prepared
+  /** Worker, when the credential is first used and again when it was forgotten since (the cache is bounded). Must not throw. */
+  link?(prepared: Prepared): Linked
+}
+
+export interface CredentialKit {
+  /** Where the credential is configured, for messages: `consumers/jack` or `consumers/jack/credentials/one`. */
+  readonly owner: string
+}
+
+/** A credential definition whose type parameters are hidden. */
+export interface AnyCredential {
+  readonly schema: TObject
+  readonly key: string
+  check(conf: Json): PluginProblem[]
+  prepare(conf: Json, kit: CredentialKit): Json
+  link(prepared: Json): unknown
+}
+
+/** As `definePlugin`, for `PluginDefinition.credential`. */
+export function defineCredential<Conf, Prepared = Conf, Linked = Prepared>(
+  definition: CredentialDefinition<Conf, Prepared, Linked>,
+): AnyCredential {
+  return Object.freeze({
+    schema: definition.schema,
+    key: definition.key,
+    check: (conf: Json) => definition.check?.(conf as Conf) ?? [],
+    prepare: (conf: Json, kit: CredentialKit) =>
+      definition.prepare === undefined ? conf : (definition.prepare(conf as Conf, kit) as Json),
+    link: (prepared: Json) => (definition.link === undefined ? prepared : definition.link(prepared as Prepared)),
+  })
+}
+
 export interface PluginDefinition<Conf = Json, Prepared = Json> {
   readonly name: string
   /** Higher runs first; the values of the reference gateways (semantics §1.5). */
@@ -282,6 +387,8 @@ export interface PluginDefinition<Conf = Json, Prepared = Json> {
   /** TypeBox object; every field has a `description`; defaults are filled in before `check`. Unknown fields are warnings. */
   readonly schema: TObject
   readonly metadataSchema?: TObject
+  /** Makes it an authentication plugin: what consumers hold for it (`defineCredential`). */
+  readonly credential?: AnyCredential
   /** Rules across fields, or on expressions, patterns and templates. Runs after the schema passed. */
   check?(conf: Conf): PluginProblem[]
   prepare(conf: Conf, kit: PrepareKit): Prepared

@@ -110,8 +110,10 @@ class WorkerThread {
       pools: this.pools,
       rotors: new Rotors(start.regions.rotors),
       metrics: this.metrics,
-      kitFor: (route) =>
+      kitFor: (route, consumers) =>
         createLinkKit(route, {
+          plugins: registry,
+          consumers,
           delay,
           limits: rateLimits,
           log: (level, message) => this.log.write(level, message),

@@ -8,7 +8,8 @@
  *   const sent = await exchange.body()
  */
 import { HeaderList } from '../../src/base/headers.js'
-import type { BodyTransform, Exchange, ResponseView, RouteInfo } from '../../src/plugins/plugin.js'
+import { setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
+import type { BodyTransform, Consumer, Credential, Exchange, ResponseView, RouteInfo } from '../../src/plugins/plugin.js'
 
 export type FakeHeaders = { readonly [name: string]: string | readonly string[] }
 
@@ -29,6 +30,9 @@ export interface FakeRequest {
   readonly uriParams?: { readonly [name: string]: string }
   readonly consumerName?: string
   readonly consumerGroupId?: string
+  /** Authenticated by something that runs before the plugin. */
+  readonly consumer?: Consumer
+  readonly credential?: Credential
   readonly requestId?: string
   readonly startedAtMs?: number
 }
@@ -71,6 +75,9 @@ export class FakeExchange implements Exchange {
   readonly uriParams: ReadonlyMap<string, string> | null
   consumerName: string
   consumerGroupId: string
+  credentialId = ''
+  consumer: Consumer | null = null
+  credential: Credential | null = null
   requestId: string
   aborted = false
   response: FakeResponse
@@ -108,10 +115,20 @@ export class FakeExchange implements Exchange {
     this.requestId = request.requestId ?? ''
     this.startedAtMs = request.startedAtMs ?? 1_700_000_000_000
     this.response = new FakeResponse({})
+    if (request.consumer !== undefined) this.authenticate(request.consumer, request.credential ?? null)
   }
 
   elapsedMs(): number {
     return this.elapsed
+  }
+
+  authenticate(consumer: Consumer | null, credential: Credential | null, identifier = credential?.id ?? ''): void {
+    this.consumer = consumer
+    this.credential = credential
+    this.consumerName = consumer?.username ?? ''
+    this.consumerGroupId = consumer?.groupId ?? ''
+    this.credentialId = identifier
+    setIdentityHeaders(this.requestHeaders, consumer, identifier)
   }
 
   getSlot(slot: number): unknown {

@@ -13,6 +13,9 @@ import { specProblem } from '../../src/limits/problem.js'
 import {
   type AnyPlugin,
   type BoundLimiter,
+  type Consumer,
+  type Credential,
+  type CredentialIndex,
   type Json,
   type LimiterSpec,
   type LinkKit,
@@ -46,12 +49,62 @@ export interface FakeLinkKit extends LinkKit {
   readonly limits: FakeLimits
   /** The same kit: plugins of one chain are linked with it. */
   forPlugin(name: string): LinkKit
+  /** What authentication plugins find. */
+  readonly consumers: FakeConsumers
   /** Delays asked for so far, milliseconds. They have passed at once. */
   readonly delays: number[]
   readonly logged: string[]
 }
 
-export function linkKit(route: RouteInfo | null = null, limits = new FakeLimits()): FakeLinkKit {
+/** A consumer as configured; what is absent is empty. */
+export function fakeConsumer(fields: Partial<Consumer> & { readonly username: string }): Consumer {
+  const { username, id = username, labels = {}, customId = labels['custom_id'] ?? '', groupId = '', groups = [] } = fields
+  return Object.freeze({ username, id, customId, groupId, labels, groups })
+}
+
+/** Consumers and credentials in memory. */
+export class FakeConsumers {
+  private readonly byName = new Map<string, Consumer>()
+  private readonly byKey = new Map<string, Credential>()
+
+  add(consumer: Partial<Consumer> & { readonly username: string }): Consumer {
+    const known = fakeConsumer(consumer)
+    this.byName.set(known.username, known)
+    return known
+  }
+
+  /** Checks, prepares and links `conf` as the gateway does. `username`: a consumer that was added, or is added by this. */
+  addCredential(plugin: AnyPlugin, username: string, conf: Json, id = ''): Credential {
+    const definition = plugin.credential
+    if (definition === undefined) throw new Error(`plugin ${plugin.name} has no credentials`)
+    const consumer = this.byName.get(username) ?? this.add({ username })
+    const { filled, problems } = validate(definition, conf)
+    throwProblems(problems)
+    const owner = id === '' ? `consumers/${username}` : `consumers/${username}/credentials/${id}`
+    const prepared: Json = JSON.parse(JSON.stringify(definition.prepare(filled, { owner })))
+    const key: unknown = Reflect.get(Object(filled), definition.key)
+    if (typeof key !== 'string') throw new Error(`property "${definition.key}" of the credential is no string`)
+    const credential: Credential = Object.freeze({ id, key, consumer, conf: definition.link(prepared) })
+    this.byKey.set(`${plugin.name} ${key}`, credential)
+    return credential
+  }
+
+  credentials<Linked>(plugin: string): CredentialIndex<Linked> {
+    return { find: (key) => (this.byKey.get(`${plugin} ${key}`) ?? null) as Credential<Linked> | null }
+  }
+
+  consumer(username: string): Consumer | null {
+    return this.byName.get(username) ?? null
+  }
+}
+
+/** `plugins`: those that plugins under test may hold (`LinkKit.plugin`). */
+export function linkKit(
+  route: RouteInfo | null = null,
+  limits = new FakeLimits(),
+  consumers = new FakeConsumers(),
+  plugins: readonly AnyPlugin[] = [],
+): FakeLinkKit {
   const delays: number[] = []
   const logged: string[] = []
   let slots = 0
@@ -60,8 +113,18 @@ export function linkKit(route: RouteInfo | null = null, limits = new FakeLimits(
     delays,
     logged,
     limits,
+    consumers,
+    consumer: (username) => consumers.consumer(username),
+    credentials: () => {
+      throw new Error('link with forPlugin(name): credentials belong to a plugin')
+    },
+    plugin(name, prepared) {
+      const plugin = plugins.find((one) => one.name === name)
+      if (plugin === undefined) throw new Error(`plugin ${name} is not among those given to linkKit`)
+      return plugin.link(prepared, kit.forPlugin(name))
+    },
     limiter: (spec) => limits.bind(spec),
-    forPlugin: () => kit,
+    forPlugin: (name) => ({ ...kit, credentials: () => consumers.credentials(name) }),
     variable: compileVariable,
     template: compileTemplate,
     keyTemplate: compileKeyTemplate,
@@ -88,6 +151,8 @@ export interface FakePrepareOptions {
   readonly upstreams?: readonly string[]
   readonly owner?: string
   readonly redis?: RedisDefaults
+  /** Plugins that the one under test may hold (`PrepareKit.plugin`). */
+  readonly plugins?: readonly AnyPlugin[]
 }
 
 export function prepareKit(options: FakePrepareOptions = {}): PrepareKit {
@@ -107,6 +172,13 @@ export function prepareKit(options: FakePrepareOptions = {}): PrepareKit {
       const first = shared.get(name)
       if (first === undefined) shared.set(name, text)
       return first === undefined || first === text ? null : owner
+    },
+    plugin(name, conf, path) {
+      const plugin = options.plugins?.find((one) => one.name === name)
+      if (plugin === undefined) throw new PluginConfigError(`unknown plugin [${name}]`, `${path}.${name}`)
+      const { filled, problems } = validate(plugin, conf)
+      throwProblems(problems)
+      return JSON.parse(JSON.stringify(plugin.prepare(filled, prepareKit(options))))
     },
     metadata: options.metadata ?? null,
     attributes: options.attributes ?? null,
@@ -128,15 +200,25 @@ export function problemsOf(plugin: AnyPlugin, conf: Json): PluginProblem[] {
 }
 
 /** Validates, prepares and links, as the gateway does; throws when validation finds problems. */
-export function linkPlugin(plugin: AnyPlugin, conf: Json, kit: LinkKit = linkKit(), prepare: PrepareKit = prepareKit()): PluginInstance {
+export function linkPlugin(
+  plugin: AnyPlugin,
+  conf: Json,
+  kit: LinkKit & { readonly consumers?: FakeConsumers } = linkKit(),
+  prepare: PrepareKit = prepareKit(),
+): PluginInstance {
   const { filled, problems } = validate(plugin, conf)
-  if (problems.some((problem) => problem.isWarning !== true))
-    throw new Error(problems.map(({ path, message }) => `${path}: ${message}`).join('; '))
+  throwProblems(problems)
   const prepared: Json = JSON.parse(JSON.stringify(plugin.prepare(filled, prepare)))
-  return plugin.link(prepared, kit)
+  const { consumers } = kit
+  return plugin.link(prepared, consumers === undefined ? kit : { ...kit, credentials: () => consumers.credentials(plugin.name) })
 }
 
-function validate(plugin: AnyPlugin, conf: Json): { filled: Json; problems: PluginProblem[] } {
+function throwProblems(problems: readonly PluginProblem[]): void {
+  if (problems.some((problem) => problem.isWarning !== true))
+    throw new Error(problems.map(({ path, message }) => `${path}: ${message}`).join('; '))
+}
+
+function validate(plugin: Pick<AnyPlugin, 'schema' | 'check'>, conf: Json): { filled: Json; problems: PluginProblem[] } {
   const filled = structuredClone(conf)
   const check = ajv.compile(plugin.schema)
   if (check(filled)) return { filled, problems: plugin.check(filled) }

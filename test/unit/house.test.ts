@@ -292,6 +292,7 @@ const LINES_MAX_WITH_REASON = 600
 
 /** Files above 400 lines (never above 600), each with its reason. */
 const longFiles: { readonly [path: string]: string } = {
+  'src/plugins/plugin.ts': 'the contract, which plugin writers read as one page',
   'src/dataplane/proxy.ts': 'the whole life of an exchange and all of its branches, to be read in one place',
   'src/dataplane/response/writer.ts': 'every way in which an answer leaves; they share the corked functions and their state',
   'src/dataplane/upstream/connection.ts': 'one state machine: what was sent and what came back on one connection',

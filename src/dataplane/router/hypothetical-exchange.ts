@@ -37,8 +37,11 @@ export class HypotheticalExchange implements Exchange {
   upstreamIndex = -1
   readonly route = null
   uriParams: ReadonlyMap<string, string> | null = null
-  consumerName = ''
-  consumerGroupId = ''
+  readonly consumerName = ''
+  readonly consumerGroupId = ''
+  readonly credentialId = ''
+  readonly consumer = null
+  readonly credential = null
   requestId = ''
   readonly aborted = false
   readonly response: ResponseView = new NoResponse()
@@ -66,6 +69,10 @@ export class HypotheticalExchange implements Exchange {
 
   elapsedMs(): number {
     return 0
+  }
+
+  authenticate(): void {
+    throw new Error('an explained request runs no plugins')
   }
 
   getSlot(): unknown {
