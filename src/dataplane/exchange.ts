@@ -138,6 +138,8 @@ export class Exchange implements PluginExchange {
   bodyReceivedBytes = 0
   bodyComplete = true
   bodyPaused = false
+  /** A plugin waits for the whole body; null = nobody does. */
+  bodyReader: BodyReader | null = null
   /** The upstream's socket takes no more for now. */
   isUpstreamFull = false
   /** Abort and body callbacks are registered with the binding. */
@@ -203,8 +205,10 @@ export class Exchange implements PluginExchange {
   readonly onAborted: () => void
   readonly onData: (chunk: ArrayBuffer, isLast: boolean) => void
   readonly onWritable: (offset: number) => boolean
+  private readonly callbacks: ExchangeCallbacks
 
   constructor(callbacks: ExchangeCallbacks) {
+    this.callbacks = callbacks
     this.onAborted = () => callbacks.aborted(this)
     this.onData = (chunk, isLast) => callbacks.data(this, chunk, isLast)
     this.onWritable = (offset) => callbacks.writable(this, offset)
@@ -233,6 +237,7 @@ export class Exchange implements PluginExchange {
     this.bodyReceivedBytes = 0
     this.bodyComplete = true
     this.bodyPaused = false
+    this.bodyReader = null
     this.isUpstreamFull = false
     this.isAttached = false
     this.bodyReplay = null
@@ -290,6 +295,14 @@ export class Exchange implements PluginExchange {
     setIdentityHeaders(this.requestHeaders, consumer, identifier)
   }
 
+  readRequestBody(maxBytes: number): Promise<Buffer | null> {
+    return this.callbacks.readBody(this, maxBytes)
+  }
+
+  replaceRequestBody(body: Buffer): void {
+    this.callbacks.replaceBody(this, body)
+  }
+
   getSlot(slot: number): unknown {
     return this.slots?.[slot]
   }
@@ -300,7 +313,16 @@ export class Exchange implements PluginExchange {
   }
 }
 
+/** What collects a request body for a plugin. */
+export interface BodyReader {
+  readonly maxBytes: number
+  /** The whole body, or null: it is too long, or the client has gone. */
+  readonly resolve: (body: Buffer | null) => void
+}
+
 export interface ExchangeCallbacks {
+  readBody(exchange: Exchange, maxBytes: number): Promise<Buffer | null>
+  replaceBody(exchange: Exchange, body: Buffer): void
   aborted(exchange: Exchange): void
   data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void
   writable(exchange: Exchange, offset: number): boolean

@@ -2,7 +2,7 @@
 import { AddressSet } from '../base/address-set.js'
 import { compilePattern } from '../base/pattern.js'
 import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
-import type { Consumer, CredentialIndex, LinkKit, RouteInfo } from '../plugins/plugin.js'
+import type { Consumer, CredentialIndex, HttpClient, HttpSettings, LinkKit, RouteInfo } from '../plugins/plugin.js'
 import type { ChainKit } from './phases/chain.js'
 import type { PluginSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
@@ -14,6 +14,7 @@ export interface KitEnvironment {
   delay(ms: number): Promise<void>
   log(level: 'info' | 'warn' | 'error', message: string): void
   readonly limits: LimiterSource
+  readonly http: { client(settings: HttpSettings): HttpClient }
   readonly plugins: PluginSource
   readonly consumers: ConsumerSource
 }
@@ -45,6 +46,7 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
     pattern: compilePattern,
     addressSet: (items: readonly string[]) => AddressSet.of(items),
     slot: () => slots++,
+    http: (settings: HttpSettings) => environment.http.client(settings),
     log: environment.log,
     consumer: (username: string) => consumers.consumer(username),
   } satisfies Partial<LinkKit>

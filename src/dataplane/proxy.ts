@@ -14,7 +14,7 @@ import type { Counter } from '../shared/metrics-slab.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
-import { RequestBody } from './request-body.js'
+import { endCollecting, RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
 import { discardChanges, type ResponseWriter, type WriterEvents } from './response/writer.js'
 import type { LinkedSnapshot } from './snapshot.js'
@@ -320,6 +320,15 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.requestBody.receive(exchange, chunk, isLast)
   }
 
+  readBody(exchange: Exchange, maxBytes: number): Promise<Buffer | null> {
+    this.attach(exchange)
+    return this.requestBody.collect(exchange, maxBytes)
+  }
+
+  replaceBody(exchange: Exchange, body: Buffer): void {
+    this.requestBody.replace(exchange, body)
+  }
+
   drained(exchange: Exchange): void {
     exchange.isUpstreamFull = false
     this.requestBody.pump(exchange)
@@ -445,6 +454,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (exchange.next !== null) exchange.next.previous = exchange.previous
     exchange.previous = null
     exchange.next = null
+    if (exchange.bodyReader !== null) endCollecting(exchange, null)
     discardChanges(exchange)
     const log = exchange.linked?.chain.log ?? exchange.snapshot?.globals.log
     if (log !== undefined && log.length > 0) this.runLog(exchange, log)
@@ -487,7 +497,10 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       this.abortClient(exchange)
       return
     }
-    if (connection === null) return
+    if (connection === null) {
+      if (exchange.bodyReader !== null) this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
+      return
+    }
     const clientIsSlow = connection.isConnected && !connection.requestComplete && !exchange.isUpstreamFull
     if (clientIsSlow) {
       this.cancelUpstream(exchange)

@@ -3,9 +3,10 @@
  *
  * Pieces wait in the exchange's queue while there is no connection or its socket is full; past half of the bound the client is paused.
  * What was sent of an idempotent request is kept up to a bound, so that the request can be repeated on another connection.
+ * A plugin may collect the whole body before the first try: the pieces stay in the queue, up to the plugin's bound.
  */
 import { nowMs } from '../base/clock.js'
-import { type Exchange, Stage } from './exchange.js'
+import { type BodyReader, type Exchange, Stage } from './exchange.js'
 
 /** Sent body bytes kept so that an idempotent request can be repeated on another connection. */
 const REPLAY_BYTES_MAX = 65536
@@ -20,6 +21,29 @@ export interface RequestBodyLimits {
 export class RequestBody {
   constructor(private readonly limits: RequestBodyLimits) {}
 
+  /** The whole body for a plugin, once it is there; null when it is longer than `maxBytes` or the client goes. */
+  collect(exchange: Exchange, maxBytes: number): Promise<Buffer | null> {
+    if (exchange.stage !== Stage.Request || exchange.bodyReader !== null) throw new Error('the request body cannot be collected now')
+    if (exchange.requestBodyLength === 0) return Promise.resolve(emptyPiece)
+    if (exchange.requestBodyLength > maxBytes || exchange.bodyReceivedBytes > maxBytes) return Promise.resolve(null)
+    if (exchange.bodyComplete) return Promise.resolve(wholeBody(exchange))
+    exchange.deadlineMs = nowMs() + this.limits.bodyTimeoutMs
+    return new Promise((resolve) => {
+      exchange.bodyReader = { maxBytes, resolve }
+      this.resumeClient(exchange)
+    })
+  }
+
+  /** Puts another body in the place of a collected one. */
+  replace(exchange: Exchange, body: Buffer): void {
+    if (exchange.stage !== Stage.Request || !exchange.bodyComplete || exchange.bodyReader !== null) {
+      throw new Error('the request body can only be replaced after it was collected')
+    }
+    exchange.bodyQueue = body.length === 0 ? null : [body]
+    exchange.bodyQueuedBytes = body.length
+    exchange.requestBodyLength = body.length
+  }
+
   /** A piece from the client; the memory is only lent for this call. */
   receive(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void {
     const length = chunk.byteLength
@@ -31,8 +55,20 @@ export class RequestBody {
       exchange.bodyQueue.push(copy)
       exchange.bodyQueuedBytes += length
     }
+    if (exchange.bodyReader !== null && this.collected(exchange, exchange.bodyReader, isLast)) return
     this.pump(exchange)
     if (!isLast && exchange.bodyQueuedBytes > this.limits.maxBufferedBytes / 2) pauseClient(exchange)
+  }
+
+  /** True when the piece stays where it is: more is awaited, or the reader has the whole. */
+  private collected(exchange: Exchange, reader: BodyReader, isLast: boolean): boolean {
+    if (exchange.bodyReceivedBytes > reader.maxBytes) {
+      endCollecting(exchange, null)
+      return false
+    }
+    if (isLast) endCollecting(exchange, wholeBody(exchange))
+    else exchange.deadlineMs = nowMs() + this.limits.bodyTimeoutMs
+    return true
   }
 
   /** Moves queued bytes to the upstream as far as it takes them. */
@@ -97,6 +133,25 @@ export class RequestBody {
     const wait = isSent ? exchange.readTimeoutMs : exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs
     exchange.deadlineMs = nowMs() + wait
   }
+}
+
+/** Ends the wait of a plugin for the body, if there is one. */
+export function endCollecting(exchange: Exchange, body: Buffer | null): void {
+  const reader = exchange.bodyReader
+  if (reader === null) return
+  exchange.bodyReader = null
+  exchange.deadlineMs = 0
+  reader.resolve(body)
+}
+
+/** All that was queued as one piece, which takes the place of the queue. */
+function wholeBody(exchange: Exchange): Buffer {
+  const queue = exchange.bodyQueue
+  if (queue === null || queue.length === 0) return emptyPiece
+  const [first] = queue
+  const whole = queue.length === 1 && first !== undefined ? first : Buffer.concat(queue)
+  exchange.bodyQueue = [whole]
+  return whole
 }
 
 function keepForReplay(exchange: Exchange, piece: Buffer): void {

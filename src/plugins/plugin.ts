@@ -15,8 +15,11 @@
  * A plugin never writes to the socket: it returns a `Reply` and the proxy answers. Returning nothing means "go on".
  * Work that depends only on the configuration belongs to `prepare` or `link`, never to a phase function.
  */
+import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
 import type { HeaderList } from '../base/headers.js'
+import type { HttpClient, HttpSettings } from '../base/http-client.js'
+import { kongErrorBody } from '../base/kong-error.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
 import type { BoundLimiter, LimiterSpec, StoreSpec } from '../limits/contract.js'
 import type { Json } from '../schema/compiled.js'
@@ -25,6 +28,14 @@ export { type Static, Type } from '@sinclair/typebox'
 export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
+export {
+  type HttpAnswer,
+  type HttpClient,
+  HttpClientError,
+  type HttpFailure,
+  type HttpQuestion,
+  type HttpSettings,
+} from '../base/http-client.js'
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
 export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
 export type {
@@ -42,6 +53,7 @@ export { type PolicyConf, policyOptions, policyProblems, policyStore } from '../
 export { addressKey, ownerScope, valueKey } from '../limits/scope.js'
 export type { Json } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
+export { nullable, nullableOneOf } from '../schema/nullable.js'
 export { templateProblem } from '../schema/template.js'
 export { variableProblem } from '../schema/variable-name.js'
 
@@ -216,6 +228,14 @@ export interface Exchange {
   /** Bytes of body sent to the client so far. */
   readonly bodyBytesSent: number
 
+  /**
+   * The whole request body, held in memory until it is sent on: for rewrite and access. Null = it is longer than `maxBytes`: answer 413
+   * (`bodyTooLarge`), or go on, and it streams as usual. A client that is too slow is answered with 408 meanwhile.
+   */
+  readRequestBody(maxBytes: number): Promise<Buffer | null>
+  /** Sends this instead of the client's body. Only after `readRequestBody` gave the whole one. */
+  replaceRequestBody(body: Buffer): void
+
   /** A value that this plugin binding stored for this request (`kit.slot`), or undefined. */
   getSlot(slot: number): unknown
   setSlot(slot: number, value: unknown): void
@@ -294,6 +314,8 @@ export interface LinkKit {
    * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before).
    */
   limiter(spec: LimiterSpec): BoundLimiter
+  /** A client for asking another service. Its connections outlive reloads; a question costs at most `timeoutMs`. */
+  http(settings: HttpSettings): HttpClient
   /** Resolves after the delay. The only timer a plugin may use. */
   delay(ms: number): Promise<void>
   /** Writes to the process log, rate-limited. Never pass secrets. */
@@ -419,6 +441,21 @@ export function jsonReply(status: number, key: string, message: string, headers?
   const body = `${JSON.stringify({ [key]: message })}\n`
   return headers === undefined ? { status, body } : { status, body, headers }
 }
+
+/** A refusal in the shape of Kong: message and request id, in the media type that the client prefers. */
+export function kongError(exchange: Exchange, status: number, message: string, headers: Reply['headers'] = []): Reply {
+  const { body, contentType } = kongErrorBody(exchange.requestHeaders.get('accept'), message, requestIdOf(exchange))
+  return { status, body, headers: [['Content-Type', contentType], ...headers] }
+}
+
+/** The id of this request, made when it has none yet. */
+export function requestIdOf(exchange: Exchange): string {
+  if (exchange.requestId === '') exchange.requestId = randomUUID().replaceAll('-', '')
+  return exchange.requestId
+}
+
+/** The answer to a request body that is longer than a plugin takes. */
+export const bodyTooLarge: Reply = Object.freeze({ status: 413, body: '{"error_msg":"request body is too large"}\n' })
 
 /** For `check`: one problem unless exactly one of the fields is configured. */
 export function exactlyOneOf(conf: object, fields: readonly string[]): PluginProblem[] {

@@ -18,6 +18,7 @@ import {
   type PluginProblem,
   type PrepareKit,
   type Reply,
+  requestIdOf,
   templateProblem,
 } from './plugin.js'
 import { type HeaderFamily, headerWriter } from './rate-limit/headers.js'
@@ -26,7 +27,6 @@ import { type Conf, type LimitConf, schema } from './rate-limit/schema.js'
 import { storeOf } from './rate-limit/store.js'
 import { gatePhases, isUnknown, LimitGate, wholeSeconds } from './rate-limiting/gate.js'
 import { chosenKey, type KeyOf } from './rate-limiting/identity.js'
-import { requestIdOf } from './rate-limiting/kong-error.js'
 import { bindScoped, ownScope, type ScopedSpec, sharedScope } from './rate-limiting/scope.js'
 
 const NAME = 'rate-limit'

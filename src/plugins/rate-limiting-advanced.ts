@@ -9,6 +9,8 @@ import {
   type Exchange,
   type LimitRule,
   type LinkKit,
+  nullable,
+  nullableOneOf,
   type PluginInstance,
   type PluginProblem,
   type PrepareKit,
@@ -20,7 +22,6 @@ import { wholeSeconds } from './rate-limiting/gate.js'
 import { compoundKey, identifierKey, type KongIdentifier, kongIdentifiers } from './rate-limiting/identity.js'
 import { identifierOptions, identifierProblems, KONG_REDIS_TIMEOUT_MS, kongAnswer, syncRateProblem } from './rate-limiting/kong-options.js'
 import { periodOf } from './rate-limiting/kong-periods.js'
-import { nullable, nullableOneOf } from './rate-limiting/nullable.js'
 import { linkPeriods, type PeriodLimit, type PeriodTimes } from './rate-limiting/period-limit.js'
 import { kongRedis, redisStore } from './rate-limiting/redis-options.js'
 import { ownScope, sharedScope } from './rate-limiting/scope.js'

@@ -4,9 +4,17 @@
  * Runs on workers, access phase. State: one counter per key in the store, changed by one atomic step per request. Refused requests are not
  * counted. If Redis fails: 500, or the request passes uncounted with `allow_degradation`.
  */
-import { definePlugin, fieldNameProblem, type PluginProblem, type PrepareKit, type Static, Type } from './plugin.js'
+import {
+  definePlugin,
+  fieldNameProblem,
+  nullable,
+  nullableOneOf,
+  type PluginProblem,
+  type PrepareKit,
+  type Static,
+  Type,
+} from './plugin.js'
 import { missingHeader } from './rate-limiting/identity.js'
-import { nullable, nullableOneOf } from './rate-limiting/nullable.js'
 import { flatRedis, mergeRedis, redisStore } from './rate-limiting/redis-options.js'
 import { ownScope } from './rate-limiting/scope.js'
 import { linkSimple, type SimpleLimit, slidingRule } from './rate-limiting/simple-limit.js'

@@ -16,6 +16,7 @@ import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
 import { Listener } from '../dataplane/listener/listener.js'
 import { nodeBinding } from '../dataplane/listener/node-binding.js'
 import { atQuietTurn } from '../dataplane/listener/quiet-turn.js'
+import { HttpClients } from '../dataplane/outbound/http-clients.js'
 import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
 import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
@@ -61,6 +62,7 @@ class WorkerThread {
   private readonly metrics: WorkerMetrics
   private readonly accessLog: AccessLog
   private readonly pools: PoolRegistry
+  private readonly http = new HttpClients()
   private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
   private readonly stores: ReturnType<typeof openLimitStores>
@@ -116,6 +118,7 @@ class WorkerThread {
           consumers,
           delay,
           limits: rateLimits,
+          http: this.http,
           log: (level, message) => this.log.write(level, message),
         }),
     }
@@ -264,7 +267,7 @@ class WorkerThread {
     for (const listener of this.listeners.values()) listener.close()
     this.pools.destroy()
     const returned = Promise.race([this.stores.redis.close(), delay(code === 0 ? RETURN_MS : RETURN_AFTER_FAILURE_MS)])
-    void Promise.allSettled([this.accessLog.close(), returned]).then(() => setImmediate(() => process.exit(code)))
+    void Promise.allSettled([this.accessLog.close(), returned, this.http.close()]).then(() => setImmediate(() => process.exit(code)))
   }
 }
 

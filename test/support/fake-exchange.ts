@@ -26,6 +26,8 @@ export interface FakeRequest {
   readonly clientPort?: number
   readonly peerAddress?: string
   readonly bodyLength?: number
+  /** The request body; sets its length too. */
+  readonly requestBody?: string | Buffer
   readonly route?: Partial<RouteInfo> | null
   readonly uriParams?: { readonly [name: string]: string }
   readonly consumerName?: string
@@ -64,8 +66,10 @@ export class FakeExchange implements Exchange {
   clientAddress: string
   clientPort: number
   readonly peerAddress: string
-  readonly requestBodyLength: number
+  requestBodyLength: number
   maxRequestBodyBytes = 0
+  /** What the upstream would get. */
+  requestBody: Buffer
   upstreamPath: string
   upstreamQuery: string
   upstreamMethod: string
@@ -107,7 +111,8 @@ export class FakeExchange implements Exchange {
     this.clientAddress = request.clientAddress ?? '127.0.0.1'
     this.clientPort = request.clientPort ?? 50000
     this.peerAddress = request.peerAddress ?? this.clientAddress
-    this.requestBodyLength = request.bodyLength ?? 0
+    this.requestBody = Buffer.from(request.requestBody ?? '')
+    this.requestBodyLength = request.bodyLength ?? this.requestBody.length
     this.route = request.route === null ? null : { id: '1', name: '', serviceId: '', serviceName: '', labels: {}, ...request.route }
     this.uriParams = request.uriParams === undefined ? null : new Map(Object.entries(request.uriParams))
     this.consumerName = request.consumerName ?? ''
@@ -129,6 +134,15 @@ export class FakeExchange implements Exchange {
     this.consumerGroupId = consumer?.groupId ?? ''
     this.credentialId = identifier
     setIdentityHeaders(this.requestHeaders, consumer, identifier)
+  }
+
+  readRequestBody(maxBytes: number): Promise<Buffer | null> {
+    return Promise.resolve(this.requestBody.length > maxBytes ? null : this.requestBody)
+  }
+
+  replaceRequestBody(body: Buffer): void {
+    this.requestBody = body
+    this.requestBodyLength = body.length
   }
 
   getSlot(slot: number): unknown {

@@ -5,6 +5,7 @@
 import { Ajv } from 'ajv'
 import { AddressSet } from '../../src/base/address-set.js'
 import { compilePattern } from '../../src/base/pattern.js'
+import { HttpClients } from '../../src/dataplane/outbound/http-clients.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
 import { compileKeyTemplate } from '../../src/dataplane/vars/key-template.js'
 import { compileTemplate } from '../../src/dataplane/vars/template.js'
@@ -132,6 +133,7 @@ export function linkKit(
     pattern: compilePattern,
     addressSet: (items) => AddressSet.of(items),
     slot: () => slots++,
+    http: (settings) => new HttpClients().client(settings),
     delay: (ms) => {
       delays.push(ms)
       return Promise.resolve()

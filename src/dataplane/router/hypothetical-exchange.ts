@@ -75,6 +75,14 @@ export class HypotheticalExchange implements Exchange {
     throw new Error('an explained request runs no plugins')
   }
 
+  readRequestBody(): Promise<Buffer | null> {
+    throw new Error('an explained request has no body')
+  }
+
+  replaceRequestBody(): void {
+    throw new Error('an explained request has no body')
+  }
+
   getSlot(): unknown {
     return undefined
   }

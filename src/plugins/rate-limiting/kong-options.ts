@@ -1,6 +1,5 @@
 /** Options that Kong's two rate-limit plugins have in common. */
-import { fieldNameProblem, type PluginProblem, Type } from '../plugin.js'
-import { nullable } from './nullable.js'
+import { fieldNameProblem, nullable, type PluginProblem, Type } from '../plugin.js'
 
 export const KONG_REDIS_TIMEOUT_MS = 2000
 /** Shorter periods of `sync_rate` are refused: they would be calls for each request, only with larger errors. */

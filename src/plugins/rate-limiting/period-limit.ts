@@ -3,10 +3,11 @@
  *
  * Runs on workers: access (decide), headerFilter (rate headers), log (records back). State: the counters of the store.
  */
+
 import type { Decision, Exchange, LinkKit, PhaseReturn, PluginInstance } from '../plugin.js'
+import { kongError } from '../plugin.js'
 import { gatePhases, isUnknown, LimitGate } from './gate.js'
 import type { KeyOf } from './identity.js'
-import { kongError } from './kong-error.js'
 import { type Period, PeriodHeaders, type ResetOf } from './kong-periods.js'
 import { bindScoped, type ScopedSpec } from './scope.js'
 

@@ -1,6 +1,14 @@
 /** The Redis of a limit, as Kong and its older versions write it, and its translation for the stores. */
-import { PluginConfigError, type PrepareKit, type RedisConnection, type Static, type StoreSpec, Type } from '../plugin.js'
-import { nullable, nullableOneOf } from './nullable.js'
+import {
+  nullable,
+  nullableOneOf,
+  PluginConfigError,
+  type PrepareKit,
+  type RedisConnection,
+  type Static,
+  type StoreSpec,
+  Type,
+} from '../plugin.js'
 
 const port = Type.Integer({ minimum: 1, maximum: 65_535 })
 const text = Type.String({ minLength: 1 })

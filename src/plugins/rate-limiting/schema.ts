@@ -1,8 +1,7 @@
 /** Options of rate-limiting, in both of its shapes. */
-import { type Static, Type } from '../plugin.js'
+import { nullable, nullableOneOf, type Static, Type } from '../plugin.js'
 import { keyTypes } from './identity.js'
 import { identifierOptions, kongAnswer } from './kong-options.js'
-import { nullable, nullableOneOf } from './nullable.js'
 import { flatRedis, kongRedis } from './redis-options.js'
 
 const period = (unit: string) =>

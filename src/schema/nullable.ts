@@ -1,6 +1,6 @@
 /** Options of files that write `null` for what is not set: every one of them may be null, and null means unset. */
 import type { TLiteral, TNull, TOptional, TSchema, TUnion } from '@sinclair/typebox'
-import { Type } from '../plugin.js'
+import { Type } from '@sinclair/typebox'
 
 /** `schema` or null. The description belongs here, not to `schema`: reference pages read the outer one. */
 export function nullable<T extends TSchema>(

@@ -1,6 +1,4 @@
 /** Refusals in the shape of Kong: message and request id, in the media type that the client prefers. */
-import { randomUUID } from 'node:crypto'
-import type { Exchange, Reply } from '../plugin.js'
 
 type Format = 'json' | 'html' | 'xml' | 'plain'
 
@@ -27,20 +25,10 @@ const contentTypes: { readonly [format in Format]: string } = {
 /** More ranges than this are not looked at: the header comes from a client. */
 const RANGES_MAX = 32
 
-/** An error answer. */
-export function kongError(exchange: Exchange, status: number, message: string, headers: Reply['headers'] = []): Reply {
-  const format = preferred(exchange.requestHeaders.get('accept'))
-  return {
-    status,
-    body: bodyOf(format, message, requestIdOf(exchange)),
-    headers: [['Content-Type', contentTypes[format]], ...headers],
-  }
-}
-
-/** The id of this request, made when it has none yet. */
-export function requestIdOf(exchange: Exchange): string {
-  if (exchange.requestId === '') exchange.requestId = randomUUID().replaceAll('-', '')
-  return exchange.requestId
+/** Body and Content-Type of an error answer. `accept`: the field of the request. */
+export function kongErrorBody(accept: string | undefined, message: string, requestId: string): { body: string; contentType: string } {
+  const format = preferred(accept)
+  return { body: bodyOf(format, message, requestId), contentType: contentTypes[format] }
 }
 
 /** The format with the highest quality in an Accept field; the first of equals; JSON when none fits. */
