@@ -104,7 +104,13 @@ export interface RequestParts {
 
 /** An exchange as the listener leaves it. */
 export function exchangeOf(parts: RequestParts = {}, client: ClientResponse = new RecordingClient()): Exchange {
-  const exchange = new Exchange({ aborted: () => {}, data: () => {}, writable: () => true })
+  const exchange = new Exchange({
+    aborted: () => {},
+    data: () => {},
+    writable: () => true,
+    readBody: () => Promise.resolve(null),
+    replaceBody: () => {},
+  })
   exchange.begin(client)
   const [path = '/', query = ''] = (parts.target ?? '/').split('?')
   exchange.method = parts.method ?? 'GET'
