@@ -217,7 +217,15 @@ export class RedisClient {
     )
   }
 
+  /**
+   * A turn of the event loop runs its timers before it reads its sockets. Deadlines are looked at behind the reading: after a stall of
+   * this thread, answers that came in time are taken, not refused.
+   */
   private readonly onTimer = (): void => {
+    setImmediate(this.endOverdue)
+  }
+
+  private readonly endOverdue = (): void => {
     this.cancelTimer = null
     const now = this.clock.nowMs()
     for (let index = this.firstCall; index < this.calls.length; index++) {

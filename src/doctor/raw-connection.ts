@@ -5,11 +5,14 @@ import { ChangeSignal } from './change-signal.js'
 import { valuesOf } from './strict-fields.js'
 import { type StrictResponse, StrictResponseReader } from './strict-response.js'
 
+/** Longest wait unless told otherwise: for a slow machine, since whoever waits for an event goes on as soon as it happens. */
+const WAIT_MS = 30_000
+
 export interface RawConnectionOptions {
   readonly host?: string
   readonly port: number
   readonly tls?: ConnectionOptions
-  /** Default 5 s. */
+  /** Default 30 s. */
   readonly connectTimeoutMs?: number
 }
 
@@ -61,7 +64,7 @@ export class RawConnection {
       isOpen = true
       connection.signal.notify()
     })
-    const limit = options.connectTimeoutMs ?? 5000
+    const limit = options.connectTimeoutMs ?? WAIT_MS
     await connection.signal.holds(() => isOpen || connection.closed, limit)
     if (!isOpen) {
       socket.destroy()
@@ -78,7 +81,7 @@ export class RawConnection {
   }
 
   /** Sends a request whose method is the first word of `bytes`, and reads its response. */
-  async request(bytes: string | Uint8Array, timeoutMs = 5000): Promise<StrictResponse> {
+  async request(bytes: string | Uint8Array, timeoutMs = WAIT_MS): Promise<StrictResponse> {
     this.expectMethodOf(bytes)
     await this.send(bytes)
     return this.response(timeoutMs)
@@ -91,7 +94,7 @@ export class RawConnection {
   }
 
   /** The next complete final response. Rejects when it does not come, is cut off or breaks the grammar. */
-  async response(timeoutMs = 5000): Promise<StrictResponse> {
+  async response(timeoutMs = WAIT_MS): Promise<StrictResponse> {
     const next = (): StrictResponse | undefined => {
       const response = this.reader.responses[this.taken]
       return response?.complete === true ? response : undefined
@@ -104,7 +107,7 @@ export class RawConnection {
   }
 
   /** True when the peer closes or resets the connection within the time. */
-  untilClosed(timeoutMs = 5000): Promise<boolean> {
+  untilClosed(timeoutMs = WAIT_MS): Promise<boolean> {
     return this.signal.holds(() => this.ended || this.closed, timeoutMs)
   }
 

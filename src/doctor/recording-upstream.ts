@@ -94,7 +94,7 @@ export class RecordingUpstream {
   }
 
   /** Waits until `condition` holds; an error that names `what` after `timeoutMs`. */
-  until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
+  until(condition: () => boolean, what: string, timeoutMs = 30_000): Promise<void> {
     return this.signal.until(condition, timeoutMs, what)
   }
 

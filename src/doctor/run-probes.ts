@@ -39,16 +39,18 @@ export interface ProbeRun {
   readonly upstream: RecordingUpstream
   /** Default: all. */
   readonly probes?: readonly Probe[]
-  /** How long an answer that is due may take before the probe counts as unanswered. Default 1 s. */
+  /**
+   * A probe counts as unanswered when nothing came for this long, three times, each followed by a well-formed request that was answered:
+   * a gateway that is slow is not taken for one that is silent. Default 200 ms.
+   */
   readonly quietMs?: number
   /** Probes, as `group: name`, that the build decides before JavaScript sees them, and why. Default: none. */
   readonly limits?: ReadonlyMap<string, string>
 }
 
 const BARRIER_TARGET = '/sluice-doctor-barrier'
-/** Between pieces, so that the gateway reads them one by one. */
-const PIECE_GAP_MS = 5
-const BARRIER_TIMEOUT_MS = 10_000
+const QUIET_ROUNDS = 3
+const BARRIER_TIMEOUT_MS = 30_000
 
 /** Runs the probes one after another. Rejects when the gateway stops answering well-formed requests. */
 export async function runProbes(run: ProbeRun): Promise<ProbeReport[]> {
@@ -61,7 +63,6 @@ export async function runProbes(run: ProbeRun): Promise<ProbeReport[]> {
 }
 
 async function runProbe(run: ProbeRun, probe: Probe): Promise<ProbeReport> {
-  const quietMs = run.quietMs ?? 1000
   const { upstream } = run
   const marks = new Map(upstream.connections.map((connection) => [connection.id, connection.byteCount]))
   const sent = readRequests(Buffer.from(probe.pieces.join(''), 'latin1'))
@@ -70,15 +71,17 @@ async function runProbe(run: ProbeRun, probe: Probe): Promise<ProbeReport> {
   try {
     for (const request of sent.requests) client.reader.expect(request.method)
     for (const [index, piece] of probe.pieces.entries()) {
-      if (index > 0) await client.untilClosed(PIECE_GAP_MS)
+      // So that the gateway reads them one by one: what it had before a request that it answers, it has read.
+      if (index > 0) await barrier(run)
       if (client.closed || !(await client.send(piece))) break
     }
     const due = sent.requests.filter((request) => request.complete).length + (sent.problem === null ? 0 : 1)
     const settled = (): boolean => client.ended || client.closed || answers(client) >= Math.max(due, 1)
-    await client.signal.holds(settled, quietMs)
+    await settle(run, client, settled)
+    const isClosed = (): boolean => client.ended || client.closed
     const refused = client.reader.responses.some((response) => response.status >= 400)
-    if (refused) await client.untilClosed(quietMs)
-    closed = client.ended || client.closed
+    if (refused) await settle(run, client, isClosed)
+    closed = isClosed()
   } finally {
     client.destroy()
   }
@@ -86,6 +89,14 @@ async function runProbe(run: ProbeRun, probe: Probe): Promise<ProbeReport> {
   const texts = upstream.connections.map((connection) => connection.text.slice(marks.get(connection.id) ?? 0)).filter((text) => text !== '')
   const statuses = client.reader.responses.map((response) => response.status)
   return judge(probe, sent, { statuses, closed, texts })
+}
+
+/** Waits until the condition holds, or nothing can be expected any more. */
+async function settle(run: ProbeRun, client: RawConnection, condition: () => boolean): Promise<void> {
+  for (let round = 0; round < QUIET_ROUNDS; round++) {
+    if (await client.signal.holds(condition, run.quietMs ?? 200)) return
+    await barrier(run)
+  }
 }
 
 function underLimit(report: ProbeReport, limits: ReadonlyMap<string, string> | undefined): ProbeReport {

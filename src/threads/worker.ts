@@ -225,13 +225,16 @@ class WorkerThread {
     this.slot.setLoopLag(Math.max(0, late))
     this.slot.setInFlight(this.proxy.inFlight)
     this.metrics.setUpstreamConnections(this.pools.tally.connections)
-    this.proxy.sweep(now)
+    // Timers run before sockets are read: what came in time, while this thread stood still, is read before a wait is ended.
+    setImmediate(this.endWaits)
     if (now - this.lastIdleSweepMs >= IDLE_SWEEP_MS) {
       this.lastIdleSweepMs = now
       this.pools.sweepIdle(now)
     }
     if (this.proxy.isDraining && !this.isDrained) this.checkDrained(now)
   }
+
+  private readonly endWaits = (): void => this.proxy.sweep(nowMs())
 
   private checkDrained(now: number): void {
     const requests = this.proxy.requestCount

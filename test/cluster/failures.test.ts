@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { findFreePorts } from '../../src/threads/free-ports.js'
+import { ownPort } from '../support/ports.js'
 import { eventually, RedisServer, redisMissing } from '../support/redis.js'
 import { TestAuthority } from '../support/tls-certificates.js'
 import { type Connection, Fleet, oneWindow, onRedis, specOf, sum } from './fleet.js'
@@ -176,7 +176,7 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     fleet.later(() => rmSync(folder, { recursive: true, force: true }))
     writeFileSync(join(folder, 'cert.pem'), pair.cert)
     writeFileSync(join(folder, 'key.pem'), pair.key)
-    const [port = 0] = await findFreePorts([{ host: '127.0.0.1', port: 0 }])
+    const port = await ownPort()
     const files = [`tls-cert-file ${folder}/cert.pem`, `tls-key-file ${folder}/key.pem`, `tls-ca-cert-file ${folder}/cert.pem`]
     const server = await RedisServer.start({ config: [`tls-port ${port}`, 'tls-auth-clients no', ...files] })
     fleet.later(() => server.close())

@@ -21,7 +21,7 @@ export async function compileNode(): Promise<{ readonly file: string; remove(): 
   const main = join(root, 'test/cluster/node.ts')
   await promisify(execFile)(process.execPath, [tsc, ...options.split(' '), '--rootDir', root, '--outDir', folder, main], {
     cwd: root,
-    timeout: 60_000,
+    timeout: 150_000,
   })
   cpSync(join(root, 'src/cluster/lua'), join(folder, 'src/cluster/lua'), { recursive: true })
   return { file: join(folder, 'test/cluster/node.js'), remove: () => rmSync(folder, { recursive: true, force: true }) }

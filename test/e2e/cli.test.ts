@@ -24,10 +24,10 @@ interface Run {
   readonly stderr: string
 }
 
-/** Runs the command to its end (20 s at most) in the temporary folder. */
+/** Runs the command to its end (60 s at most) in the temporary folder. */
 function sluice(...args: string[]): Promise<Run> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [entry, ...args], { cwd: folder, timeout: 20_000, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+    execFile(process.execPath, [entry, ...args], { cwd: folder, timeout: 60_000, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? -1), stdout, stderr })
     })
   })

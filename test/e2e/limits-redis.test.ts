@@ -36,47 +36,43 @@ test('local counts in each gateway for itself: three of them admit three times t
   const statuses = await hammer(bed, three, '/a', 360, { clients: 8 })
   expect([statuses.get(200), statuses.get(429)]).toEqual([120, 240])
   for (const gateway of three) expect(gateway.stderr).toContain('together they admit up to 3 times the limit')
-}, 60_000)
+})
 
 describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
-  test.each([2, 3])(
-    '%i of them admit exactly N together',
-    async (count) => {
-      const { port } = await bed.upstream()
-      const policy = policyOf(await redis())
-      const all = await gateways(count, {
-        sluice: quiet,
-        routes: [
-          route('fixed', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day } }),
-          route('sliding', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, window_type: 'sliding' } }),
-          route('lease', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, sync_interval: 0.5 } }),
-          route('bucket', port, { 'limit-req': { ...byAddress, ...policy, rate: 0.001, burst: 99, nodelay: true } }),
-          route('several', port, {
-            'limit-count': { ...byAddress, ...policy, count: 70, time_window: day },
-            'limit-conn': { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 },
-          }),
-        ],
-      })
-      for (const [target, limit] of [
-        ['/fixed', 100],
-        ['/sliding', 100],
-        ['/bucket', 100],
-        ['/several', 70],
-      ] as const) {
-        const statuses = await hammer(bed, all, target, 300, { clients: 8 })
-        expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, limit, 300 - limit])
-      }
-      // What a gateway has taken and not spent comes back after a moment; nothing beyond the limit ever passes.
-      let admitted = 0
-      await eventually('all of the leased limit', async () => {
-        admitted += (await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200) ?? 0
-        return admitted >= 100
-      })
-      expect((await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200)).toBeUndefined()
-      expect(admitted).toBe(100)
-    },
-    90_000,
-  )
+  test.each([2, 3])('%i of them admit exactly N together', async (count) => {
+    const { port } = await bed.upstream()
+    const policy = policyOf(await redis())
+    const all = await gateways(count, {
+      sluice: quiet,
+      routes: [
+        route('fixed', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day } }),
+        route('sliding', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, window_type: 'sliding' } }),
+        route('lease', port, { 'limit-count': { ...byAddress, ...policy, count: 100, time_window: day, sync_interval: 0.5 } }),
+        route('bucket', port, { 'limit-req': { ...byAddress, ...policy, rate: 0.001, burst: 99, nodelay: true } }),
+        route('several', port, {
+          'limit-count': { ...byAddress, ...policy, count: 70, time_window: day },
+          'limit-conn': { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 },
+        }),
+      ],
+    })
+    for (const [target, limit] of [
+      ['/fixed', 100],
+      ['/sliding', 100],
+      ['/bucket', 100],
+      ['/several', 70],
+    ] as const) {
+      const statuses = await hammer(bed, all, target, 300, { clients: 8 })
+      expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, limit, 300 - limit])
+    }
+    // What a gateway has taken and not spent comes back after a moment; nothing beyond the limit ever passes.
+    let admitted = 0
+    await eventually('all of the leased limit', async () => {
+      admitted += (await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200) ?? 0
+      return admitted >= 100
+    })
+    expect((await hammer(bed, all, '/lease', 60, { clients: 4 })).get(200)).toBeUndefined()
+    expect(admitted).toBe(100)
+  })
 
   test('places at a time are shared, and come back from a gateway that dies', async () => {
     const upstream = await bed.upstream({ answer: (request) => (request.target === '/a/hold' ? undefined : lengthResponse('ok')) })
@@ -89,7 +85,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     )
     const refused = { count: 0 }
     for (const client of clients) {
-      void client.request(requestText('/a/hold'), 30_000).then(
+      void client.request(requestText('/a/hold')).then(
         ({ status }) => {
           if (status === 429) refused.count++
         },
@@ -101,7 +97,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     await first.process.kill()
     for (const client of clients) client.destroy()
     await eventually('all places free', async () => (await hammer(bed, [second], '/a', 6, { clients: 1 })).get(200) === 6, 10_000)
-  }, 60_000)
+  })
 
   test('a cluster and a sentinel serve as well', async () => {
     const { port } = await bed.upstream()
@@ -139,7 +135,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
       const statuses = await hammer(bed, all, target, 150, { clients: 6 })
       expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, 50, 100])
     }
-  }, 60_000)
+  })
 
   test('the Redis of --redis serves limits that name none, and its counters outlive the gateway', async () => {
     const { port } = await bed.upstream()
@@ -169,57 +165,53 @@ describe.skipIf(redisMissing !== null)('Redis that is away', () => {
     ['paused and resumed', { begin: (server) => server.pause(), end: (server) => server.resume() }],
   ]
 
-  test.each(outages)(
-    '%s: refused or let through as configured, nothing else is held up, and it recovers',
-    async (_, outage) => {
-      const { port } = await bed.upstream()
-      const server = await redis()
-      const policy = policyOf(server)
-      const count = { ...byAddress, ...policy, count: 1000, time_window: day }
-      const req = { ...byAddress, ...policy, rate: 1000, burst: 1000, nodelay: true }
-      const conn = { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 }
-      const lax = { allow_degradation: true }
-      const [gateway] = await gateways(1, {
-        sluice: quiet,
-        routes: [
-          route('count', port, { 'limit-count': count }),
-          route('laxcount', port, { 'limit-count': { ...count, ...lax } }),
-          route('req', port, { 'limit-req': req }),
-          route('laxreq', port, { 'limit-req': { ...req, ...lax } }),
-          route('conn', port, { 'limit-conn': conn }),
-          route('laxconn', port, { 'limit-conn': { ...conn, ...lax } }),
-          route('free', port, {}),
-        ],
-      })
-      if (gateway === undefined) throw new Error('a gateway was asked for')
-      const statusesOf = async () => {
-        const targets = ['/count', '/laxcount', '/req', '/laxreq', '/conn', '/laxconn']
-        return Promise.all(targets.map(async (target) => (await ask(bed, gateway, target)).status))
-      }
-      expect(await statusesOf()).toEqual([200, 200, 200, 200, 200, 200])
-      await outage.begin(server)
-      expect(await statusesOf()).toEqual([500, 200, 500, 200, 500, 200])
-      const refused = await ask(bed, gateway, '/count')
-      expect([refused.body, refused.field('x-ratelimit-limit')]).toEqual(['{"error_msg":"failed to limit count"}\n', undefined])
-      expect((await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit')).toBeUndefined()
-      // while requests wait for a Redis that says nothing, others are answered as ever
-      const waiting = hammer(bed, [gateway], '/count', 200, { clients: 16 })
-      const slowest = { ms: 0 }
-      for (let sent = 0; sent < 50; sent++) {
-        const startMs = performance.now()
-        expect((await ask(bed, gateway, '/free')).status).toBe(200)
-        slowest.ms = Math.max(slowest.ms, performance.now() - startMs)
-      }
-      expect(slowest.ms).toBeLessThan(400)
-      expect((await waiting).get(500)).toBe(200)
-      expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="count",result="error"}')).toBeGreaterThan(
-        200,
-      )
-      expect(await gateway.metric('gateway_rate_limit_store_errors_total')).toBeGreaterThan(200)
-      await outage.end(server)
-      await eventually('the recovery', async () => (await statusesOf()).every((status) => status === 200))
-      await eventually('a quota again', async () => (await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit') === '1000')
-    },
-    60_000,
-  )
+  test.each(outages)('%s: refused or let through as configured, nothing else is held up, and it recovers', async (_, outage) => {
+    const { port } = await bed.upstream()
+    const server = await redis()
+    const policy = policyOf(server)
+    const count = { ...byAddress, ...policy, count: 1000, time_window: day }
+    const req = { ...byAddress, ...policy, rate: 1000, burst: 1000, nodelay: true }
+    const conn = { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 }
+    const lax = { allow_degradation: true }
+    const [gateway] = await gateways(1, {
+      sluice: quiet,
+      routes: [
+        route('count', port, { 'limit-count': count }),
+        route('laxcount', port, { 'limit-count': { ...count, ...lax } }),
+        route('req', port, { 'limit-req': req }),
+        route('laxreq', port, { 'limit-req': { ...req, ...lax } }),
+        route('conn', port, { 'limit-conn': conn }),
+        route('laxconn', port, { 'limit-conn': { ...conn, ...lax } }),
+        route('free', port, {}),
+      ],
+    })
+    if (gateway === undefined) throw new Error('a gateway was asked for')
+    const statusesOf = async () => {
+      const targets = ['/count', '/laxcount', '/req', '/laxreq', '/conn', '/laxconn']
+      return Promise.all(targets.map(async (target) => (await ask(bed, gateway, target)).status))
+    }
+    expect(await statusesOf()).toEqual([200, 200, 200, 200, 200, 200])
+    await outage.begin(server)
+    expect(await statusesOf()).toEqual([500, 200, 500, 200, 500, 200])
+    const refused = await ask(bed, gateway, '/count')
+    expect([refused.body, refused.field('x-ratelimit-limit')]).toEqual(['{"error_msg":"failed to limit count"}\n', undefined])
+    expect((await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit')).toBeUndefined()
+    // while requests wait for a Redis that says nothing, others are answered as ever
+    const waiting = hammer(bed, [gateway], '/count', 200, { clients: 16 })
+    const slowest = { ms: 0 }
+    for (let sent = 0; sent < 50; sent++) {
+      const startMs = performance.now()
+      expect((await ask(bed, gateway, '/free')).status).toBe(200)
+      slowest.ms = Math.max(slowest.ms, performance.now() - startMs)
+    }
+    expect(slowest.ms).toBeLessThan(400)
+    expect((await waiting).get(500)).toBe(200)
+    expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="count",result="error"}')).toBeGreaterThan(
+      200,
+    )
+    expect(await gateway.metric('gateway_rate_limit_store_errors_total')).toBeGreaterThan(200)
+    await outage.end(server)
+    await eventually('the recovery', async () => (await statusesOf()).every((status) => status === 200))
+    await eventually('a quota again', async () => (await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit') === '1000')
+  })
 })

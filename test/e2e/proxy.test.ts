@@ -65,7 +65,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
       connection.expectMethodOf(request(method, `/odd/${method}`))
       await connection.send(request(method, `/odd/${method}`))
       const answered = (): boolean => connection.reader.responses[0]?.complete === true
-      await connection.signal.until(() => connection.ended || connection.closed || answered(), 3000, 'an answer or a close')
+      await connection.signal.until(() => connection.ended || connection.closed || answered(), 60_000, 'an answer or a close')
       const count = upstream.requests.filter((item) => item.target === `/odd/${method}`).length
       expect(count).toBe(connection.reader.responses[0]?.status === 200 ? 1 : 0)
     })
@@ -83,7 +83,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
     test.each(['/../up', '/a/../../up', '/a/%2e%2e/up', '/bad%zz', '/nul%00', '/overlong%c0%af'])('%s is 400', async (target) => {
       const connection = await client()
       expect((await connection.request(request('GET', target))).status).toBe(400)
-      expect(await connection.untilClosed(2000)).toBe(true)
+      expect(await connection.untilClosed()).toBe(true)
     })
   })
 
@@ -95,7 +95,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
       connection.expectMethodOf('POST')
       await connection.send(request('POST', `/length/${size}`, [`Content-Length: ${size}`]))
       await connection.send(body)
-      const response = await connection.response(10_000)
+      const response = await connection.response()
       expect(response.status).toBe(200)
       expect(Buffer.concat(response.body).equals(body)).toBe(true)
       expect(fieldOf(response, 'content-length')).toBe(String(size))
@@ -121,7 +121,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
         await connection.send(Buffer.concat([Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from('\r\n')]))
       }
       await connection.send('0\r\n\r\n')
-      const response = await connection.response(10_000)
+      const response = await connection.response()
       expect(Buffer.concat(response.body).equals(body)).toBe(true)
       const item = arrived(`/chunked/${size}`)
       expect(Buffer.concat(item.body).equals(body)).toBe(true)
@@ -154,7 +154,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
       const connection = await client()
       connection.expectMethodOf('POST')
       await connection.send(request('POST', '/continue', ['Expect: 100-continue', 'Content-Length: 5']))
-      await connection.signal.until(() => connection.reader.interim.length > 0, 3000, '100 Continue')
+      await connection.signal.until(() => connection.reader.interim.length > 0, 60_000, '100 Continue')
       expect(connection.reader.interim.map((interim) => interim.status)).toEqual([100])
       await connection.send('abcde')
       expect(textOf(await connection.response())).toBe('abcde')
@@ -252,7 +252,8 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
         await connection.send(request('GET', target, [field]))
         // the bundled build does not answer requests with an underscore in a field name at all
         const answered = (): boolean => connection.reader.responses[0]?.complete === true
-        await connection.signal.holds(() => connection.ended || connection.closed || answered(), 1000)
+        if (!(await connection.signal.holds(() => connection.ended || connection.closed || answered(), 150)))
+          expect((await (await client()).request(request('GET', '/behind-identity'))).status).toBe(200)
         const names = upstream.requests
           .filter((item) => item.target === target)
           .flatMap((item) => item.fields.map(({ name }) => name.toLowerCase()))
@@ -344,7 +345,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
     test('Connection: close of the client is honoured', async () => {
       const connection = await client()
       expect((await connection.request(request('GET', '/close', ['Connection: close']))).status).toBe(200)
-      expect(await connection.untilClosed(2000)).toBe(true)
+      expect(await connection.untilClosed()).toBe(true)
       expect(valuesOf(arrived('/close').fields, 'connection')).not.toContain('close')
     })
 
@@ -378,7 +379,7 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
         const connection = await client()
         for (let number = 0; number < 25; number++) {
           const target = `/own/${index}/${number}`
-          const body = textOf(await connection.request(request('GET', target), 10_000))
+          const body = textOf(await connection.request(request('GET', target)))
           if (body !== target) wrong.push(`${target} got ${body}`)
         }
       }

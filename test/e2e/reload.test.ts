@@ -6,7 +6,7 @@ import { ConstantLoad } from '../support/constant-load.js'
 import { ADMIN_KEY, type Gateway, proxyTo } from '../support/gateway.js'
 import { TestBed } from '../support/test-bed.js'
 
-const waitMs = 15_000
+const waitMs = 60_000
 const quiet = { log: { level: 'error' } }
 const bed = new TestBed()
 afterEach(() => bed.close())
@@ -33,7 +33,7 @@ describe.each([1, 2, 4])('reload with %i workers', (workers) => {
     expect(load.failures).toEqual([])
     expect(load.answered).toBeGreaterThan(250)
     expect(await get(gateway)).toEqual([200, 'blue'])
-  }, 60_000)
+  })
 
   test('a reload takes effect on every worker, also on open connections', async () => {
     const blue = await bed.upstream({ answer: () => lengthResponse('blue') })
@@ -60,7 +60,7 @@ test('a request in flight finishes with the configuration it began with', async 
   const green = await bed.upstream({ answer: () => lengthResponse('green') })
   const gateway = await bed.gateway({ config: proxyTo(blue.port, {}, quiet) })
   const client = await bed.client({ port: gateway.port })
-  const answer = client.request('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n', 10_000)
+  const answer = client.request('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
   await blue.until(() => blue.requests.length === 1, 'the request at the upstream')
   await gateway.reload(proxyTo(green.port, {}, quiet))
   expect(await get(gateway)).toEqual([200, 'green'])
@@ -125,11 +125,12 @@ describe.each([2, 4])('a worker that fails with %i workers', (workers) => {
     await load.stop()
     expect(await restarts()).toBe(1)
     // what was in flight on the worker that died is lost with its sockets; nobody else may notice
-    expect(load.failures.filter((failure) => !/ECONNRESET|closed/.test(failure))).toEqual([])
+    expect(load.failures.filter((failure) => !/ECONNRESET|EPIPE|closed/.test(failure))).toEqual([])
     expect(load.failures.length).toBeLessThanOrEqual(16)
     expect(load.answered).toBeGreaterThan(200)
-    const counted = await gateway.metric('apisix_http_status{code="200"')
-    expect(counted).toBeLessThanOrEqual(upstream.requests.length)
-    expect(counted).toBeGreaterThanOrEqual(load.answered)
-  }, 60_000)
+    // A client may have its answer a moment before it is counted.
+    const counted = () => gateway.metric('apisix_http_status{code="200"')
+    await expect.poll(counted).toBeGreaterThanOrEqual(load.answered)
+    expect(await counted()).toBeLessThanOrEqual(upstream.requests.length)
+  })
 })

@@ -98,7 +98,7 @@ describe.each([1, 2])('TLS with %i workers', (workers) => {
     client.expectMethodOf('POST')
     await client.send(`POST /big HTTP/1.1\r\nHost: default.test\r\nContent-Length: ${body.length}\r\n\r\n`)
     await client.send(body)
-    const response = await client.response(10_000)
+    const response = await client.response()
     expect(Buffer.concat(response.body).equals(body)).toBe(true)
   })
 
@@ -106,7 +106,7 @@ describe.each([1, 2])('TLS with %i workers', (workers) => {
     const before = upstream.byteCount
     const client = await bed.client({ port: tlsPort })
     await client.send('GET /plain HTTP/1.1\r\nHost: default.test\r\n\r\n')
-    expect(await client.untilClosed(5000)).toBe(true)
+    expect(await client.untilClosed()).toBe(true)
     expect(upstream.byteCount).toBe(before)
   })
 

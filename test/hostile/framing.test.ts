@@ -18,9 +18,9 @@ describe.each(['uWebSockets.js', 'uws-unofficial'])('framing probes with %s', (b
     const upstream = await bed.upstream()
     const config = proxyTo(upstream.port, {}, { log: { level: 'error' } })
     const gateway = await bed.gateway({ config, binding, args: ['--accept', 'kernel'] })
-    const all = await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(binding), quietMs: 300 })
+    const all = await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(binding), quietMs: 15 })
     for (const report of all) reports.set(`${report.probe.group}: ${report.probe.name}`, report)
-  }, 180_000)
+  })
   afterAll(() => bed.close())
 
   test.each(probes.map((probe) => [`${probe.group}: ${probe.name}`, probe.expect] as const))('%s (%s)', (name) => {

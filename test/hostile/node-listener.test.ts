@@ -18,9 +18,9 @@ describe('framing probes with the strict listener', () => {
     const listeners = [{ listen: '127.0.0.1:0', kind: 'node' }]
     const limits = { max_header_count: 100 }
     const gateway = await bed.gateway({ config: proxyTo(upstream.port, {}, { listeners, limits, log: { level: 'error' } }), listen: null })
-    const all = await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits('node'), quietMs: 300 })
+    const all = await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits('node'), quietMs: 15 })
     for (const report of all) reports.set(`${report.probe.group}: ${report.probe.name}`, report)
-  }, 180_000)
+  })
   afterAll(() => bed.close())
 
   test.each(probes.map((probe) => [`${probe.group}: ${probe.name}`, probe.expect] as const))('%s (%s)', (name) => {

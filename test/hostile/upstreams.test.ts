@@ -15,9 +15,12 @@ let gateway: Gateway
 
 beforeAll(async () => {
   upstream = await bed.upstream()
-  const node = { nodes: { [`127.0.0.1:${upstream.port}`]: 1 }, timeout: { connect: 1, send: 2, read: READ_TIMEOUT_S } }
+  const nodes = { [`127.0.0.1:${upstream.port}`]: 1 }
   const config = {
-    routes: [{ id: 'single', uri: '/*', upstream: node }],
+    routes: [
+      { id: 'single', uri: '/*', upstream: { nodes, timeout: { connect: 60, send: 60, read: 60 } } },
+      { id: 'impatient', uri: '/impatient', upstream: { nodes, timeout: { connect: 60, send: 60, read: READ_TIMEOUT_S } } },
+    ],
     sluice: { limits: { max_response_header_size: 16_384 }, log: { level: 'error' } },
   }
   gateway = await bed.gateway({ config })
@@ -132,7 +135,7 @@ describe('nothing was sent to the client yet: 502', () => {
       go()
       return undefined
     }
-    const response = await (await client()).request(get(), 10_000)
+    const response = await (await client()).request(get('/impatient'))
     expect([502, 504]).toContain(response.status)
     await expectHealthy()
   })
@@ -142,7 +145,7 @@ describe('time', () => {
   test('an upstream that never answers is 504, and its connection is given up', async ({ annotate }) => {
     upstream.answer = () => undefined
     const started = performance.now()
-    const response = await (await client()).request(get(), 10_000)
+    const response = await (await client()).request(get('/impatient'))
     expect(response.status).toBe(504)
     expect(textOf(response)).toContain('UPSTREAM_READ_TIMEOUT')
     const took = performance.now() - started
@@ -157,7 +160,7 @@ describe('time', () => {
   test('an upstream that stops inside the body cuts the answer visibly', async () => {
     answerOnce(`${OK}Content-Length: 100\r\n\r\nhalf`, 'keep')
     const connection = await client()
-    await expect(connection.request(get(), 10_000)).rejects.toThrow(/closed|ECONNRESET/)
+    await expect(connection.request(get('/impatient'))).rejects.toThrow(/closed|ECONNRESET/)
     expect(connection.reader.responses[0]?.complete).toBe(false)
     await expectHealthy()
   })
@@ -181,7 +184,7 @@ describe('the head was sent: a cut is visible, never completed', () => {
     const connection = await client()
     await connection.send(get())
     const settled = (): boolean => connection.ended || connection.closed || connection.reader.responses[0]?.complete === true
-    await connection.signal.until(settled, 5000, 'an answer or a close')
+    await connection.signal.until(settled, 60_000, 'an answer or a close')
     const [response] = connection.reader.responses
     // a gateway that had not sent the head yet may still say 502; what it may never do is complete the 200
     if (response?.status === 200) expect(response.complete).toBe(false)

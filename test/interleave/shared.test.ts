@@ -78,7 +78,7 @@ describe('epochs of real threads', () => {
     for (let epoch = 1; epoch <= 200; epoch++) {
       board.publish(epoch)
       racers.tell(epoch)
-      expect(await board.waitAll(epoch, 10_000)).toBe(true)
+      expect(await board.waitAll(epoch, 60_000)).toBe(true)
       expect(board.readAll().map((worker) => worker.epoch)).toEqual(new Array(threads).fill(epoch))
     }
     racers.tell(0)

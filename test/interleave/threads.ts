@@ -24,7 +24,7 @@ export async function compileRacer(module = 'racer'): Promise<{ readonly file: s
   const racer = join(root, `test/interleave/${module}.ts`)
   await promisify(execFile)(process.execPath, [tsc, ...options.split(' '), '--rootDir', root, '--outDir', folder, racer], {
     cwd: root,
-    timeout: 60_000,
+    timeout: 150_000,
   })
   return { file: join(folder, `test/interleave/${module}.js`), remove: () => rmSync(folder, { recursive: true, force: true }) }
 }

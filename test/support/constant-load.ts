@@ -33,7 +33,7 @@ export class ConstantLoad {
       const name = `client ${index}, request ${number}`
       try {
         if (connection === null || connection.ended || connection.closed) connection = await RawConnection.open({ port })
-        const response = await connection.request(`GET ${target} HTTP/1.1\r\nHost: load.test\r\n\r\n`, 10_000)
+        const response = await connection.request(`GET ${target} HTTP/1.1\r\nHost: load.test\r\n\r\n`, 60_000)
         const body = textOf(response)
         if (response.status !== 200 || !this.options.expectBody(body))
           this.failures.push(`${name}: ${response.status} ${body.slice(0, 80)}`)

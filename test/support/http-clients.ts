@@ -35,7 +35,7 @@ export function http1Caller(bed: TestBed, port: number, tls?: ConnectionOptions)
     client.expectMethodOf(head)
     await client.send(head)
     if (body !== undefined) await sendBody(client, body, withLength)
-    const response = await client.response(15_000)
+    const response = await client.response(60_000)
     return { status: response.status, body: Buffer.concat([...response.body]), values: (name) => valuesOf(response.fields, name) }
   }
 }

@@ -20,15 +20,9 @@ export function requestText(target: string, headers: Readonly<Record<string, str
 }
 
 /** One request on a connection of its own. */
-export async function ask(
-  bed: TestBed,
-  gateway: Gateway,
-  target: string,
-  headers?: Readonly<Record<string, string>>,
-  timeoutMs = 10_000,
-): Promise<Answer> {
+export async function ask(bed: TestBed, gateway: Gateway, target: string, headers?: Readonly<Record<string, string>>): Promise<Answer> {
   const client = await bed.client({ port: gateway.port })
-  return answerOf(await client.request(requestText(target, headers), timeoutMs))
+  return answerOf(await client.request(requestText(target, headers)))
 }
 
 /**
@@ -52,7 +46,7 @@ export async function hammer(
   await Promise.all(
     connections.map(async ({ connection, share }) => {
       while (share.left-- > 0) {
-        const { status } = await connection.request(requestText(target, headers), 20_000)
+        const { status } = await connection.request(requestText(target, headers), 60_000)
         statuses.set(status, (statuses.get(status) ?? 0) + 1)
       }
     }),

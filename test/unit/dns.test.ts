@@ -81,7 +81,7 @@ async function setup(options: { readonly lookup?: Lookup; readonly ttlMs?: numbe
   const resolver = new DnsResolver({
     servers: [server.address],
     ttlMs: options.ttlMs ?? 0,
-    timeoutMs: options.timeoutMs ?? 2_000,
+    timeoutMs: options.timeoutMs ?? 30_000,
     clock,
     log: (level, message) => logged.push(`${level}: ${message}`),
     lookup: options.lookup ?? noHosts,
@@ -98,7 +98,7 @@ async function setup(options: { readonly lookup?: Lookup; readonly ttlMs?: numbe
   /** Runs timers that are due, and waits until the queries that they began are over. */
   const advance = async (ms: number) => {
     clock.advance(ms)
-    await expect.poll(() => clock.pending, { timeout: 4_000, interval: 5 }).toBeGreaterThan(0)
+    await expect.poll(() => clock.pending, { interval: 5 }).toBeGreaterThan(0)
   }
   return { server, clock, logged, resolver, nextChange, advance }
 }

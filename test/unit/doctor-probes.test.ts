@@ -69,7 +69,7 @@ function named(...names: string[]): Probe[] {
 async function run(server: (port: number) => Server | NetServer, chosen: readonly Probe[]): Promise<ProbeReport[]> {
   const upstream = await upstreamForTest()
   const port = await listen(server(upstream.port))
-  return runProbes({ host: '127.0.0.1', port, upstream, probes: chosen, quietMs: 100 })
+  return runProbes({ host: '127.0.0.1', port, upstream, probes: chosen, quietMs: 15 })
 }
 
 describe('the probe list', () => {
@@ -149,7 +149,7 @@ describe('runProbes', () => {
     const verdicts: string[] = []
     for (const server of [lossy, changing]) {
       const port = await listen(server)
-      const reports = await runProbes({ host: '127.0.0.1', port, upstream, probes: chosen, quietMs: 100 })
+      const reports = await runProbes({ host: '127.0.0.1', port, upstream, probes: chosen, quietMs: 15 })
       verdicts.push(...reports.map((report) => report.verdict))
     }
     expect(verdicts).toEqual(['lost', 'body changed'])

@@ -63,7 +63,7 @@ describe('epoch board', () => {
     board.reserve(0)
     board.reserve(1)
     let settled = false
-    const waiting = board.waitAll(4, 5_000).then((result) => {
+    const waiting = board.waitAll(4, 60_000).then((result) => {
       settled = true
       return result
     })
@@ -81,7 +81,7 @@ describe('epoch board', () => {
     board.reserve(0)
     board.reserve(1)
     new WorkerSlot(epochs, 0).acknowledge(1)
-    const waiting = board.waitAll(1, 5_000)
+    const waiting = board.waitAll(1, 60_000)
     board.release(1)
     expect(await waiting).toBe(true)
     expect(board.read(1).state).toBe('ended')

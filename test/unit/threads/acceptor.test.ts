@@ -114,7 +114,7 @@ describe('PrimaryAcceptor', () => {
     acceptor.add(0, ['a0'])
     await acceptor.open([8080])
     acceptor.setAccepting(false)
-    await expect.poll(ports, { timeout: 20_000 }).toEqual([null])
+    await expect.poll(ports, { timeout: 60_000 }).toEqual([null])
     acceptor.add(1, ['a1'])
     expect(ports()).toEqual([null])
     acceptor.setAccepting(true)
@@ -156,6 +156,6 @@ describe('PrimaryAcceptor', () => {
     acceptor.remove(0)
     state.refuses = true
     acceptor.add(0, ['a0'])
-    await expect.poll(() => refused, { timeout: 20_000 }).toEqual(['127.0.0.1:8080'])
+    await expect.poll(() => refused, { timeout: 60_000 }).toEqual(['127.0.0.1:8080'])
   })
 })
