@@ -7,7 +7,11 @@
 import slotOf from 'cluster-key-slot'
 import { Cluster, Redis } from 'ioredis'
 import type { Clock } from '../base/clock.js'
+import { packStringPrototype } from '../base/string-prototype.js'
 import { clusterOptions, type RedisSettings, sentinelOptions, singleOptions } from './settings.js'
+
+// The import of ioredis above is what took it apart.
+packStringPrototype()
 
 const BEGIN_AGAIN_MS = 100
 
