@@ -1,13 +1,21 @@
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { createReadStream } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
 
 const script = fileURLToPath(new URL('../support/string-prototype.natives', import.meta.url))
+const root = fileURLToPath(new URL('../..', import.meta.url))
 
 async function ask(what: 'class' | 'redis'): Promise<unknown> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['--allow-natives-syntax', script, what], { timeout: 20_000 })
-  return JSON.parse(stdout)
+  const child = spawn(process.execPath, ['--allow-natives-syntax', '-'], {
+    cwd: root,
+    env: { ...process.env, PACKED_BY: what },
+    stdio: ['pipe', 'pipe', 'inherit'],
+    timeout: 20_000,
+  })
+  createReadStream(script).pipe(child.stdin)
+  return JSON.parse(await text(child.stdout))
 }
 
 it('finds the methods of strings quickly again after a class was put on top of String', async () => {
