@@ -8,6 +8,7 @@ import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import type { DnsResolver } from '../controlplane/dns.js'
+import { NodeDirectory, needsNodeState } from '../controlplane/node-slots.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
 import type { Binding } from '../dataplane/listener/binding.js'
@@ -16,6 +17,7 @@ import type { CompiledConfig, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
+import { NodeBoard, NodeSlots } from '../shared/node-cells.js'
 import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
@@ -66,6 +68,9 @@ export class Gateway {
   private readonly config: ProcessConfig
   private servers: OperatorServers | null = null
   private readonly limits: PrimaryLimits
+  /** State of the upstream nodes, as the primary sees it. */
+  private readonly nodeBoard: NodeBoard
+  private readonly nodes: NodeDirectory
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
   /** `compiled` with addresses, as it was published. */
@@ -93,6 +98,9 @@ export class Gateway {
     this.limits = new PrimaryLimits({ region: regions.limiter, member: config.workers, nodeId, log })
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
+    this.nodeBoard = new NodeBoard(regions.nodes, config.workers)
+    const slots = new NodeSlots(this.nodeBoard, (key) => log.warn(`no slot is left for the state of node ${key}: it is picked without`))
+    this.nodes = new NodeDirectory(slots, systemClock, needsNodeState)
     this.connections = new ConnectionWatch(
       config.limits.maxConnections,
       {
@@ -134,6 +142,7 @@ export class Gateway {
       onMessage: (index, message) => this.report(index, message),
       onEnded: (index) => {
         this.directory.retire(index)
+        this.nodeBoard.retire(index)
         this.limits.workerEnded(index)
       },
       onFatal: (reason) => void this.fail(reason),
@@ -226,9 +235,10 @@ export class Gateway {
       this.resolved = resolved
       options.resolver.onChange((updates, of) => {
         // Between the resolution and the publication of a reload, changes belong to a snapshot that nobody has yet.
-        if (of === this.resolved) this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates })
+        if (of === this.resolved)
+          this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates: this.nodes.assignUpdates(updates, of) })
       })
-      const snapshot = packSnapshot(resolved, this.epoch)
+      const snapshot = packSnapshot(this.nodes.assign(resolved), this.epoch)
       this.tables = snapshot.tables
       const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
       if (this.isEnding) return null
@@ -291,7 +301,7 @@ export class Gateway {
     if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
     const compiledMs = systemClock.nowMs()
     const resolved = await options.resolver.resolveAll(prepared.compiled)
-    const snapshot: PackedSnapshot = packSnapshot(resolved, this.epoch + 1)
+    const snapshot: PackedSnapshot = packSnapshot(this.nodes.assign(resolved), this.epoch + 1)
     this.epoch = snapshot.epoch
     this.resolved = resolved
     this.tables = snapshot.tables

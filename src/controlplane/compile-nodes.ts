@@ -32,13 +32,21 @@ export function readNodes(value: UpstreamResource['nodes'], scheme: 'http' | 'ht
       if (item.host.startsWith('unix:') && item.port !== undefined) {
         add([index, 'port'], 'a node on a Unix socket has no port')
       } else {
-        add([index, 'host'], readNode(item.host, item.port ?? fallbackPort, item.weight, priority))
+        const read = readNode(item.host, item.port ?? fallbackPort, item.weight, priority)
+        const labels = labelsOf(item.metadata)
+        add([index, 'host'], typeof read === 'string' || labels === null ? read : { ...read, labels })
       }
     }
   } else {
     for (const [key, weight] of Object.entries(value ?? {})) add([key], readMapNode(key, fallbackPort, weight))
   }
   return { nodes, problems }
+}
+
+/** Metadata that a subset can match: text, numbers and booleans, as text. Null = there is none. */
+function labelsOf(metadata: Record<string, unknown> | undefined): Record<string, string> | null {
+  const plain = Object.entries(metadata ?? {}).filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value))
+  return plain.length === 0 ? null : Object.fromEntries(plain.map(([name, value]) => [name, String(value)]))
 }
 
 function readMapNode(key: string, fallbackPort: number, weight: number): CompiledNode | string {

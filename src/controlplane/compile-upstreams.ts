@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { defaultTimeout, type TimeoutResource } from '../schema/common.js'
 import type { CompiledTimeout, CompiledUpstream, CompiledUpstreamTls, Json } from '../schema/compiled.js'
 import type { UpstreamResource } from '../schema/upstream.js'
+import { compileBalancing } from './compile-balancing.js'
 import { readNodes } from './compile-nodes.js'
 import type { Entry } from './load-types.js'
 import { milliseconds } from './validate-process.js'
@@ -56,7 +57,8 @@ function compileUpstream(key: string, value: UpstreamResource, rotor: number): C
   return {
     key,
     name: value.name ?? '',
-    type: 'roundrobin',
+    type: value.type ?? 'roundrobin',
+    balancing: compileBalancing(value),
     scheme,
     nodes: readNodes(value.nodes, scheme).nodes,
     passHost: value.pass_host ?? 'pass',

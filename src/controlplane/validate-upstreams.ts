@@ -2,10 +2,12 @@
 import type { UpstreamResource } from '../schema/upstream.js'
 import { readNodes } from './compile-nodes.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
+import { checkBalancing } from './validate-balancing.js'
 import { pairProblem, parseCertificate } from './validate-certificates.js'
 
 export function checkUpstream(value: UpstreamResource, path: DocumentPath, issues: IssueList): void {
   checkUnsupported(value, path, issues)
+  checkBalancing(value, path, issues)
   checkNodes(value, path, issues)
   checkHost(value, path, issues)
   checkTls(value, path, issues)
@@ -17,8 +19,6 @@ export function plainScheme(value: UpstreamResource): 'http' | 'https' {
 }
 
 function checkUnsupported(value: UpstreamResource, path: DocumentPath, issues: IssueList): void {
-  const type = value.type ?? 'roundrobin'
-  if (type !== 'roundrobin') issues.error([...path, 'type'], `upstream type ${type} is not supported yet`, 'roundrobin')
   const scheme = value.scheme ?? 'http'
   if (scheme !== 'http' && scheme !== 'https')
     issues.error([...path, 'scheme'], `upstream scheme ${scheme} is not supported yet`, 'http or https')
@@ -27,8 +27,6 @@ function checkUnsupported(value: UpstreamResource, path: DocumentPath, issues: I
     ['service_name', 'nodes'],
     ['discovery_type', 'nodes'],
     ['discovery_args', 'nodes'],
-    ['hash_on', 'no hash_on, which belongs to type chash'],
-    ['key', 'no key, which belongs to type chash'],
   ]
   for (const [name, right] of instead) {
     if (value[name] !== undefined) issues.error([...path, name], `upstream option ${name} is not supported yet`, right, { atKey: true })

@@ -12,9 +12,10 @@ import type { Failure } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { BodyTransform, Consumer, Credential, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
 import { setIdentityHeaders } from './identity-headers.js'
+import type { LinkedUpstream } from './linked-upstream.js'
 import type { ClientResponse } from './listener/binding.js'
 import { ResponseHeaders } from './response/response-headers.js'
-import type { LinkedRoute, LinkedSnapshot, LinkedUpstream } from './snapshot.js'
+import type { LinkedRoute, LinkedSnapshot } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
 
@@ -151,6 +152,14 @@ export class Exchange implements PluginExchange {
   // tries
   upstream: LinkedUpstream | null = null
   pool: NodePool | null = null
+  /** Slot of the node that was picked last (shared/node-cells); 0 = it has none. */
+  pickedSlot = 0
+  /** Slot that this exchange counts in at the moment; 0 = none. The node feed keeps it. */
+  openSlot = 0
+  /** How the try under way has gone so far, an `Outcome`. */
+  tryOutcome = 0
+  /** When the request, as far as it is known to be complete, was sent: latency is measured from there. */
+  sentMs = 0
   connection: UpstreamConnection | null = null
   triesLeft = 0
   tryCount = 0
@@ -244,6 +253,10 @@ export class Exchange implements PluginExchange {
     this.bodyReplayBytes = 0
     this.upstream = null
     this.pool = null
+    this.pickedSlot = 0
+    this.openSlot = 0
+    this.tryOutcome = 0
+    this.sentMs = 0
     this.connection = null
     this.triesLeft = 0
     this.tryCount = 0

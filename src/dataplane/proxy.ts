@@ -11,6 +11,7 @@ import { nowMs, recentMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
+import type { NodeFeed } from './balancer/node-feed.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
@@ -58,6 +59,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     private readonly writer: ResponseWriter,
     private readonly limits: ProxyLimits,
     private readonly accounts: ProxyAccounts,
+    private readonly nodes: NodeFeed,
   ) {
     this.requestBody = new RequestBody(limits)
   }
@@ -208,7 +210,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.attach(exchange)
     if (exchange.requestBodyLength !== 0 && isIdempotent(exchange.upstreamMethod)) exchange.bodyReplay = []
     exchange.stage = Stage.Upstream
-    this.tryNode(exchange, upstream.pick(null), false)
+    this.tryNode(exchange, upstream.pick(exchange, null), false)
   }
 
   private tryNode(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
@@ -222,6 +224,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.tryCount++
     exchange.upstreamStartMs = now
     exchange.upstreamAddress = pool.address
+    this.nodes.begin(exchange, now)
     const hasBody = exchange.requestBodyLength !== 0
     const pipelined = pool.keepalive.pipelining > 1 && !hasBody && !fresh && isSafe(exchange.upstreamMethod)
     const connection = fresh ? pool.fresh() : pipelined ? pool.lane(now) : pool.exclusive()
@@ -255,10 +258,12 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (exchange.stage === Stage.Done) return
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
     if (exchange.stage === Stage.Responding) {
+      this.nodes.failed(exchange, failure)
       this.abortClient(exchange)
       return
     }
     if (exchange.response.source === 'upstream') {
+      this.nodes.failed(exchange, failure)
       // Its head was accepted and plugins saw it; only the body was held back.
       this.answerFailure(exchange, failure)
       return
@@ -270,11 +275,13 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
     if (repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed) {
       exchange.staleRetryUsed = true
+      this.nodes.dropped(exchange)
       exchange.tryCount--
       this.accounts.retries.add(1)
       this.tryNode(exchange, pool, true)
       return
     }
+    this.nodes.failed(exchange, failure)
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? `${failure.status}` : `${exchange.upstreamStatus}, ${failure.status}`
     exchange.triedNodes ??= []
     exchange.triedNodes.push(pool)
@@ -288,7 +295,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     exchange.triesLeft--
     this.accounts.retries.add(1)
-    this.tryNode(exchange, exchange.upstream?.pick(exchange.triedNodes) ?? null, false)
+    this.tryNode(exchange, exchange.upstream?.pick(exchange, exchange.triedNodes) ?? null, false)
   }
 
   // ---------------------------------------------------------------- request body
@@ -340,6 +347,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.connection = null
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
     this.answered(exchange, head)
+    this.nodes.completed(exchange)
     this.writer.whole(exchange, head, bytes, start, end)
   }
 
@@ -353,11 +361,13 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (isLast) {
       exchange.connection = null
       exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+      this.nodes.completed(exchange)
     } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
     this.writer.body(exchange, bytes, start, end, isLast)
   }
 
   private answered(exchange: Exchange, head: ResponseHead): void {
+    this.nodes.answered(exchange, head.status)
     exchange.response.status = head.status
     exchange.response.source = 'upstream'
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(head.status) : `${exchange.upstreamStatus}, ${head.status}`
@@ -429,6 +439,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     const connection = exchange.connection
     if (connection === null) return
     exchange.connection = null
+    this.nodes.dropped(exchange)
     connection.cancel(exchange)
   }
 

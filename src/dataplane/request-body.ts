@@ -130,8 +130,10 @@ export class RequestBody {
 
   /** Whoever is slow now is given his time: the upstream to answer or to take, or the client to send. */
   private giveTime(exchange: Exchange, isSent: boolean): void {
+    const now = nowMs()
+    if (isSent) exchange.sentMs = now
     const wait = isSent ? exchange.readTimeoutMs : exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs
-    exchange.deadlineMs = nowMs() + wait
+    exchange.deadlineMs = now + wait
   }
 }
 

@@ -9,20 +9,15 @@ import type { RouteInfo } from '../plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
-import type { Rotors } from '../shared/rotors.js'
-import { RoundRobin } from './balancer/round-robin.js'
 import type { ConsumerSource } from './link-kit.js'
+import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
 import { type Chain, type ChainKit, type FilterStep, joinChains, linkChain } from './phases/chain.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
-import type { NodePool } from './upstream/pool.js'
-import type { PoolRegistry } from './upstream/pool-registry.js'
 import { compileExpression } from './vars/expression.js'
 
-export interface LinkEnvironment {
+export interface LinkEnvironment extends UpstreamEnvironment {
   readonly plugins: PluginSource
-  readonly pools: PoolRegistry
-  readonly rotors: Rotors
   readonly metrics: WorkerMetrics
   kitFor(route: RouteInfo | null, consumers: ConsumerSource): ChainKit
 }
@@ -163,68 +158,5 @@ export class LinkedRoute implements RouteInfo {
     this.lastConsumer = consumer
     this.lastSeries = series
     return series
-  }
-}
-
-/** Nodes of one priority, with their rotation. */
-interface Tier {
-  readonly rotation: RoundRobin
-  readonly pools: readonly NodePool[]
-}
-
-export class LinkedUpstream {
-  /** Highest priority first. */
-  private tiers: readonly Tier[] = []
-  private nodeCount = 0
-
-  constructor(
-    readonly record: CompiledUpstream,
-    nodes: readonly CompiledNode[],
-    private readonly environment: LinkEnvironment,
-  ) {
-    this.setNodes(nodes)
-  }
-
-  setNodes(nodes: readonly CompiledNode[]): void {
-    // A name that could not be resolved yet has no address; weight 0 means drained.
-    const usable = nodes.filter((node) => node.weight > 0 && node.address !== '')
-    const priorities = [...new Set(usable.map((node) => node.priority))].sort((a, b) => b - a)
-    this.tiers = priorities.map((priority) => {
-      const members = usable.filter((node) => node.priority === priority)
-      return {
-        rotation: new RoundRobin(members.map((node) => node.weight)),
-        pools: members.map((node) => this.environment.pools.get(node, this.record)),
-      }
-    })
-    this.nodeCount = usable.length
-  }
-
-  get retries(): number {
-    return this.record.retries >= 0 ? this.record.retries : Math.max(0, this.nodeCount - 1)
-  }
-
-  /**
-   * The node for the next try, or null when the upstream has none. Nodes that this exchange tried already are avoided while there
-   * are others; with a single node an explicit `retries` comes back to it.
-   */
-  pick(tried: readonly NodePool[] | null): NodePool | null {
-    if (this.nodeCount === 0) return null
-    if (tried === null) return this.turn(this.tiers[0] as Tier)
-    for (const tier of this.tiers) {
-      if (tier.pools.every((pool) => tried.includes(pool))) continue
-      const picked = this.turn(tier)
-      if (!tried.includes(picked)) return picked
-      const start = tier.pools.indexOf(picked)
-      for (let offset = 1; offset < tier.pools.length; offset++) {
-        const pool = tier.pools[(start + offset) % tier.pools.length] as NodePool
-        if (!tried.includes(pool)) return pool
-      }
-    }
-    return this.turn(this.tiers[0] as Tier)
-  }
-
-  private turn(tier: Tier): NodePool {
-    if (tier.pools.length === 1) return tier.pools[0] as NodePool
-    return tier.pools[tier.rotation.pick(this.environment.rotors.next(this.record.rotor))] as NodePool
   }
 }

@@ -74,7 +74,8 @@ export interface CompiledUpstream {
   /** Stable across reloads while it means the same upstream: `upstreams/<id>`, `routes/<id>`, `services/<id>`, `traffic-split:<hash>`. */
   readonly key: string
   readonly name: string
-  readonly type: 'roundrobin'
+  readonly type: BalancerType
+  readonly balancing: CompiledBalancing
   readonly scheme: 'http' | 'https'
   readonly nodes: CompiledNode[]
   readonly passHost: 'pass' | 'node' | 'rewrite'
@@ -89,6 +90,42 @@ export interface CompiledUpstream {
   readonly tls: CompiledUpstreamTls | null
   /** Slot of the shared round-robin rotor (shared/rotors); the same key keeps the same slot across reloads. */
   readonly rotor: number
+}
+
+export type BalancerType = 'roundrobin' | 'chash' | 'least_conn' | 'ewma' | 'random'
+
+/** Options of the balancers, whatever the type. */
+export interface CompiledBalancing {
+  /** With type `chash`, else null. */
+  readonly hash: CompiledHash | null
+  readonly slowStart: CompiledSlowStart | null
+  /** Time in which an old latency loses 63 % of its weight. */
+  readonly ewmaDecayMs: number
+  /** When no node is usable: all are (`fail_open`), or none is (`fail`). */
+  readonly allUnhealthy: 'fail_open' | 'fail'
+  readonly subset: CompiledSubset | null
+}
+
+export interface CompiledHash {
+  readonly on: 'vars' | 'header' | 'cookie' | 'consumer' | 'vars_combinations'
+  /** Empty with `consumer`. */
+  readonly key: string
+  readonly algorithm: 'ketama' | 'maglev'
+  /** Most requests in flight of a node, in percent of its fair share; 0 = no bound, else at least 100. */
+  readonly balanceFactor: number
+}
+
+export interface CompiledSlowStart {
+  readonly windowMs: number
+  readonly aggression: number
+  /** Share of its weight that a node begins with, from 0 to 1. */
+  readonly minWeight: number
+}
+
+export interface CompiledSubset {
+  /** Label of the nodes, and the template of the value that it must have. */
+  readonly match: readonly { readonly label: string; readonly value: string }[]
+  readonly fallback: 'any' | 'none'
 }
 
 export interface CompiledKeepalive {
@@ -119,4 +156,8 @@ export interface CompiledNode {
   readonly port: number
   readonly weight: number
   readonly priority: number
+  /** `metadata` of the node as far as it is text, numbers and booleans: what `subset` matches. Absent = none. */
+  readonly labels?: { readonly [name: string]: string }
+  /** Slot in shared/node-cells, given when addresses are known; absent or 0 = nothing needs to be known about this node. */
+  readonly slot?: number
 }

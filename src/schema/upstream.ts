@@ -19,13 +19,66 @@ const node = Type.Object(
         description: 'Nodes of the highest priority are used until all of them failed in this request.',
       }),
     ),
-    metadata: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Free data about the node. Kept, not used.' })),
+    metadata: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), {
+        description: 'Free data about the node: a zone, a version. `subset` picks nodes by it.',
+      }),
+    ),
   },
   { additionalProperties: false },
 )
 
-/** Balancers of the reference gateway; those not built yet are refused by name. */
-export const upstreamTypes = ['roundrobin', 'chash', 'least_conn', 'ewma'] as const
+/** Balancers of the reference gateway, and `random`. */
+export const upstreamTypes = ['roundrobin', 'chash', 'least_conn', 'ewma', 'random'] as const
+
+/** Variables that `hash_on: vars` knows, as in the reference gateway; others are reached with `vars_combinations`. */
+export const hashVariablePattern =
+  '^(uri|server_name|server_addr|request_uri|remote_port|remote_addr|query_string|host|hostname|arg_[0-9a-zA-Z_-]+)$'
+export const hashNamePattern = '^[a-zA-Z0-9-_]+$'
+
+const slowStart = Type.Object(
+  {
+    window: Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 86_400,
+      description: 'Seconds over which the weight of a node grows to its full value.',
+    }),
+    aggression: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 100,
+        default: 1,
+        description:
+          'Form of the growth: 1 = linear, above = faster at first. The weight is multiplied by (time / window) ^ (1 / aggression).',
+      }),
+    ),
+    min_weight_percent: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 100, default: 10, description: 'Share of its weight that a node begins with.' }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: 'Nodes that are new, or healthy again, begin with a part of their weight. Not for type `chash`.',
+  },
+)
+
+const subset = Type.Object(
+  {
+    match: Type.Record(Type.String({ minLength: 1 }), Type.String({ maxLength: 1024 }), {
+      minProperties: 1,
+      maxProperties: 8,
+      description:
+        'Names in the `metadata` of the nodes with the value that is wanted; values may have variables: `{version: "$http_x_version"}`.',
+    }),
+    fallback: Type.Optional(
+      oneOf(['any', 'none'], {
+        default: 'any',
+        description: 'When no node with these values can be picked: `any` takes all nodes, `none` answers 503.',
+      }),
+    ),
+  },
+  { additionalProperties: false, description: 'Only nodes whose `metadata` has these values are picked.' },
+)
 export const upstreamSchemes = ['http', 'https', 'grpc', 'grpcs', 'tcp', 'tls', 'udp', 'kafka'] as const
 
 export const upstreamSchema = Type.Object(
@@ -34,7 +87,8 @@ export const upstreamSchema = Type.Object(
     type: Type.Optional(
       oneOf(upstreamTypes, {
         default: 'roundrobin',
-        description: 'How a node is picked. `roundrobin`: exactly by weight, over all workers together.',
+        description:
+          'How a node is picked. `roundrobin`: exactly by weight, over all workers together. `random`: by weight and chance. `chash`: the same node for the same key. `least_conn`: the node with the fewest requests in flight for its weight. `ewma`: of two nodes drawn by chance, the one with the shorter expected wait.',
       }),
     ),
     nodes: Type.Optional(
@@ -120,8 +174,50 @@ export const upstreamSchema = Type.Object(
         { additionalProperties: false, description: 'TLS towards the nodes, with `scheme: https`.' },
       ),
     ),
-    hash_on: Type.Optional(oneOf(['vars', 'header', 'cookie', 'consumer', 'vars_combinations'], { description: 'Only for type chash.' })),
-    key: Type.Optional(Type.String({ description: 'Only for type chash.' })),
+    hash_on: Type.Optional(
+      oneOf(['vars', 'header', 'cookie', 'consumer', 'vars_combinations'], {
+        default: 'vars',
+        description: 'What `key` names, with type `chash`; `consumer` needs no key. A request without a value is hashed by `remote_addr`.',
+      }),
+    ),
+    key: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 1024,
+        description:
+          'With type `chash`: name of a variable, header or cookie, or a text with variables for `vars_combinations` (`$remote_addr$uri`).',
+      }),
+    ),
+    hash_algorithm: Type.Optional(
+      oneOf(['ketama', 'maglev'], {
+        default: 'ketama',
+        description: 'With type `chash`: `ketama` places keys as APISIX does; `maglev` spreads them more evenly.',
+      }),
+    ),
+    hash_balance_factor: Type.Optional(
+      Type.Integer({
+        minimum: 100,
+        maximum: 100_000,
+        description:
+          'With type `chash`: most requests in flight of a node, in percent of its fair share; what is above goes to the next node of its key. Without it there is no bound; 125 to 200 are useful.',
+      }),
+    ),
+    ewma_decay: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 3_600,
+        default: 10,
+        description: 'Seconds in which an old latency loses 63 % of its weight, with type `ewma`.',
+      }),
+    ),
+    slow_start: Type.Optional(slowStart),
+    subset: Type.Optional(subset),
+    all_unhealthy: Type.Optional(
+      oneOf(['fail_open', 'fail'], {
+        default: 'fail_open',
+        description: 'When no node is healthy: `fail_open` uses all of them, `fail` answers 503.',
+      }),
+    ),
     checks: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Health checks.' })),
     service_name: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: 'Name in a service registry.' })),
     discovery_type: Type.Optional(Type.String({ description: 'Kind of service registry.' })),

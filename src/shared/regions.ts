@@ -12,6 +12,9 @@
  * |            |         | log entry, 1 MiB per      | locks (shared/limiter-locks);       |                   |
  * |            |         | thread; touched as it     | journal and ledger i: thread i, the |                   |
  * |            |         | fills                     | primary is the last                 |                   |
+ * | nodes      | int32   | 64 × 65,536, and 4 ×      | see shared/node-cells; column i:    | workers, primary  |
+ * |            |         | 65,536 per worker;        | worker i, the primary after that    |                   |
+ * |            |         | touched as it fills       | worker has ended                    |                   |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
  */
@@ -19,6 +22,7 @@ import { randomBytes } from 'node:crypto'
 import { epochsBytes } from './epochs.js'
 import { createLimiterRegion } from './limiter-layout.js'
 import { METRICS_SLAB_BYTES } from './metrics-slab.js'
+import { createNodesRegion } from './node-cells.js'
 import { allocateRegion } from './region.js'
 import { ROTORS_BYTES } from './rotors.js'
 
@@ -29,6 +33,8 @@ export interface SharedRegions {
   readonly metrics: readonly SharedArrayBuffer[]
   /** Cells of the local rate limits; member i is worker i, member `workers` the primary. */
   readonly limiter: SharedArrayBuffer
+  /** State of the upstream nodes that something is known about. */
+  readonly nodes: SharedArrayBuffer
 }
 
 /** Sizes of the limiter region. */
@@ -55,6 +61,7 @@ export function createRegions(workers: number, limiter: LimiterCapacity = LIMITE
     epochs: allocateRegion('epochs', epochsBytes(workers)),
     rotors: allocateRegion('rotors', ROTORS_BYTES),
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
+    nodes: createNodesRegion(workers),
     limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),
   }
 }

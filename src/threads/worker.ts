@@ -10,6 +10,7 @@ import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { nowMs, systemClock, wallMs } from '../base/clock.js'
 import { version } from '../cli/version.js'
+import { NodeFeed } from '../dataplane/balancer/node-feed.js'
 import { WorkerLimits } from '../dataplane/limits/worker-limits.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
 import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
@@ -28,6 +29,7 @@ import type { PathPolicy } from '../schema/compiled.js'
 import type { LimitsConfig, ListenerConfig } from '../schema/process.js'
 import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
+import { NodeCells } from '../shared/node-cells.js'
 import { Rotors } from '../shared/rotors.js'
 import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
@@ -96,7 +98,8 @@ class WorkerThread {
     })
     const writer = new ResponseWriter(limits.sendTimeoutMs)
     const accounts = createAccounts(this.metrics, log.access.format === 'off' ? null : this.accessLog, this.log)
-    this.proxy = new RequestProxy(writer, limits, accounts)
+    const nodes = new NodeCells(start.regions.nodes, start.process.workers, start.index)
+    this.proxy = new RequestProxy(writer, limits, accounts, new NodeFeed(nodes))
     writer.events = this.proxy
     this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes, createPoolTally(this.metrics))
     this.stores = openLimitStores({
@@ -111,6 +114,7 @@ class WorkerThread {
       plugins: registry,
       pools: this.pools,
       rotors: new Rotors(start.regions.rotors),
+      nodes,
       metrics: this.metrics,
       kitFor: (route, consumers) =>
         createLinkKit(route, {

@@ -185,6 +185,7 @@ routes:
       key: 'routes/arr_1',
       name: '',
       type: 'roundrobin',
+      balancing: { hash: null, slowStart: null, ewmaDecayMs: 10_000, allUnhealthy: 'fail_open', subset: null },
       scheme: 'http',
       nodes: [{ host: '10.0.0.1', address: '10.0.0.1', port: 8080, weight: 1, priority: 0 }],
       passHost: 'pass',
@@ -281,9 +282,9 @@ describe('errors of prepare', () => {
   })
 
   test('an inline upstream is checked like any other', () => {
-    expect(compileErrors('routes: [{ uri: /a, plugins: { high: { inline: { nodes: { "a:0": 1 }, type: ewma } } } }]')).toEqual([
+    expect(compileErrors('routes: [{ uri: /a, plugins: { high: { inline: { nodes: { "a:0": 1 }, type: chash } } } }]')).toEqual([
+      'test.yaml:1:48: routes[0].plugins.high.inline: missing key; expected a key that names one of uri, server_name, server_addr, request_uri, remote_port, remote_addr, query_string, host, hostname or arg_<name>',
       'test.yaml:1:59: routes[0].plugins.high.inline.nodes["a:0"]: expected port 0 to be from 1 to 65535; expected host:port, IPv4:port, [IPv6]:port or unix:/path',
-      'test.yaml:1:77: routes[0].plugins.high.inline.type: upstream type ewma is not supported yet; expected roundrobin',
     ])
   })
 

@@ -124,7 +124,7 @@ describe('errors of the schema, each at its place', () => {
     [
       'upstreams: [{ id: u, nodes: {}, type: rondrobin }]',
       [
-        'f:1:39: upstreams[0].type: "rondrobin" matches none of the enum values; expected one of roundrobin, chash, least_conn, ewma; did you mean "roundrobin"?',
+        'f:1:39: upstreams[0].type: "rondrobin" matches none of the enum values; expected one of roundrobin, chash, least_conn, ewma, random; did you mean "roundrobin"?',
       ],
     ],
     [
@@ -231,9 +231,7 @@ describe('rules across fields', () => {
 describe('refused by name', () => {
   const upstream = (fields: string) => `upstreams: [{ id: u, nodes: {}, ${fields} }]`
   const cases: [string, string][] = [
-    [upstream('type: chash, key: uri'), 'upstreams[0].type: upstream type chash is not supported yet'],
     [upstream('checks: { active: {} }'), 'upstreams[0].checks: upstream option checks is not supported yet'],
-    [upstream('hash_on: header'), 'upstreams[0].hash_on: upstream option hash_on is not supported yet'],
     [upstream('scheme: grpc'), 'upstreams[0].scheme: upstream scheme grpc is not supported yet'],
     [upstream('service_name: x'), 'upstreams[0].service_name: upstream option service_name is not supported yet'],
     [upstream('discovery_type: dns'), 'upstreams[0].discovery_type: upstream option discovery_type is not supported yet'],
@@ -316,7 +314,7 @@ test('all errors at once, in the order of the file', () => {
   const text = `
 upstreams:
   - id: u
-    type: ewma
+    type: chash
     nodes: { "a:99999": 1 }
 routes:
   - uri: /a
@@ -327,7 +325,7 @@ sluice: { workers: -1 }
 nonsense: 1
 `
   expect(short(text).map((line) => line.split(': ')[0])).toEqual([
-    '4:11 upstreams[0].type',
+    '3:5 upstreams[0]',
     '5:14 upstreams[0].nodes["a:99999"]',
     '8:18 routes[0].upstream_id',
     '9:16 routes[0].plugins.nothing-like-it',

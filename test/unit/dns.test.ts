@@ -118,6 +118,7 @@ function configOf(...upstreams: CompiledNode[][]): CompiledConfig {
         key: `upstreams/${index}`,
         name: '',
         type: 'roundrobin',
+        balancing: { hash: null, slowStart: null, ewmaDecayMs: 10_000, allUnhealthy: 'fail_open', subset: null },
         scheme: 'http',
         nodes,
         passHost: 'pass',

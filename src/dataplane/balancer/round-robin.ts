@@ -52,7 +52,7 @@ export class RoundRobin {
   }
 }
 
-function greatestCommonDivisor(a: number, b: number): number {
+export function greatestCommonDivisor(a: number, b: number): number {
   let x = a
   let y = b
   while (y !== 0) [x, y] = [y, x % y]

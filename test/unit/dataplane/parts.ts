@@ -7,8 +7,9 @@ import type { ConnectionEvents } from '../../../src/dataplane/upstream/connectio
 import type { PoolTally } from '../../../src/dataplane/upstream/pool.js'
 import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
 import { type AnyPlugin, definePlugin, type PluginInstance, Type } from '../../../src/plugins/plugin.js'
-import type { CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
+import type { CompiledBalancing, CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
 import { METRICS_SLAB_BYTES, WorkerMetrics } from '../../../src/shared/metrics-slab.js'
+import { createNodesRegion, NodeCells } from '../../../src/shared/node-cells.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
 import { compiledRoute } from '../../support/compiled-route.js'
 import { linkKit } from '../../support/link-kit.js'
@@ -134,11 +135,17 @@ export function nodeOf(fields: Partial<CompiledNode> = {}): CompiledNode {
   return { host: '127.0.0.1', address: '127.0.0.1', port: 80, weight: 1, priority: 0, ...fields }
 }
 
+/** Options of the balancers as they are by default. */
+export function balancingOf(fields: Partial<CompiledBalancing> = {}): CompiledBalancing {
+  return { hash: null, slowStart: null, ewmaDecayMs: 10_000, allUnhealthy: 'fail_open', subset: null, ...fields }
+}
+
 export function upstreamOf(fields: Partial<CompiledUpstream> = {}): CompiledUpstream {
   return {
     key: 'upstreams/1',
     name: '',
     type: 'roundrobin',
+    balancing: balancingOf(),
     scheme: 'http',
     nodes: [nodeOf()],
     passHost: 'pass',
@@ -182,6 +189,7 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
     plugins,
     pools: new PoolRegistry(silentEvents, 16384, silentTally()),
     rotors: new Rotors(new SharedArrayBuffer(ROTORS_BYTES)),
+    nodes: new NodeCells(createNodesRegion(1), 1, 0),
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),
   }

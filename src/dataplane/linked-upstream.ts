@@ -1,0 +1,99 @@
+/** An upstream as one worker uses it: its nodes with their pools of connections, and the balancer that picks among them. */
+import { recentMs } from '../base/clock.js'
+import type { CompiledNode, CompiledUpstream } from '../schema/compiled.js'
+import type { NodeCells } from '../shared/node-cells.js'
+import type { Rotors } from '../shared/rotors.js'
+import { createBalancer } from './balancer/balancer.js'
+import { type BalancedTier, NodeGroup } from './balancer/node-group.js'
+import { SlowStart } from './balancer/slow-start.js'
+import { divideByLabels, Subsets } from './balancer/subsets.js'
+import { Tier } from './balancer/tier.js'
+import type { Exchange } from './exchange.js'
+import type { NodePool } from './upstream/pool.js'
+import type { PoolRegistry } from './upstream/pool-registry.js'
+
+export interface UpstreamEnvironment {
+  readonly pools: PoolRegistry
+  readonly rotors: Rotors
+  readonly nodes: NodeCells
+}
+
+export class LinkedUpstream {
+  private all: NodeGroup<NodePool> = new NodeGroup([])
+  private subsets: Subsets<NodeGroup<NodePool>> | null = null
+  private nodeCount = 0
+
+  constructor(
+    readonly record: CompiledUpstream,
+    nodes: readonly CompiledNode[],
+    private readonly environment: UpstreamEnvironment,
+  ) {
+    this.setNodes(nodes)
+  }
+
+  setNodes(nodes: readonly CompiledNode[]): void {
+    // A name that could not be resolved yet has no address; weight 0 means drained.
+    const usable = nodes.filter((node) => node.weight > 0 && node.address !== '')
+    const { subset } = this.record.balancing
+    this.all = this.group(usable)
+    this.subsets =
+      subset === null
+        ? null
+        : new Subsets(subset, new Map([...divideByLabels(usable, subset)].map(([key, members]) => [key, this.group(members)])))
+    this.nodeCount = usable.length
+  }
+
+  get retries(): number {
+    return this.record.retries >= 0 ? this.record.retries : Math.max(0, this.nodeCount - 1)
+  }
+
+  /**
+   * The node for the next try, or null when the upstream has none for this request; its slot is left in `exchange.pickedSlot`.
+   *
+   * Usable nodes that this exchange did not try come first, then usable ones that it did try (with a single node an explicit `retries`
+   * comes back to it). When none is usable, `all_unhealthy` decides: as if all were, or none.
+   */
+  pick(exchange: Exchange, tried: readonly NodePool[] | null): NodePool | null {
+    return (
+      this.pickFrom(exchange, tried, false) ??
+      (tried === null ? null : this.pickFrom(exchange, null, false)) ??
+      (this.record.balancing.allUnhealthy === 'fail' ? null : (this.pickFrom(exchange, tried, true) ?? this.pickFrom(exchange, null, true)))
+    )
+  }
+
+  private pickFrom(exchange: Exchange, tried: readonly NodePool[] | null, ignoresHealth: boolean): NodePool | null {
+    if (this.subsets === null) return pickFromGroup(this.all, exchange, tried, ignoresHealth)
+    const subset = this.subsets.groupFor(exchange)
+    const picked = subset === undefined ? null : pickFromGroup(subset, exchange, tried, ignoresHealth)
+    if (picked !== null || this.record.balancing.subset?.fallback === 'none') return picked
+    return pickFromGroup(this.all, exchange, tried, ignoresHealth)
+  }
+
+  private group(nodes: readonly CompiledNode[]): NodeGroup<NodePool> {
+    const priorities = [...new Set(nodes.map((node) => node.priority))].sort((a, b) => b - a)
+    return new NodeGroup(priorities.map((priority) => this.tier(nodes.filter((node) => node.priority === priority))))
+  }
+
+  private tier(nodes: readonly CompiledNode[]): BalancedTier<NodePool> {
+    const { record, environment } = this
+    const { slowStart } = record.balancing
+    const members = nodes.map((node) => {
+      const target = environment.pools.get(node, record)
+      return { target, address: target.address, weight: node.weight, slot: node.slot ?? 0 }
+    })
+    const tier = new Tier(members, environment.nodes, slowStart === null ? null : new SlowStart(slowStart, recentMs))
+    const tools = { next: () => environment.rotors.next(record.rotor), nowMs: recentMs }
+    return { tier, balancer: createBalancer(record.type, record.balancing, tier, tools) }
+  }
+}
+
+function pickFromGroup(
+  group: NodeGroup<NodePool>,
+  exchange: Exchange,
+  tried: readonly NodePool[] | null,
+  ignoresHealth: boolean,
+): NodePool | null {
+  const picked = group.pick(exchange, tried, ignoresHealth)
+  if (picked !== null) exchange.pickedSlot = group.pickedSlot
+  return picked
+}
