@@ -8,35 +8,35 @@
  */
 import { type CellReading, TICK_MS } from './cell.js'
 import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
-import { Kind, type RulePlan, unitsPerTick, type Verdict } from './plan.js'
+import { Kind, type RulePlan, type Verdict } from './plan.js'
 
 export function readBucket(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   cell.used = 0
-  if (isFresh) return
   const nowTick = Math.floor(nowMs / TICK_MS)
-  const inTick = Math.floor((nowMs - nowTick * TICK_MS) * plan.unitsPerMs)
-  const debt = ((cell.expiry - nowTick) | 0) * unitsPerTick(plan) - (cell.a >>> 0) - inTick
+  cell.startMs = nowTick
+  cell.endMs = Math.floor((nowMs - nowTick * TICK_MS) * plan.unitsPerMs)
+  if (isFresh) return
+  const debt = ((cell.expiry - nowTick) | 0) * plan.unitsPerTick - (cell.a >>> 0) - cell.endMs
   if (debt <= 0) return
   const most = plan.tolerance + plan.interval
   if (debt > most + CLOCK_SKEW_MS * plan.unitsPerMs) {
     // The clock was set back, or the burst was lowered: nobody owes more than a full bucket.
     cell.used = most
     cell.isRepaired = true
-    setMoment(plan, cell, nowMs, most)
+    setMoment(plan, cell, most)
     return
   }
   cell.used = debt
 }
 
 /** Writes "full again in `debt` units from now" into the words. */
-function setMoment(plan: RulePlan, cell: CellReading, nowMs: number, debt: number): void {
-  const tick = unitsPerTick(plan)
-  const nowTick = Math.floor(nowMs / TICK_MS)
-  const moment = Math.floor((nowMs - nowTick * TICK_MS) * plan.unitsPerMs) + debt
+function setMoment(plan: RulePlan, cell: CellReading, debt: number): void {
+  const tick = plan.unitsPerTick
+  const moment = cell.endMs + debt
   let ticks = Math.ceil(moment / tick)
   // The division may round down to a whole number.
   if (ticks * tick < moment) ticks++
-  cell.expiry = (nowTick + ticks) | 0
+  cell.expiry = (cell.startMs + ticks) | 0
   cell.a = (ticks * tick - moment) | 0
   cell.b = 0
 }
@@ -45,8 +45,8 @@ export function bucketAdmits(plan: RulePlan, cell: CellReading, cost: number): b
   return cell.used + (cost - 1) * plan.interval <= plan.tolerance
 }
 
-export function chargeBucket(plan: RulePlan, cell: CellReading, nowMs: number, cost: number): void {
-  setMoment(plan, cell, nowMs, cell.used + cost * plan.interval)
+export function chargeBucket(plan: RulePlan, cell: CellReading, cost: number): void {
+  setMoment(plan, cell, cell.used + cost * plan.interval)
 }
 
 /** Milliseconds that an admitted request stands in the queue. */

@@ -51,8 +51,8 @@ export class CellReading {
   isRepaired = false
   /** Units used before this request: count, estimate, debt (bucket units), or in flight. */
   used = 0
-  /** Windows: end of the current window. Log: time of the newest entry. */
+  /** Windows: end of the current window. Log: time of the newest entry. Buckets: units of the present tick that are over. */
   endMs = 0
-  /** Windows: beginning of the current window. Log: moment at which this request fits. */
+  /** Windows: beginning of the current window. Log: moment at which this request fits. Buckets: the present tick, whole. */
   startMs = 0
 }

@@ -53,10 +53,15 @@ export class RulePlan {
   windowMs = 0
   /** Tells the counters of one scope and key apart. */
   salt = 0
-  /** Buckets: units per millisecond, per token, and the debt beyond which a request of cost 1 is refused. */
+  /** Buckets: units per millisecond, per tick, per token, and the debt beyond which a request of cost 1 is refused. */
   unitsPerMs = 0
+  unitsPerTick = 0
   interval = 0
   tolerance = 0
+  /** Windows that follow the clock: the last one asked for, as it stands in cells. A division less for each request in it. */
+  windowFrom = 0
+  windowTo = 0
+  windowTick = 0
 
   /** `occurrence`: how many earlier rules of the spec have the same identity; equal rules must not share a counter. */
   constructor(
@@ -75,6 +80,7 @@ export class RulePlan {
     } else {
       this.limit = limit ?? rule.limit
       if (rule.algorithm !== 'concurrency') this.windowMs = windowMs ?? rule.windowMs
+      this.windowTo = 0
     }
     const isCalendar = this.kind === Kind.fixedMonth || this.kind === Kind.fixedYear
     const shape = isCalendar ? 0 : this.windowMs
@@ -87,17 +93,13 @@ export class RulePlan {
   private configureBucket(rate: number, burst: number): void {
     const rangeMs = ((burst + 2) * 1000) / rate
     this.unitsPerMs = rangeMs <= FINE_RANGE_MS ? FINE_UNITS_PER_MS : COARSE_UNITS_PER_MS
+    this.unitsPerTick = this.unitsPerMs * TICK_MS
     this.limit = burst + 1
     // Rounded up: the rate is never above the configured one, and below it by at most 1 in 40,000 (at 1,000,000 per second).
     this.interval = Math.ceil((1000 * this.unitsPerMs) / rate)
     this.tolerance = burst * this.interval
     this.windowMs = 0
   }
-}
-
-/** Length in units of one tick, for the words of a bucket. */
-export function unitsPerTick(plan: RulePlan): number {
-  return plan.unitsPerMs * TICK_MS
 }
 
 /** What binds rules to cells is bounded by the horizon of the cells: two windows and the skew fit by far. */

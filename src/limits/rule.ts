@@ -107,7 +107,7 @@ export function chargeRule(plan: RulePlan, cell: CellReading, nowMs: number, cos
       break
     case Kind.tokenBucket:
     case Kind.leakyBucket:
-      chargeBucket(plan, cell, nowMs, cost)
+      chargeBucket(plan, cell, cost)
       break
     case Kind.log:
       cell.a = (cell.a + cost) | 0

@@ -15,6 +15,13 @@ function alignedStart(ms: number, width: number): number {
   return Math.floor(ms / width) * width
 }
 
+/** Makes the window around `now` the one that the plan remembers. Cells of it live `lifeMs` from its beginning. */
+function enterWindow(plan: RulePlan, now: number, lifeMs: number): void {
+  plan.windowFrom = alignedStart(now, plan.windowMs)
+  plan.windowTo = plan.windowFrom + plan.windowMs
+  plan.windowTick = tickAfter(plan.windowFrom + lifeMs)
+}
+
 function windowStart(plan: RulePlan, nowMs: number): number {
   if (plan.kind === Kind.fixedFirstHit) return nowMs
   if (plan.kind === Kind.fixedMonth || plan.kind === Kind.fixedYear) return calendarStart(plan.kind, nowMs, 0)
@@ -29,6 +36,7 @@ function windowEnd(plan: RulePlan, startMs: number): number {
 /** `isFresh`: there is no live cell. Fractions of milliseconds are cut. Leaves the words of the current window, but for its count. */
 export function readFixed(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   const now = Math.floor(nowMs)
+  if (plan.kind === Kind.fixedClock && readThisWindow(plan, cell, now, isFresh)) return
   const start = windowStart(plan, now)
   cell.startMs = start
   cell.endMs = windowEnd(plan, start)
@@ -50,6 +58,21 @@ export function readFixed(plan: RulePlan, cell: CellReading, nowMs: number, isFr
   cell.b = cell.endMs | 0
 }
 
+/** The usual case: the cell is new, or of the window around `now`. False: nothing is done. */
+function readThisWindow(plan: RulePlan, cell: CellReading, now: number, isFresh: boolean): boolean {
+  if (now >= plan.windowTo || now < plan.windowFrom) enterWindow(plan, now, plan.windowMs)
+  const low = plan.windowTo | 0
+  if (isFresh) {
+    cell.used = 0
+    cell.expiry = plan.windowTick
+    cell.b = low
+  } else if (cell.expiry === plan.windowTick && cell.b === low) cell.used = cell.a >>> 0
+  else return false
+  cell.startMs = plan.windowFrom
+  cell.endMs = plan.windowTo
+  return true
+}
+
 export function chargeFixed(cell: CellReading, cost: number): void {
   cell.a = Math.min(COUNT_MAX, cell.used + cost) | 0
 }
@@ -67,25 +90,30 @@ export function reportFixed(plan: RulePlan, cell: CellReading, nowMs: number, co
 export function readSliding(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
   const now = Math.floor(nowMs)
   const width = plan.windowMs
-  cell.startMs = alignedStart(now, width)
-  cell.endMs = cell.startMs + width
+  if (now >= plan.windowTo || now < plan.windowFrom) enterWindow(plan, now, 2 * width)
+  cell.startMs = plan.windowFrom
+  cell.endMs = plan.windowTo
   if (isFresh) {
     cell.used = 0
-    cell.expiry = tickAfter(cell.endMs + width)
+    cell.expiry = plan.windowTick
+    return
+  }
+  if (cell.expiry === plan.windowTick) {
+    cell.used = estimate(plan, cell, now)
     return
   }
   const storedEnd = tickToMs(cell.expiry, now) - width
   if (storedEnd < cell.endMs) {
     cell.b = storedEnd === cell.startMs ? cell.a : 0
     cell.a = 0
-    cell.expiry = tickAfter(cell.endMs + width)
+    cell.expiry = plan.windowTick
   } else if (storedEnd > cell.endMs) {
     if (storedEnd - width - now <= CLOCK_SKEW_MS) {
       cell.startMs = storedEnd - width
       cell.endMs = storedEnd
     } else {
       cell.isRepaired = true
-      cell.expiry = tickAfter(cell.endMs + width)
+      cell.expiry = plan.windowTick
     }
   }
   cell.used = estimate(plan, cell, now)
@@ -97,6 +125,7 @@ function previousOf(plan: RulePlan, cell: CellReading): number {
 }
 
 function estimate(plan: RulePlan, cell: CellReading, now: number): number {
+  if (cell.b === 0) return cell.a >>> 0
   const elapsed = Math.max(0, now - cell.startMs)
   return (previousOf(plan, cell) * (plan.windowMs - elapsed)) / plan.windowMs + (cell.a >>> 0)
 }

@@ -21,6 +21,7 @@ import type { HoldLedger } from './limiter-holds.js'
 import { Head, Stat } from './limiter-layout.js'
 import type { LimiterLocks } from './limiter-locks.js'
 import type { LimiterLog } from './limiter-log.js'
+import { SingleDecider } from './limiter-single.js'
 import { type LimiterTable, NO_CELL, ruleLane } from './limiter-table.js'
 
 /** Rate per second up to which buckets are decided by whole milliseconds. */
@@ -73,8 +74,8 @@ export class LocalLimiter implements BoundLimiter {
   private readonly seedLow: number
   private readonly concurrencyRules: number
   private readonly verdict = { isAdmitted: false, isCharged: false }
-  /** One rule without holds: its write needs no journal. */
-  private readonly isSingle: boolean
+  /** Decides on one key, where there is one rule. */
+  private readonly single: SingleDecider | null
   private readonly nowMs: () => number
   private isOverridden = false
 
@@ -96,11 +97,15 @@ export class LocalLimiter implements BoundLimiter {
       (rule) => (rule.algorithm === 'token-bucket' || rule.algorithm === 'leaky-bucket') && rule.rate > COARSE_RATE_MAX,
     )
     this.nowMs = isFast ? parts.fineNowMs : parts.nowMs
-    this.isSingle = this.lines.length === 1 && this.concurrencyRules === 0
     const { words } = parts.table
     hashText(spec.scope, words[Head.seedHigh] ?? 0, words[Head.seedLow] ?? 0, this.hash)
     this.seedHigh = this.hash.high
     this.seedLow = this.hash.low
+    const [first] = this.lines
+    this.single =
+      first === undefined || this.lines.length > 1 || first.isLog
+        ? null
+        : new SingleDecider(spec, first.plan, parts, this.seedHigh, this.seedLow, this.nowMs)
   }
 
   decision(): Decision {
@@ -124,6 +129,7 @@ export class LocalLimiter implements BoundLimiter {
       throw new RangeError(`cost is ${cost}; it must be a whole number from 1 to ${LIMIT_MAX}`)
     }
     if (overrides !== undefined || this.isOverridden) this.override(overrides)
+    if (this.single !== null && typeof keys === 'string' && this.single.decide(keys, cost, out, isPeek)) return out
     this.address(keys)
     const { locks } = this.parts
     locks.begin()
@@ -132,21 +138,13 @@ export class LocalLimiter implements BoundLimiter {
       // Read behind the locks: a thread that slept for one decides by the time at which it decides.
       const nowMs = this.nowMs()
       const isStaged = this.decideLocked(nowMs, cost, out, isPeek)
-      if (isStaged) this.commit()
+      if (isStaged) locks.commit()
       else locks.abort()
     } catch (error) {
       locks.recover()
       throw error
     }
     return out
-  }
-
-  private commit(): void {
-    const { locks } = this.parts
-    const line = this.lines[0] as Line
-    const { cell } = line
-    if (this.isSingle) locks.commitOne(this.cells[0] as number, line.high, line.low, cell.expiry, cell.a, cell.b)
-    else locks.commit()
   }
 
   private override(overrides: LimitOverrides | undefined): void {
@@ -298,7 +296,7 @@ export class LocalLimiter implements BoundLimiter {
           locks.noteNewHold(out.hold)
         }
       }
-      if (!this.isSingle) locks.stage(at, line.high, line.low, cell.expiry, cell.a, cell.b)
+      locks.stage(at, line.high, line.low, cell.expiry, cell.a, cell.b)
       isStaged = true
     }
     return isStaged

@@ -2,7 +2,7 @@
  * What the threads hold in flight: one ledger per member in the limiter region, so that the holds of a dead worker can be returned.
  *
  * An entry is [cell, cost, next + 1]: a decision with several concurrency rules chains one entry per rule. The entry is written before
- * the commit that makes it valid, and cleared by the commit that ends it (shared/limiter-locks). A cell with holds never expires, so its
+ * the commit that makes it valid, and cleared together with the cell that it ends in (shared/limiter-locks). A cell with holds never expires, so its
  * address stays true.
  */
 import { HOLD_WORDS, HOLDS_PER_MEMBER } from './limiter-layout.js'
@@ -19,13 +19,23 @@ export class HoldLedger {
 
   /** Notes a hold in front of the chain `next` (−1 = none) and returns its index; −1 if the ledger is full. */
   note(cell: number, cost: number, next: number): number {
-    const hold = this.free.pop() ?? (this.fresh < HOLDS_PER_MEMBER ? this.fresh++ : -1)
+    const hold = this.take()
     if (hold < 0) return -1
-    const at = this.ledger + hold * HOLD_WORDS
+    const at = this.addressOf(hold)
     this.words[at] = cell
     this.words[at + 2] = next + 1
     this.words[at + 1] = cost
     return hold
+  }
+
+  /** Index of an entry that nobody uses; −1 if the ledger is full. It is the caller's to write. */
+  take(): number {
+    return this.free.pop() ?? (this.fresh < HOLDS_PER_MEMBER ? this.fresh++ : -1)
+  }
+
+  /** First word of an entry. */
+  addressOf(hold: number): number {
+    return this.ledger + hold * HOLD_WORDS
   }
 
   /** Entries that can still be noted. */

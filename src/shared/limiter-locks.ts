@@ -4,7 +4,7 @@
  * A lock is one word: 0 = free, else the token of its member (index + 1), with WAITERS set if somebody sleeps on it. Each member has a
  * journal that only it writes:
  *
- *   word 0  committed (0 / 1)     1  locks    2  writes    3  first new hold + 1    4  hold to clear + 1
+ *   word 0  committed (0 / 1)     1  locks    2  writes    3  first new hold + 1
  *   8 …     addresses of the locks that it holds or is about to take, in ascending order
  *   48 …    writes: [cell, key high, key low, expiry, a, b] each
  *
@@ -12,8 +12,8 @@
  *   1 begin     everything is 0                       finds nothing to do
  *   2 lock      note the address, then take it        frees what carries its token; cells are untouched
  *   3 stage     note new words in the journal         the same; new holds are cleared
- *   4 commit    committed = 1                         writes the noted words to cells whose lock still carries its token, clears
- *                                                     the released hold, then frees the locks
+ *   4 commit    committed = 1                         writes the noted words to cells whose lock still carries its token, then
+ *                                                     frees the locks
  *   5 apply     words to cells                        the same: writing twice changes nothing
  *   6 unlock    free the locks                        skips cells whose lock it no longer has: others may have changed them
  *
@@ -24,8 +24,12 @@
  * whoever waits for such a lock sleeps until then. A lock is otherwise held for well under a microsecond; a waiter spins briefly, then
  * sleeps, so that an owner without a core gets one.
  *
+ * A transaction with one lock and one cell (`lockOnly` … `commitOnly`, `commitHold`, `commitRelease`, `unlockOnly`) stages nothing: its
+ * stores follow each other without a call or a loop, so no thread ends between them.
+ *
  * Between lock and unlock plain reads and writes are enough: taking and freeing are atomic and order them.
  */
+import type { CellReading } from '../limits/cell.js'
 import { HOLD_WORDS, HOLDS_PER_MEMBER, JOURNAL_WORDS, type LimiterLayout, SEGMENT_WORDS, Stat } from './limiter-layout.js'
 
 const WAITERS = 1 << 30
@@ -35,7 +39,6 @@ const COMMITTED = 0
 const LOCKS = 1
 const WRITES = 2
 const NEW_HOLD = 3
-const CLEARED_HOLD = 4
 const LOCK_LIST = 8
 const WRITE_LIST = 48
 const WRITE_WORDS = 6
@@ -115,36 +118,71 @@ export class LimiterLocks {
     this.words[this.journal + NEW_HOLD] = hold + 1
   }
 
-  /** Names the hold that ends with the commit. */
-  noteClearedHold(hold: number): void {
-    this.words[this.journal + CLEARED_HOLD] = hold + 1
-  }
-
   /** Makes everything noted true at one instant, and frees the locks. */
   commit(): void {
     const { words, journal } = this
     words[journal + COMMITTED] = 1
     const count = words[journal + WRITES] as number
     for (let index = 0; index < count; index++) applyWrite(words, journal + WRITE_LIST + index * WRITE_WORDS)
-    const cleared = words[journal + CLEARED_HOLD] as number
-    if (cleared !== 0) words[this.ledger + (cleared - 1) * HOLD_WORDS + 1] = 0
     this.unlockEach()
     this.reset()
+  }
+
+  /** Begins a transaction that takes this one lock and no other. */
+  lockOnly(address: number): void {
+    const { words, journal } = this
+    if (words[journal + LOCKS] !== 0) this.recover()
+    words[journal + LOCK_LIST] = address
+    words[journal + LOCKS] = 1
+    if (Atomics.compareExchange(words, address, 0, this.token) !== 0) this.lockSlowly(address)
   }
 
   /**
    * Commits the only write of a transaction with one lock and no hold. Needs no journal: nothing can come between these stores, which
    * contain no call and no loop.
    */
-  commitOne(cell: number, high: number, low: number, expiry: number, a: number, b: number): void {
+  commitOnly(address: number, cell: number, high: number, low: number, reading: CellReading): void {
     const { words } = this
+    const { expiry, a, b } = reading
     words[cell] = high
     words[cell + 1] = low
     words[cell + 2] = expiry
     words[cell + 3] = a
     words[cell + 4] = b
-    this.unlockEach()
+    this.unlock(address)
     words[this.journal + LOCKS] = 0
+  }
+
+  /** The same together with a new hold, whose entry lies at `hold`. */
+  commitHold(address: number, cell: number, high: number, low: number, reading: CellReading, hold: number, cost: number): void {
+    const { words } = this
+    const { expiry, a, b } = reading
+    words[hold] = cell
+    words[hold + 2] = 0
+    words[hold + 1] = cost
+    words[cell] = high
+    words[cell + 1] = low
+    words[cell + 2] = expiry
+    words[cell + 3] = a
+    words[cell + 4] = b
+    this.unlock(address)
+    words[this.journal + LOCKS] = 0
+  }
+
+  /** Ends a hold at `hold`: the cell keeps `left` units, or becomes free. */
+  commitRelease(address: number, cell: number, left: number, hold: number): void {
+    const { words } = this
+    words[hold + 1] = 0
+    words[cell + 3] = left
+    if (left === 0) words[cell + 1] = 0
+    this.unlock(address)
+    words[this.journal + LOCKS] = 0
+  }
+
+  /** Ends a transaction with one lock; nothing has happened. */
+  unlockOnly(address: number): void {
+    this.unlock(address)
+    this.words[this.journal + LOCKS] = 0
   }
 
   /** Frees the locks; nothing has happened. */
@@ -160,7 +198,6 @@ export class LimiterLocks {
   private reset(): void {
     const { words, journal } = this
     words[journal + NEW_HOLD] = 0
-    words[journal + CLEARED_HOLD] = 0
     words[journal + WRITES] = 0
     words[journal + COMMITTED] = 0
     words[journal + LOCKS] = 0
@@ -206,8 +243,6 @@ export class LimiterLocks {
       const at = journal + WRITE_LIST + index * WRITE_WORDS
       if (this.owns(segmentOf(layout, words[at] as number))) applyWrite(words, at)
     }
-    const cleared = words[journal + CLEARED_HOLD] as number
-    if (cleared !== 0) words[this.ledger + (cleared - 1) * HOLD_WORDS + 1] = 0
   }
 
   private dropNewHolds(): void {

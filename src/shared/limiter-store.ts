@@ -54,13 +54,18 @@ export class LocalLimiterStore implements LimiterStore {
     const { holds, locks } = this.parts
     for (let hold = first; holds.cost(hold) > 0; ) {
       const next = holds.next(hold)
-      this.returnUnits(holds.cell(hold), holds.cost(hold), () => locks.noteClearedHold(hold))
+      const cell = holds.cell(hold)
+      const segment = segmentOf(this.layout, cell)
+      locks.lockOnly(segment)
+      // Nothing in flight is the same as never used: the cell becomes free.
+      const left = Math.max(0, ((this.words[cell + 3] as number) >>> 0) - holds.cost(hold))
+      locks.commitRelease(segment, cell, left, holds.addressOf(hold))
       holds.recycle(hold)
       hold = next
     }
   }
 
-  private returnUnits(cell: number, cost: number, noteCleared: () => void): void {
+  private returnUnits(cell: number, cost: number): void {
     const { words } = this
     const { locks } = this.parts
     locks.begin()
@@ -69,7 +74,6 @@ export class LocalLimiterStore implements LimiterStore {
     // Nothing in flight is the same as never used: the cell becomes free.
     const isUsed = left > 0
     locks.stage(cell, isUsed ? (words[cell] as number) : 0, isUsed ? (words[cell + 1] as number) : 0, words[cell + 2] as number, left, 0)
-    noteCleared()
     locks.commit()
   }
 
@@ -85,7 +89,7 @@ export class LocalLimiterStore implements LimiterStore {
       if (cell === 0) break
       const cost = this.words[at + 1] as number
       if (cost > 0) {
-        this.returnUnits(cell, cost, () => undefined)
+        this.returnUnits(cell, cost)
         returned++
       }
       this.words[at] = 0

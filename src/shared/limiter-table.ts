@@ -57,6 +57,20 @@ export class LimiterTable {
     return (this.words[bucket] as number) ^ (this.words[segment] as number)
   }
 
+  /** Address of the home bucket of a key. */
+  homeFor(segment: number, low: number): number {
+    return segment + BUCKET_WORDS * (1 + Math.floor((low >>> 0) * (BUCKETS_PER_SEGMENT / 2 ** 32)))
+  }
+
+  /** The cell that a key has, alive or not, in its home bucket, or NO_CELL. The segment is locked. */
+  inHome(home: number, high: number, low: number): number {
+    const { words } = this
+    if (words[home + 1] === low && words[home] === high) return home
+    if (words[home + CELL_WORDS + 1] === low && words[home + CELL_WORDS] === high) return home + CELL_WORDS
+    if (words[home + 2 * CELL_WORDS + 1] === low && words[home + 2 * CELL_WORDS] === high) return home + 2 * CELL_WORDS
+    return NO_CELL
+  }
+
   /**
    * The cell of a key in a locked segment, or a free one for it, or NO_CELL. `taken` lists the cells that the same request has
    * chosen before (`takenCount` of them) and that are not written yet.
