@@ -34,6 +34,7 @@ import type { ConfigurationSource, PreparedConfiguration } from './configuration
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { PrimaryLimits } from './primary-limits.js'
+import { PrimaryTokens } from './primary-tokens.js'
 import { readyLine } from './ready-line.js'
 import { type OperatorServers, startOperatorServers } from './servers.js'
 import { version } from './version.js'
@@ -71,6 +72,7 @@ export class Gateway {
   /** State of the upstream nodes, as the primary sees it. */
   private readonly nodeBoard: NodeBoard
   private readonly nodes: NodeDirectory
+  private readonly tokens: PrimaryTokens
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
   /** `compiled` with addresses, as it was published. */
@@ -96,6 +98,13 @@ export class Gateway {
     const regions = createRegions(config.workers, tableCapacity(config))
     const nodeId = randomUUID()
     this.limits = new PrimaryLimits({ region: regions.limiter, member: config.workers, nodeId, log })
+    this.tokens = new PrimaryTokens({
+      region: regions.revocations,
+      redis: config.redis,
+      clock: systemClock,
+      tellKeys: (news) => this.supervisor.tellKeySet(news),
+      log,
+    })
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
     this.nodeBoard = new NodeBoard(regions.nodes, config.workers)
@@ -139,6 +148,7 @@ export class Gateway {
       board: this.board,
       clock: systemClock,
       log,
+      keySets: () => this.tokens.keySets(),
       onMessage: (index, message) => this.report(index, message),
       onEnded: (index) => {
         this.directory.retire(index)
@@ -228,10 +238,13 @@ export class Gateway {
         limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
         limitTable: () => this.limits.tableState(),
         reload: () => this.requestReload(),
+        revoke: (request) => this.tokens.revoke(request),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
         log: options.log,
       })
-      const resolved = await options.resolver.resolveAll(this.compiled)
+      this.tokens.follow(this.compiled.keySets)
+      // Nobody is served before this node knows what the others have revoked.
+      const [resolved] = await Promise.all([options.resolver.resolveAll(this.compiled), this.tokens.begin()])
       this.resolved = resolved
       options.resolver.onChange((updates, of) => {
         // Between the resolution and the publication of a reload, changes belong to a snapshot that nobody has yet.
@@ -306,6 +319,7 @@ export class Gateway {
     this.resolved = resolved
     this.tables = snapshot.tables
     this.compiled = prepared.compiled
+    this.tokens.follow(prepared.compiled.keySets)
     this.sayCounters(prepared.limiters)
     this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
@@ -340,7 +354,8 @@ export class Gateway {
   }
 
   private report(index: number, message: WorkerReport): void {
-    if (message.type === 'series') this.directory.declare(index, message.slot, message.labels)
+    if (message.type === 'key-set-wanted') this.tokens.keysWanted(message.id)
+    else if (message.type === 'series') this.directory.declare(index, message.slot, message.labels)
     else this.options.log[message.level](message.message, { worker: index, ...toFields(message.fields) })
   }
 
@@ -373,6 +388,7 @@ export class Gateway {
     this.options.resolver.close()
     await this.servers?.close()
     await this.limits.close()
+    await this.tokens.close()
     if (this.config.pidFile !== null) removePidFile(this.config.pidFile, this.operatorPid)
     this.options.log.flush()
   }

@@ -22,6 +22,7 @@ export interface OperatorServersOptions {
   readonly limits: StatusServerOptions['limits']
   readonly limitTable: StatusServerOptions['limitTable']
   readonly reload: AdminActions['reload']
+  readonly revoke: AdminActions['revoke']
   readonly fault: AdminActions['fault']
   readonly log: ProcessLog
 }
@@ -63,6 +64,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
       const server = await startAdminServer(config.admin, {
         status: () => ({ ...state(), epoch: board.published(), workers: board.readAll() }),
         reload: options.reload,
+        revoke: options.revoke,
         fault: options.fault,
       })
       running.push(server)

@@ -31,7 +31,7 @@ export interface RedisStoreOptions {
 }
 
 /** The contract's connection as settings. Throws RangeError for what Redis cannot do for limits, by name. */
-export function settingsOf(store: RedisStoreSpec): RedisSettings {
+export function settingsOf(store: RedisStoreSpec | Pick<RedisStoreSpec, 'kind' | 'connection'>): RedisSettings {
   const { connection, kind } = store
   const [first] = connection.nodes
   if (first === undefined) throw new RangeError(`policy ${kind}: no address of a server is given`)

@@ -3,7 +3,7 @@ import type { DeclaredLimiter } from '../limits/declared.js'
 import { specProblem } from '../limits/problem.js'
 import { canonicalJson } from '../limits/scope.js'
 import { PluginConfigError, type PrepareKit, type RedisDefaults } from '../plugins/plugin.js'
-import type { CompiledPlugin, Json } from '../schema/compiled.js'
+import type { CompiledPlugin, Json, KeySetSpec } from '../schema/compiled.js'
 import { type UpstreamResource, upstreamSchema } from '../schema/upstream.js'
 import { contentKey, type UpstreamTable } from './compile-upstreams.js'
 import type { IssueList } from './load-issue.js'
@@ -20,6 +20,7 @@ export class PluginCompiler {
   private readonly prepared = new Map<CheckedPlugin, CompiledPlugin | null>()
   private readonly chains = new Map<string, CompiledPlugin[]>()
   private readonly announced: DeclaredLimiter[] = []
+  private readonly wantedKeys = new Map<string, KeySetSpec>()
   /** Names that confs of one plugin share: the first value of each, with its owner. */
   private readonly shared = new Map<string, { readonly owner: string; readonly text: string }>()
 
@@ -33,6 +34,11 @@ export class PluginCompiler {
   /** Limits that the prepared plugins announced, in the order of the file. */
   get limiters(): readonly DeclaredLimiter[] {
     return this.announced
+  }
+
+  /** Published keys that the prepared plugins announced, each once. */
+  get keySets(): KeySetSpec[] {
+    return [...this.wantedKeys.values()]
   }
 
   /** The plugins of these layers that are switched on, in run order. Equal layers give the same array. */
@@ -104,6 +110,7 @@ export class PluginCompiler {
       redis: this.process.redis,
       limiter: (spec, { perRoute = false, oneKey = false } = {}) =>
         this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey }, plugin),
+      keySet: (spec) => void this.wantedKeys.set(JSON.stringify(spec), spec),
       plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path),
       conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
       upstream: (reference) =>

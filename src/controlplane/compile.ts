@@ -45,6 +45,7 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
     routes,
     upstreams: upstreams.compiled,
     globalPlugins: compileGlobals(config, plugins),
+    keySets: plugins.keySets,
   })
   checkUnused(config, plugins)
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors) }

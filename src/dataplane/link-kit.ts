@@ -1,4 +1,5 @@
 /** The toolkit that plugins are linked with in a worker. */
+import type { TokenKit } from '../auth/contract.js'
 import { AddressSet } from '../base/address-set.js'
 import { compilePattern } from '../base/pattern.js'
 import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
@@ -15,6 +16,7 @@ export interface KitEnvironment {
   log(level: 'info' | 'warn' | 'error', message: string): void
   readonly limits: LimiterSource
   readonly http: { client(settings: HttpSettings): HttpClient }
+  readonly tokens: TokenKit
   readonly plugins: PluginSource
   readonly consumers: ConsumerSource
 }
@@ -47,6 +49,7 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
     addressSet: (items: readonly string[]) => AddressSet.of(items),
     slot: () => slots++,
     http: (settings: HttpSettings) => environment.http.client(settings),
+    tokens: environment.tokens,
     log: environment.log,
     consumer: (username: string) => consumers.consumer(username),
   } satisfies Partial<LinkKit>

@@ -17,14 +17,23 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
+import type { TokenKit } from '../auth/contract.js'
 import type { HeaderList } from '../base/headers.js'
 import type { HttpClient, HttpSettings } from '../base/http-client.js'
 import { kongErrorBody } from '../base/kong-error.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
 import type { BoundLimiter, LimiterSpec, StoreSpec } from '../limits/contract.js'
-import type { Json } from '../schema/compiled.js'
+import type { Json, KeySetSpec } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
+export { algorithmRule, isTokenAlgorithm, type TokenAlgorithm, tokenAlgorithms } from '../auth/algorithm.js'
+export type { CheckedToken } from '../auth/checked-token.js'
+export type { TokenKit } from '../auth/contract.js'
+export { endpointProblem } from '../auth/fetch-json.js'
+export type { IntrospectionSpec } from '../auth/introspection.js'
+export { hasJwsForm, type TokenJson } from '../auth/jws.js'
+export { type KeyMatch, type KeySource, TokenProblem } from '../auth/key-source.js'
+export { pemKey, secretKey, type TokenKey, TokenKeyError } from '../auth/token-key.js'
 export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
@@ -51,7 +60,7 @@ export type {
 export { Decision, LIMIT_MAX, LOG_LIMIT_MAX, RATE_MAX, WINDOW_MAX_MS } from '../limits/contract.js'
 export { type PolicyConf, policyOptions, policyProblems, policyStore } from '../limits/policy-options.js'
 export { addressKey, ownerScope, valueKey } from '../limits/scope.js'
-export type { Json } from '../schema/compiled.js'
+export type { Json, KeySetSpec } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { nullable, nullableOneOf } from '../schema/nullable.js'
 export { templateProblem } from '../schema/template.js'
@@ -272,6 +281,8 @@ export interface PrepareKit {
    * `LinkKit.plugin`. `path` is the place of the map `name: conf` below this plugin's conf: `auth_plugins.0`. Throws PluginConfigError, or ends `prepare` with errors that are reported.
    */
   plugin(name: string, conf: Json, path: string): Json
+  /** Announces published keys that `link` will use (`TokenKit.keySet`): the primary fetches them for all workers. */
+  keySet(spec: KeySetSpec): void
   /** Owner of a conf of this plugin that uses the same name in this configuration with another value; null = none. */
   conflict(name: string, value: Json): string | null
 }
@@ -314,6 +325,8 @@ export interface LinkKit {
    * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before).
    */
   limiter(spec: LimiterSpec): BoundLimiter
+  /** Signed and opaque tokens. */
+  readonly tokens: TokenKit
   /** A client for asking another service. Its connections outlive reloads; a question costs at most `timeoutMs`. */
   http(settings: HttpSettings): HttpClient
   /** Resolves after the delay. The only timer a plugin may use. */

@@ -19,6 +19,23 @@ export interface CompiledConfig {
   readonly upstreams: CompiledUpstream[]
   /** Plugins of all global rules, in run order. They run on every request, also on those that no route matches. */
   readonly globalPlugins: CompiledPlugin[]
+  /** Published keys that plugins verify tokens with: the primary fetches them. */
+  readonly keySets: KeySetSpec[]
+}
+
+/** Published keys of an issuer of tokens: where they are, and how often they may be asked for. */
+export interface KeySetSpec {
+  /** URL of the JSON Web Key Set; empty = as the issuer's discovery document says. */
+  readonly url: string
+  /** For discovery: the document at `<issuer>/.well-known/openid-configuration` must name it. Else empty. */
+  readonly issuer: string
+  readonly verifyTls: boolean
+  /** The set is fetched anew so often. */
+  readonly refreshMs: number
+  /** Least time between two fetches, whatever tokens ask for. */
+  readonly intervalMs: number
+  /** Deadline of a fetch. */
+  readonly timeoutMs: number
 }
 
 export interface RouterOptions {

@@ -15,6 +15,7 @@
  * | nodes      | int32   | 64 × 65,536, and 4 ×      | see shared/node-cells; column i:    | workers, primary  |
  * |            |         | 65,536 per worker;        | worker i, the primary after that    |                   |
  * |            |         | touched as it fills       | worker has ended                    |                   |
+ * | revocations| int32   | 16 MiB, touched as it fills| primary                           | all               |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
  */
@@ -24,6 +25,7 @@ import { createLimiterRegion } from './limiter-layout.js'
 import { METRICS_SLAB_BYTES } from './metrics-slab.js'
 import { createNodesRegion } from './node-cells.js'
 import { allocateRegion } from './region.js'
+import { createRevocationsRegion } from './revocations.js'
 import { ROTORS_BYTES } from './rotors.js'
 
 export interface SharedRegions {
@@ -35,6 +37,8 @@ export interface SharedRegions {
   readonly limiter: SharedArrayBuffer
   /** State of the upstream nodes that something is known about. */
   readonly nodes: SharedArrayBuffer
+  /** Revoked tokens, subjects and consumers. */
+  readonly revocations: SharedArrayBuffer
 }
 
 /** Sizes of the limiter region. */
@@ -57,11 +61,13 @@ export function createRegions(workers: number, limiter: LimiterCapacity = LIMITE
     throw new RangeError(`the number of workers is ${workers}; it must be an integer from 1 to ${WORKERS_MAX}`)
   }
   const seed = randomBytes(8)
+  const revocationSeed = randomBytes(8)
   return {
     epochs: allocateRegion('epochs', epochsBytes(workers)),
     rotors: allocateRegion('rotors', ROTORS_BYTES),
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
     nodes: createNodesRegion(workers),
     limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),
+    revocations: createRevocationsRegion([revocationSeed.readInt32LE(0), revocationSeed.readInt32LE(4)]),
   }
 }

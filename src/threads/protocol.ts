@@ -5,6 +5,7 @@
  * worker no more than receiving one. A worker swaps whole, then writes the epoch into its slot (shared/epochs): that is the
  * acknowledgement. Older epochs than the current one are ignored.
  */
+import type { KeySetNews } from '../auth/key-set-news.js'
 import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import type { PackedRecords } from '../shared/packed-records.js'
@@ -50,6 +51,8 @@ export type ToWorker =
   | { readonly type: 'accepting'; readonly on: boolean }
   /** Close every socket and end the thread a turn later. */
   | { readonly type: 'close' }
+  /** The published keys of an issuer were fetched, or could not be. */
+  | { readonly type: 'key-set'; readonly news: KeySetNews }
   /** Reopen access log files. */
   | { readonly type: 'reopen-logs' }
   /** Test hook behind SLUICE_FAULTS=1: throw an uncaught error, or exhaust the heap. */
@@ -68,6 +71,8 @@ export type FromWorker =
   | { readonly type: 'log'; readonly level: 'debug' | 'info' | 'warn' | 'error'; readonly message: string; readonly fields: Json }
   /** A metric series was created in this worker's slab. */
   | { readonly type: 'series'; readonly slot: number; readonly labels: readonly string[] }
+  /** A token names a key that is not in this set of published keys (auth/key-set-news): fetch it anew. */
+  | { readonly type: 'key-set-wanted'; readonly id: string }
   | { readonly type: 'drained' }
   /** Uncaught error. Sockets are closed and the thread ends a turn later; with accept `primary`, it waits to be sent `close` for that. */
   | { readonly type: 'failed'; readonly message: string; readonly stack: string }

@@ -8,6 +8,7 @@
  * bound. Too many deaths are a crash loop, reported once through `onFatal`. Ending always asks the threads first, because a thread
  * that ends with open sockets aborts the process; if one does not answer, the process is killed: nothing softer is safe then.
  */
+import type { KeySetNews } from '../auth/key-set-news.js'
 import type { UsageError } from '../base/errors.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { ListenRefused } from './acceptor.js'
@@ -52,6 +53,8 @@ export interface SupervisorOptions {
   readonly board: AckBoard
   readonly clock: { nowMs(): number }
   readonly log: ProcessLog
+  /** Published keys of issuers that are known, for a worker that starts. */
+  readonly keySets: () => readonly KeySetNews[]
   /** Messages that are not about the life of the worker. */
   readonly onMessage: (index: number, message: WorkerReport) => void
   /** A thread has ended and nothing writes to its shared memory any more; runs before a replacement starts. */
@@ -68,7 +71,7 @@ export interface SupervisorOptions {
   readonly closeTimeoutMs?: number
 }
 
-export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' }>
+export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' | 'key-set-wanted' }>
 type Phase = 'starting' | 'serving' | 'draining' | 'closing'
 
 const deathsOfLoop = 5
@@ -113,6 +116,7 @@ export class Supervisor {
     for (let index = 0; index < this.options.workers; index++) this.spawn(index, false)
     this.startSpare()
     await this.waitUntil('start their threads', () => this.handles.every((handle) => handle.isReady))
+    for (const handle of this.handles) this.sendKeySets(handle)
     let acknowledged = false
     void this.publish(snapshot).then((all) => {
       acknowledged = all
@@ -146,6 +150,11 @@ export class Supervisor {
     if (message.epoch !== this.snapshot?.epoch) return
     for (const update of message.updates) this.nodes.set(update.upstream, update)
     this.sendToReady(message)
+  }
+
+  /** Tells every worker that runs about the published keys of an issuer. */
+  tellKeySet(news: KeySetNews): void {
+    this.sendToReady({ type: 'key-set', news })
   }
 
   /** Tells every worker that runs to open its log files anew. */
@@ -263,9 +272,14 @@ export class Supervisor {
 
   /** Gives a replacement what the others have. */
   private catchUp(handle: WorkerHandle): void {
+    this.sendKeySets(handle)
     if (this.snapshot === null) return
     handle.send(this.snapshot)
     if (this.nodes.size > 0) handle.send({ type: 'nodes', epoch: this.snapshot.epoch, updates: [...this.nodes.values()] })
+  }
+
+  private sendKeySets(handle: WorkerHandle): void {
+    for (const news of this.options.keySets()) handle.send({ type: 'key-set', news })
   }
 
   private refuseListen(handle: WorkerHandle, address: string, reason: string): void {

@@ -8,6 +8,7 @@
  */
 import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
+import { WorkerTokens } from '../auth/worker-tokens.js'
 import { nowMs, systemClock, wallMs } from '../base/clock.js'
 import { version } from '../cli/version.js'
 import { NodeFeed } from '../dataplane/balancer/node-feed.js'
@@ -65,6 +66,7 @@ class WorkerThread {
   private readonly accessLog: AccessLog
   private readonly pools: PoolRegistry
   private readonly http = new HttpClients()
+  private readonly tokens: WorkerTokens
   private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
   private readonly stores: ReturnType<typeof openLimitStores>
@@ -110,6 +112,12 @@ class WorkerThread {
       log: (level, message) => this.log.write(level, message),
     })
     const rateLimits = new WorkerLimits(this.stores, this.metrics, delay)
+    this.tokens = new WorkerTokens({
+      revocations: start.regions.revocations,
+      clock: systemClock,
+      askForKeys: (id) => send({ type: 'key-set-wanted', id }),
+      log: (level, message) => this.log.write(level, message),
+    })
     this.environment = {
       plugins: registry,
       pools: this.pools,
@@ -123,6 +131,7 @@ class WorkerThread {
           delay,
           limits: rateLimits,
           http: this.http,
+          tokens: this.tokens,
           log: (level, message) => this.log.write(level, message),
         }),
     }
@@ -154,6 +163,9 @@ class WorkerThread {
         this.quietSinceMs = nowMs()
         for (const listener of this.listeners.values()) void atQuietTurn(() => listener.drain())
         break
+      case 'key-set':
+        this.tokens.learnKeys(message.news)
+        break
       case 'reopen-logs':
         this.accessLog.reopen()
         break
@@ -172,6 +184,7 @@ class WorkerThread {
     const snapshot = new LinkedSnapshot(message, this.environment)
     this.snapshot = snapshot
     this.proxy.snapshot = snapshot
+    this.tokens.configurationChanged()
     this.policy = message.router.path
     this.slot.acknowledge(message.epoch)
     if (start.replacement && this.listeners.size === 0) void this.listen()
@@ -274,7 +287,9 @@ class WorkerThread {
     for (const listener of this.listeners.values()) listener.close()
     this.pools.destroy()
     const returned = Promise.race([this.stores.redis.close(), delay(code === 0 ? RETURN_MS : RETURN_AFTER_FAILURE_MS)])
-    void Promise.allSettled([this.accessLog.close(), returned, this.http.close()]).then(() => setImmediate(() => process.exit(code)))
+    void Promise.allSettled([this.accessLog.close(), returned, this.http.close(), this.tokens.close()]).then(() =>
+      setImmediate(() => process.exit(code)),
+    )
   }
 }
 

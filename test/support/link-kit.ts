@@ -3,7 +3,9 @@
  * are recorded instead of real.
  */
 import { Ajv } from 'ajv'
+import { WorkerTokens } from '../../src/auth/worker-tokens.js'
 import { AddressSet } from '../../src/base/address-set.js'
+import { systemClock } from '../../src/base/clock.js'
 import { compilePattern } from '../../src/base/pattern.js'
 import { HttpClients } from '../../src/dataplane/outbound/http-clients.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
@@ -18,6 +20,7 @@ import {
   type Credential,
   type CredentialIndex,
   type Json,
+  type KeySetSpec,
   type LimiterSpec,
   type LinkKit,
   PluginConfigError,
@@ -29,6 +32,7 @@ import {
 } from '../../src/plugins/plugin.js'
 import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
 import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
+import { createRevocationsRegion } from '../../src/shared/revocations.js'
 
 /** The store of `local` limits as tests want it: its own small table, its time told by the test. */
 export class FakeLimits {
@@ -46,6 +50,7 @@ export class FakeLimits {
 }
 
 export interface FakeLinkKit extends LinkKit {
+  readonly tokens: WorkerTokens
   /** Store of the kit's limiters, whatever store the spec names. */
   readonly limits: FakeLimits
   /** The same kit: plugins of one chain are linked with it. */
@@ -106,6 +111,12 @@ export function linkKit(
   consumers = new FakeConsumers(),
   plugins: readonly AnyPlugin[] = [],
 ): FakeLinkKit {
+  const tokens = new WorkerTokens({
+    revocations: createRevocationsRegion([1, 2], 1_024),
+    clock: systemClock,
+    askForKeys: () => undefined,
+    log: () => undefined,
+  })
   const delays: number[] = []
   const logged: string[] = []
   let slots = 0
@@ -133,6 +144,7 @@ export function linkKit(
     pattern: compilePattern,
     addressSet: (items) => AddressSet.of(items),
     slot: () => slots++,
+    tokens,
     http: (settings) => new HttpClients().client(settings),
     delay: (ms) => {
       delays.push(ms)
@@ -153,6 +165,8 @@ export interface FakePrepareOptions {
   readonly upstreams?: readonly string[]
   readonly owner?: string
   readonly redis?: RedisDefaults
+  /** Gets what `PrepareKit.keySet` announces. */
+  readonly keySets?: KeySetSpec[]
   /** Plugins that the one under test may hold (`PrepareKit.plugin`). */
   readonly plugins?: readonly AnyPlugin[]
 }
@@ -169,6 +183,7 @@ export function prepareKit(options: FakePrepareOptions = {}): PrepareKit {
       if (problem !== null) throw new PluginConfigError(problem)
       return spec
     },
+    keySet: (spec) => void options.keySets?.push(spec),
     conflict(name, value) {
       const text = JSON.stringify(value)
       const first = shared.get(name)

@@ -1,6 +1,7 @@
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js'
+import type { RevocationOutcome, RevocationRequest } from '../../src/controlplane/admin/revocations.js'
 import { type AdminServer, startAdminServer } from '../../src/controlplane/admin/server.js'
 import type { ReloadOutcome } from '../../src/controlplane/reload.js'
 
@@ -10,6 +11,12 @@ const keys = [
 ]
 const faults: string[] = []
 let outcome: ReloadOutcome = { ok: true, epoch: 7 }
+const revoked: RevocationRequest[] = []
+const revocationOutcome: RevocationOutcome = { state: 'in-force' }
+function revoke(request: RevocationRequest): RevocationOutcome {
+  revoked.push(request)
+  return revocationOutcome
+}
 let server: AdminServer
 
 beforeAll(async () => {
@@ -18,6 +25,7 @@ beforeAll(async () => {
     {
       status: () => ({ epoch: 7 }),
       reload: () => Promise.resolve(outcome),
+      revoke: (request) => Promise.resolve(revoke(request)),
       fault: (worker, kind) => {
         faults.push(`${worker} ${kind}`)
         return worker === 0
@@ -102,7 +110,7 @@ describe('admin server', () => {
   test('a port in use is a usage error with exit code 1', async () => {
     const again = startAdminServer(
       { host: '127.0.0.1', port: server.address.port, keys },
-      { status: () => ({}), reload: () => Promise.resolve(outcome), fault: null },
+      { status: () => ({}), reload: () => Promise.resolve(outcome), revoke: (request) => Promise.resolve(revoke(request)), fault: null },
     )
     await expect(again).rejects.toMatchObject({ name: 'UsageError', exitCode: 1, message: expect.stringContaining('in use') })
   })

@@ -113,6 +113,7 @@ function configOf(...upstreams: CompiledNode[][]): CompiledConfig {
     router: { mode: 'radixtree_host_uri', path: { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: false, servlet: false } },
     routes: [],
     globalPlugins: [],
+    keySets: [],
     upstreams: upstreams.map(
       (nodes, index): CompiledUpstream => ({
         key: `upstreams/${index}`,

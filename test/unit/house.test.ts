@@ -97,9 +97,10 @@ const mayImport: { readonly [folder: string]: readonly string[] | 'everything' }
   schema: ['base'],
   shared: ['base', 'type:schema', 'limits'],
   cluster: ['base', 'type:schema', 'limits'],
+  auth: ['base', 'type:schema', 'shared'],
   limits: ['base', 'schema'],
   telemetry: ['base', 'shared', 'type:schema'],
-  dataplane: ['base', 'schema', 'shared', 'limits', 'telemetry', 'plugins/plugin.js'],
+  dataplane: ['base', 'auth', 'schema', 'shared', 'limits', 'telemetry', 'plugins/plugin.js'],
   controlplane: [
     'base',
     'schema',
@@ -136,7 +137,7 @@ function isForbidden({ source, target, isType }: Import): boolean {
   const below = target.replace(/^src\//, '')
   if (folder === 'plugins') {
     const own = (rest[0] ?? '').replace(/\.ts$/, '')
-    if (own === 'plugin') return !/^(base|schema|limits)\//.test(below)
+    if (own === 'plugin') return !/^(base|schema|limits|auth)\//.test(below)
     if (pluginMachinery.has(own)) return !/^(base|schema|plugins)\//.test(below)
     const shared = sharedFolders[own]
     if (shared !== undefined && below.startsWith(`plugins/${shared}/`)) return false
@@ -292,6 +293,7 @@ const LINES_MAX_WITH_REASON = 600
 
 /** Files above 400 lines (never above 600), each with its reason. */
 const longFiles: { readonly [path: string]: string } = {
+  'src/cli/gateway.ts': 'starts, reloads and ends every part of the process, in one order',
   'src/plugins/plugin.ts': 'the contract, which plugin writers read as one page',
   'src/dataplane/proxy.ts': 'the whole life of an exchange and all of its branches, to be read in one place',
   'src/dataplane/response/writer.ts': 'every way in which an answer leaves; they share the corked functions and their state',

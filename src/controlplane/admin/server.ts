@@ -3,6 +3,7 @@
  *
  *   GET  /v1/status    any role
  *   POST /v1/reload    admin: 200 with the new epoch, 400 with every error of the refused configuration
+ *   POST /v1/revocations  admin: revokes a token, a subject or a consumer (revocations.ts)
  *   POST /v1/faults    admin, tests only: {"worker": 0, "kind": "throw" | "out-of-memory"}
  *   *    /apisix/admin 501
  */
@@ -12,11 +13,13 @@ import { UsageError } from '../../base/errors.js'
 import type { AdminConfig, SocketAddress } from '../../schema/process.js'
 import type { ReloadOutcome } from '../reload.js'
 import { isHostAllowed, roleOf } from './authorize.js'
+import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
 
 /** What the server can look at and start. */
 export interface AdminActions {
   status(): object
   reload(): Promise<ReloadOutcome>
+  revoke(request: RevocationRequest): Promise<RevocationOutcome>
   /** null = the test hook is off. False when there is no such worker. */
   readonly fault: ((worker: number, kind: 'throw' | 'out-of-memory') => boolean) | null
 }
@@ -84,9 +87,10 @@ async function answer(request: IncomingMessage, config: AdminConfig, actions: Ad
   }
   const route = `${request.method} ${path}`
   if (route === 'GET /v1/status') return { status: 200, body: actions.status() }
-  const isWrite = route === 'POST /v1/reload' || (route === 'POST /v1/faults' && actions.fault !== null)
+  const isWrite = route === 'POST /v1/reload' || route === 'POST /v1/revocations' || (route === 'POST /v1/faults' && actions.fault !== null)
   if (!isWrite) return unknown(path, actions)
   if (role !== 'admin') return unauthorized(`invalid method for role ${role}`)
+  if (path === '/v1/revocations') return answerRevocation(body, actions)
   return path === '/v1/reload' ? reload(actions) : injectFault(body, actions)
 }
 
@@ -98,6 +102,7 @@ function unknown(path: string, actions: AdminActions): Answer {
   const verbs = new Map([
     ['/v1/status', 'GET'],
     ['/v1/reload', 'POST'],
+    ['/v1/revocations', 'POST'],
   ])
   if (actions.fault !== null) verbs.set('/v1/faults', 'POST')
   const verb = verbs.get(path)

@@ -51,7 +51,10 @@ const processConfig: ProcessConfig = {
 }
 
 function snapshot(epoch: number): SnapshotMessage {
-  return { type: 'snapshot', ...packSnapshot({ router: processConfig.router, routes: [], upstreams: [], globalPlugins: [] }, epoch) }
+  return {
+    type: 'snapshot',
+    ...packSnapshot({ router: processConfig.router, routes: [], upstreams: [], globalPlugins: [], keySets: [] }, epoch),
+  }
 }
 
 /** Every worker acknowledges at once. */
@@ -114,6 +117,7 @@ function harness(
     board,
     clock: { nowMs: () => clock.value },
     log,
+    keySets: () => [],
     onMessage: (worker, message: WorkerReport) => {
       if (message.type === 'log') received.push({ worker, text: message.message, detail: message.fields })
     },
