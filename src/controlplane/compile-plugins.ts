@@ -112,6 +112,7 @@ export class PluginCompiler {
         this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey }, plugin),
       keySet: (spec) => void this.wantedKeys.set(JSON.stringify(spec), spec),
       plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path),
+      authenticates: (name) => this.config.registry.get(name)?.credential !== undefined,
       conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
       upstream: (reference) =>
         'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin),

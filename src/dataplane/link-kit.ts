@@ -15,6 +15,8 @@ export interface KitEnvironment {
   delay(ms: number): Promise<void>
   log(level: 'info' | 'warn' | 'error', message: string): void
   readonly limits: LimiterSource
+  /** State of plugins by their names: lives as long as the worker. */
+  readonly states: Map<string, unknown>
   readonly http: { client(settings: HttpSettings): HttpClient }
   readonly tokens: TokenKit
   readonly plugins: PluginSource
@@ -64,6 +66,10 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
           return limits.bind(name, route?.id ?? '', spec)
         },
         delay: (ms) => (isLimiting ? limits.queue(ms) : environment.delay(ms)),
+        workerState: <State>(create: () => State) => {
+          if (!environment.states.has(name)) environment.states.set(name, create())
+          return environment.states.get(name) as State
+        },
         // What the index holds is what `credential.link` of this very plugin returned.
         credentials: <Linked>() => consumers.credentials(name) as CredentialIndex<Linked>,
         plugin(inner, prepared) {

@@ -2,17 +2,25 @@
  * The plugins that come with the gateway, in run order: the one literal list. `_meta.priority` changes the order of one resource;
  * of equal priorities the earlier in this list runs first. A test keeps the list sorted by priority.
  */
+
+import { acl } from './acl.js'
+import { attachConsumerLabel } from './attach-consumer-label.js'
+import { basicAuth } from './basic-auth.js'
 import { clientControl } from './client-control.js'
+import { consumerRestriction } from './consumer-restriction.js'
 import { cors } from './cors.js'
 import { csrf } from './csrf.js'
 import { echo } from './echo.js'
 import { faultInjection } from './fault-injection.js'
 import { gzip } from './gzip.js'
+import { hmacAuth } from './hmac-auth.js'
 import { ipRestriction } from './ip-restriction.js'
+import { keyAuth } from './key-auth.js'
 import { limitConn } from './limit-conn.js'
 import { limitCount } from './limit-count.js'
 import { limitReq } from './limit-req.js'
 import { mocking } from './mocking.js'
+import { multiAuth } from './multi-auth.js'
 import type { AnyPlugin } from './plugin.js'
 import { proxyRewrite } from './proxy-rewrite.js'
 import { rateLimit } from './rate-limit.js'
@@ -40,6 +48,13 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   refererRestriction, // 2990
   csrf, // 2980
   uriBlocker, // 2900
+  multiAuth, // 2600
+  hmacAuth, // 2530
+  basicAuth, // 2520
+  keyAuth, // 2500
+  acl, // 2410
+  consumerRestriction, // 2400
+  attachConsumerLabel, // 2399
   proxyRewrite, // 1008
   limitConn, // 1003
   limitCount, // 1002

@@ -46,6 +46,7 @@ export {
   type HttpSettings,
 } from '../base/http-client.js'
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
+export { cookieValue, queryValue, queryValues, withoutCookie, withoutQueryValue } from '../base/request-values.js'
 export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
 export type {
   BoundLimiter,
@@ -283,6 +284,8 @@ export interface PrepareKit {
   plugin(name: string, conf: Json, path: string): Json
   /** Announces published keys that `link` will use (`TokenKit.keySet`): the primary fetches them for all workers. */
   keySet(spec: KeySetSpec): void
+  /** Whether the plugin `name` is there and authenticates consumers by credentials of theirs. */
+  authenticates(name: string): boolean
   /** Owner of a conf of this plugin that uses the same name in this configuration with another value; null = none. */
   conflict(name: string, value: Json): string | null
 }
@@ -314,6 +317,8 @@ export interface LinkKit {
   addressSet(items: readonly string[]): { has(address: string): boolean }
   /** A slot for one value per request and binding. */
   slot(): number
+  /** What all bindings of this plugin in this worker share over reloads: made by `create` when the first asks for it. Must be bounded. */
+  workerState<State>(create: () => State): State
   /** Credentials of this plugin (see `PluginDefinition.credential`); `Linked` is what its `credential.link` returns. */
   credentials<Linked>(): CredentialIndex<Linked>
   /** The consumer of this name, or null: for `anonymous_consumer`, and for tokens that name a consumer. */

@@ -67,6 +67,7 @@ class WorkerThread {
   private readonly pools: PoolRegistry
   private readonly http = new HttpClients()
   private readonly tokens: WorkerTokens
+  private readonly pluginStates = new Map<string, unknown>()
   private readonly proxy: RequestProxy
   private readonly environment: LinkEnvironment
   private readonly stores: ReturnType<typeof openLimitStores>
@@ -132,6 +133,7 @@ class WorkerThread {
           limits: rateLimits,
           http: this.http,
           tokens: this.tokens,
+          states: this.pluginStates,
           log: (level, message) => this.log.write(level, message),
         }),
     }

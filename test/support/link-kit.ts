@@ -119,6 +119,7 @@ export function linkKit(
   })
   const delays: number[] = []
   const logged: string[] = []
+  const states = new Map<string, unknown>()
   let slots = 0
   const kit: FakeLinkKit = {
     route,
@@ -136,7 +137,17 @@ export function linkKit(
       return plugin.link(prepared, kit.forPlugin(name))
     },
     limiter: (spec) => limits.bind(spec),
-    forPlugin: (name) => ({ ...kit, credentials: () => consumers.credentials(name) }),
+    workerState: () => {
+      throw new Error('link with forPlugin(name): states belong to a plugin')
+    },
+    forPlugin: (name) => ({
+      ...kit,
+      credentials: () => consumers.credentials(name),
+      workerState: <State>(create: () => State) => {
+        if (!states.has(name)) states.set(name, create())
+        return states.get(name) as State
+      },
+    }),
     variable: compileVariable,
     template: compileTemplate,
     keyTemplate: compileKeyTemplate,
@@ -197,6 +208,7 @@ export function prepareKit(options: FakePrepareOptions = {}): PrepareKit {
       throwProblems(problems)
       return JSON.parse(JSON.stringify(plugin.prepare(filled, prepareKit(options))))
     },
+    authenticates: (name) => options.plugins?.find((one) => one.name === name)?.credential !== undefined,
     metadata: options.metadata ?? null,
     attributes: options.attributes ?? null,
     tlsPorts: options.tlsPorts ?? [],
@@ -220,14 +232,13 @@ export function problemsOf(plugin: AnyPlugin, conf: Json): PluginProblem[] {
 export function linkPlugin(
   plugin: AnyPlugin,
   conf: Json,
-  kit: LinkKit & { readonly consumers?: FakeConsumers } = linkKit(),
+  kit: LinkKit & { readonly forPlugin?: (name: string) => LinkKit } = linkKit(),
   prepare: PrepareKit = prepareKit(),
 ): PluginInstance {
   const { filled, problems } = validate(plugin, conf)
   throwProblems(problems)
   const prepared: Json = JSON.parse(JSON.stringify(plugin.prepare(filled, prepare)))
-  const { consumers } = kit
-  return plugin.link(prepared, consumers === undefined ? kit : { ...kit, credentials: () => consumers.credentials(plugin.name) })
+  return plugin.link(prepared, kit.forPlugin?.(plugin.name) ?? kit)
 }
 
 function throwProblems(problems: readonly PluginProblem[]): void {

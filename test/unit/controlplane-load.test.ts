@@ -319,7 +319,7 @@ upstreams:
 routes:
   - uri: /a
     upstream_id: x
-    plugins: { nothing-like-it: {}, key-auth: {} }
+    plugins: { nothing-like-it: {}, ldap-auth: {} }
   - hosts: [a, a]
 sluice: { workers: -1 }
 nonsense: 1
@@ -329,7 +329,7 @@ nonsense: 1
     '5:14 upstreams[0].nodes["a:99999"]',
     '8:18 routes[0].upstream_id',
     '9:16 routes[0].plugins.nothing-like-it',
-    '9:37 routes[0].plugins.key-auth',
+    '9:37 routes[0].plugins.ldap-auth',
     '10:12 routes[1].hosts',
     '11:20 sluice.workers',
     '12:1 nonsense',

@@ -123,6 +123,9 @@ const pluginMachinery = new Set(['index', 'plugin', 'registry', 'resolve-hook', 
 
 /** Plugins that share the folder of another one, because they are faces of one engine: may import that folder too. */
 const sharedFolders: { readonly [plugin: string]: string } = {
+  'key-auth': 'auth',
+  'basic-auth': 'auth',
+  'hmac-auth': 'auth',
   'rate-limit': 'rate-limiting',
   'rate-limiting-advanced': 'rate-limiting',
   'sliding-window-rate-limit': 'rate-limiting',

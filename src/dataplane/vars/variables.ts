@@ -4,10 +4,10 @@
  * An accessor does no more per request than its variable needs. Unset variables and unknown names give undefined.
  */
 import { hostname } from 'node:os'
+import { cookieValue, decodedPath, queryValue, queryValues } from '../../base/request-values.js'
 import type { Accessor, Exchange } from '../../plugins/plugin.js'
 import { matchHostPattern, matchUriPattern, readHostPattern, readUriPattern } from '../../schema/uri-pattern.js'
 import { variableProblem } from '../../schema/variable-name.js'
-import { cookieValue, decodedPath, queryValue, queryValues } from './request-values.js'
 
 const hostName = hostname()
 

@@ -1,4 +1,4 @@
-/** Single values out of a query string, a Cookie field or a path, without parsing the rest. */
+/** Single values out of a query string, a Cookie field or a path, without parsing the rest; and queries and cookies without one of them. */
 
 /** First value of a query parameter, decoded; empty when it stands without `=`; undefined when absent. */
 export function queryValue(query: string, name: string): string | undefined {
@@ -18,6 +18,26 @@ export function queryValues(query: string, name: string): string[] {
     return true
   })
   return found
+}
+
+/** The query without any parameter of this name, whatever its spelling; the rest byte by byte as it was. */
+export function withoutQueryValue(query: string, name: string): string {
+  return query
+    .split('&')
+    .filter((pair) => {
+      const equals = pair.indexOf('=')
+      return !isKey(pair, 0, equals < 0 ? pair.length : equals, name)
+    })
+    .join('&')
+}
+
+/** The Cookie field without any cookie of this name; empty when none is left. */
+export function withoutCookie(field: string, name: string): string {
+  return field
+    .split(';')
+    .map((pair) => pair.trim())
+    .filter((pair) => pair !== '' && pair !== name && !pair.startsWith(`${name}=`))
+    .join('; ')
 }
 
 function eachQueryValue(query: string, name: string, take: (value: string) => boolean): void {
