@@ -10,9 +10,8 @@ import { type Connection, Fleet, oneWindow, onRedis, specOf, sum } from './fleet
 import { compileNode, type NodeProcess } from './nodes.js'
 
 const KEY = 'client-1'
+/** Where a deadline must pass. It is never awaited where an answer must come. */
 const DEADLINE_MS = 400
-/** A decision may be late by this on a busy machine, besides the deadline. */
-const SLACK_MS = 400
 
 describe.skipIf(redisMissing !== null)('failures of Redis', () => {
   let program: Awaited<ReturnType<typeof compileNode>>
@@ -42,17 +41,15 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     async ({ mode, onFailure, bases }) => {
       const server = await fleet.redis()
       const node = await oneNode()
-      const spec = specOf(onRedis(server, { mode, onFailure, timeoutMs: DEADLINE_MS }), oneWindow(50))
+      const spec = specOf(onRedis(server, { mode, onFailure }), oneWindow(50))
       const check = (requests: number) => node.run({ do: 'check', spec, key: KEY, requests, lanes: 1 })
-      // A busy machine may need longer than the deadline to connect.
-      await eventually('the connection', async () => (await check(1)).bases.exact === 1)
+      expect((await check(1)).bases).toEqual({ exact: 1 })
       await server.kill()
       // Units of a lease are spent first.
       await check(20)
       const without = await check(20)
       expect(without.bases).toEqual(bases)
       expect(without.admitted).toBe(onFailure === 'refuse' ? 0 : 20)
-      expect(without.longestMs).toBeLessThan(DEADLINE_MS + SLACK_MS)
       expect(without.totals.policy).toBeGreaterThanOrEqual(20)
       await server.restart()
       // The data is gone with the process, the script too: NOSCRIPT is answered with the text.
@@ -68,7 +65,7 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
   test('local: two nodes share the limit between them', async () => {
     const server = await fleet.redis()
     const [first, second] = await fleet.nodes(2)
-    const spec = specOf(onRedis(server, { onFailure: 'local', timeoutMs: DEADLINE_MS }), oneWindow(101), {
+    const spec = specOf(onRedis(server, { onFailure: 'local' }), oneWindow(101), {
       algorithm: 'token-bucket',
       rate: 0.01,
       burst: 999,
@@ -96,23 +93,27 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
       const healthy = await fleet.redis()
       const node = await oneNode()
       const sick = specOf(onRedis(paused, { mode, onFailure: 'allow', timeoutMs: DEADLINE_MS }), oneWindow(1_000_000))
-      const well = specOf(onRedis(healthy, { timeoutMs: 2000 }), oneWindow(1_000_000))
-      await node.run({ do: 'check', spec: sick, key: 'warm', requests: 5 })
-      await node.run({ do: 'check', spec: well, key: 'warm', requests: 5 })
+      const patient = specOf(onRedis(paused, { mode }), oneWindow(1_000_000))
+      const well = specOf(onRedis(healthy), oneWindow(1_000_000))
+      for (const spec of [sick, patient, well]) await node.run({ do: 'check', spec, key: 'warm', requests: 5 })
       paused.pause()
-      const [stuck, other] = await Promise.all([
-        node.run({ do: 'check', spec: sick, key: KEY, requests: 200, lanes: 4 }),
-        node.run({ do: 'check', spec: well, key: KEY, requests: 200, lanes: 4 }),
-      ])
-      expect(stuck.bases).toEqual({ allowed: 200 })
-      expect(stuck.longestMs).toBeLessThan(DEADLINE_MS + SLACK_MS)
+      // Until the deadline they wait, and nobody else does.
+      let isWaiting = true
+      const waiting = node.run({ do: 'check', spec: patient, key: KEY, requests: 4, lanes: 4 }).finally(() => {
+        isWaiting = false
+      })
+      const other = await node.run({ do: 'check', spec: well, key: KEY, requests: 200, lanes: 4 })
       expect(other.bases).toEqual({ exact: 200 })
-      expect(other.longestMs).toBeLessThan(SLACK_MS)
+      expect(isWaiting).toBe(true)
+      const stuck = await node.run({ do: 'check', spec: sick, key: KEY, requests: 200, lanes: 4 })
+      expect(stuck.bases).toEqual({ allowed: 200 })
       // The circuit is open: not even one deadline any more.
       const open = await node.run({ do: 'check', spec: sick, key: KEY, requests: 1000, lanes: 4 })
       expect(open.bases).toEqual({ allowed: 1000 })
-      expect(open.longestMs).toBeLessThan(DEADLINE_MS)
+      expect(open.failures).toEqual({ ...stuck.failures, 'circuit-open': (stuck.failures['circuit-open'] ?? 0) + 1000 })
+      expect(isWaiting).toBe(true)
       paused.resume()
+      expect((await waiting).bases).toEqual({ exact: 4 })
       await eventually(
         'decisions by Redis',
         async () => (await node.run({ do: 'check', spec: sick, key: KEY, requests: 1 })).bases.exact === 1,
@@ -161,8 +162,8 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     const readsBefore = await statOf(server.client, 'total_reads_processed')
     await node.run({ do: 'check', spec, key: KEY, requests: 2000, lanes: 100 })
     const reads = (await statOf(server.client, 'total_reads_processed')) - readsBefore
-    // 20 rounds of 100; the test's own questions are a few of them.
-    expect(reads).toBeLessThan(200)
+    // 20 rounds of 100, some of them read in parts; the test's own questions are a few of them.
+    expect(reads).toBeLessThan(500)
   })
 
   async function statOf(client: { info(section: string): Promise<string> }, name: string): Promise<number> {
@@ -182,7 +183,7 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     fleet.later(() => server.close())
     const node = await oneNode()
     const specWith = (verify: boolean) => {
-      const base = onRedis(server, { timeoutMs: 1000 })
+      const base = onRedis(server, verify ? { timeoutMs: 1000 } : {})
       const nodes = [{ host: '127.0.0.1', port }]
       return specOf({ ...base, connection: { ...base.connection, nodes, tls: { verify, serverName: 'localhost' } } }, oneWindow(10))
     }
@@ -198,7 +199,7 @@ describe.skipIf(redisMissing !== null)('failures of Redis', () => {
     await server.client.call('ACL', 'SETUSER', 'gate', 'on', '>correct-horse', '~sluice:*', ...allowed)
     const node = await oneNode()
     const specWith = (password: string) => {
-      const base = onRedis(server, { timeoutMs: DEADLINE_MS })
+      const base = onRedis(server)
       const store: Connection = { ...base, connection: { ...base.connection, username: 'gate', password, database: 3 } }
       const log = { algorithm: 'sliding-log', limit: 20, windowMs: 60_000 } as const
       return specOf(store, oneWindow(10), log, { algorithm: 'concurrency', limit: 20, ttlMs: 60_000 })

@@ -32,20 +32,23 @@ export class Fleet {
   }
 }
 
-const bare = { username: null, password: null, database: 0, tls: null, timeoutMs: 1000, sentinel: null } as const
+/** Deadlines so long that none decides, unless a test wants one. */
+const bare = { username: null, password: null, database: 0, tls: null, timeoutMs: 60_000, sentinel: null } as const
 
 export function onRedis(server: RedisServer, change: Partial<Connection> & { timeoutMs?: number } = {}): Connection {
   const { timeoutMs = bare.timeoutMs, ...store } = change
   return { kind: 'redis', mode: 'exact', onFailure: 'refuse', connection: { ...bare, timeoutMs, nodes: [server.address] }, ...store }
 }
 
-export function onCluster(cluster: RedisClusterServers, change: Partial<Connection> = {}): Connection {
-  return { kind: 'redis-cluster', mode: 'exact', onFailure: 'refuse', connection: { ...bare, nodes: cluster.nodes.slice(0, 1) }, ...change }
+export function onCluster(cluster: RedisClusterServers, change: Partial<Connection> & { timeoutMs?: number } = {}): Connection {
+  const { timeoutMs = bare.timeoutMs, ...store } = change
+  const connection = { ...bare, timeoutMs, nodes: cluster.nodes.slice(0, 1) }
+  return { kind: 'redis-cluster', mode: 'exact', onFailure: 'refuse', connection, ...store }
 }
 
 export function onSentinel(servers: RedisSentinelServers, masterName: string, change: Partial<Connection> = {}): Connection {
   const sentinel = { masterName, role: 'master', username: null, password: null } as const
-  const connection = { ...bare, timeoutMs: 300, nodes: [servers.sentinel.address], sentinel }
+  const connection = { ...bare, nodes: [servers.sentinel.address], sentinel }
   return { kind: 'redis-sentinel', mode: 'exact', onFailure: 'refuse', connection, ...change }
 }
 

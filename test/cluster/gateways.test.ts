@@ -54,7 +54,7 @@ describe.skipIf(redisMissing !== null)('gateways', () => {
   }
 
   const total = (counts: readonly number[]): number => counts.reduce((sum, count) => sum + count, 0)
-  const redis = () => ({ address: `127.0.0.1:${server.port}`, timeout_ms: 5000 })
+  const redis = () => ({ address: `127.0.0.1:${server.port}`, timeout_ms: 60_000 })
 
   test('three gateways, exact: N together', async () => {
     const all = await gateways(3, { store: 'redis', redis: redis() })

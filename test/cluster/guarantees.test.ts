@@ -3,8 +3,12 @@
  * The rows are named in the titles.
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { ManualClock } from '../../src/base/clock.js'
+import { RedisStore } from '../../src/cluster/redis-store.js'
 import type { LimiterSpec, LimitRule } from '../../src/limits/contract.js'
-import { eventually, RedisSentinelServers, redisMissing } from '../support/redis.js'
+import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
+import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
+import { eventually, RedisSentinelServers, type RedisServer, redisMissing } from '../support/redis.js'
 import { Fleet, oneWindow, onRedis, onSentinel, specOf, sum } from './fleet.js'
 import { compileNode } from './nodes.js'
 
@@ -33,7 +37,7 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     const server = await fleet.redis()
     const nodes = await fleet.nodes(3)
     for (const [name, rule] of exactRules) {
-      const spec = specOf(onRedis(server, { timeoutMs: 10_000 }), rule)
+      const spec = specOf(onRedis(server), rule)
       const reports = await Promise.all(
         nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 400, lanes: 16, keepHolds: true })),
       )
@@ -44,7 +48,7 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
   test('exact: weighted requests by several limits never exceed any of them', async () => {
     const server = await fleet.redis()
     const nodes = await fleet.nodes(3)
-    const spec = specOf(onRedis(server, { timeoutMs: 10_000 }), oneWindow(1000), { algorithm: 'token-bucket', rate: 0.001, burst: 599 })
+    const spec = specOf(onRedis(server), oneWindow(1000), { algorithm: 'token-bucket', rate: 0.001, burst: 599 })
     const reports = await Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 150, cost: 3, lanes: 16 })))
     expect(sum(reports.map(({ admitted }) => admitted))).toBe(200)
     // The limit that refused nothing has counted admitted requests alone.
@@ -66,11 +70,14 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
   test('exact: slots of a killed node come free when their time is over, those of a living one at once', async () => {
     const server = await fleet.redis()
     const [first, second] = await fleet.nodes(2)
-    const spec = specOf(onRedis(server), { algorithm: 'concurrency', limit: 3, ttlMs: 1500 })
+    const spec = specOf(onRedis(server), { algorithm: 'concurrency', limit: 3, ttlMs: 3_600_000 })
     expect((await first?.run({ do: 'check', spec, key: KEY, requests: 3, keepHolds: true }))?.admitted).toBe(3)
     await first?.kill()
     expect((await second?.run({ do: 'check', spec, key: KEY, requests: 1 }))?.admitted).toBe(0)
-    // The three end some milliseconds apart; and the first release waits for its script, so the first round may meet a taken place.
+    // Their hour passes: places are kept by the time at which they end.
+    const [places = ''] = await server.client.keys('*cc:0')
+    for (const place of await server.client.zrange(places, '0', '-1')) await server.client.zincrby(places, '-3600000000', place)
+    // The first release waits for its script, so the first round may meet a taken place.
     await eventually(
       'three at a time',
       async () => (await second?.run({ do: 'check', spec, key: KEY, requests: 30, lanes: 3 }))?.admitted === 30,
@@ -85,7 +92,7 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     // What the others hold comes back when they are idle, and is spent to the last unit.
     const [first] = nodes
     let admitted = sum(reports.map((report) => report.admitted))
-    expect(admitted).toBeGreaterThanOrEqual(2000)
+    expect(admitted).toBeGreaterThanOrEqual(1000)
     await eventually('the last units', async () => {
       admitted += (await first?.run({ do: 'check', spec, key: KEY, requests: 100, perSecond: 1000 }))?.admitted ?? 0
       return admitted >= 3000
@@ -96,14 +103,47 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
 
   test('lease: at 1000 requests a second of one key at most 0.01 calls per request', async () => {
     const server = await fleet.redis()
-    const [node] = await fleet.nodes(1)
-    for (const rule of [oneWindow(1_000_000), { algorithm: 'token-bucket', rate: 4000, burst: 2000 } as const]) {
-      const spec = specOf(onRedis(server, { mode: 'lease' }), rule)
+    // The clock of the node is the test's: a request each millisecond of it, however long the machine takes.
+    const clock = new ManualClock()
+    const count = { calls: 0 }
+    const ignore = () => undefined
+    const store = new RedisStore({
+      clock,
+      nodeId: 'paced',
+      workerId: 'paced/0',
+      local: new LocalLimiterStore(createLimiterRegion({ members: 1, cells: 1000, logEntries: 1000, seed: [1, 2] }), 0, () =>
+        clock.wallMs(),
+      ),
+      counters: {
+        called: () => void count.calls++,
+        failed: ignore,
+        decidedByPolicy: ignore,
+        leased: ignore,
+        spent: ignore,
+        returned: ignore,
+        lost: ignore,
+      },
+      log: ignore,
+    })
+    fleet.later(() => store.close())
+    for (const rule of [oneWindow(1_000_000), { algorithm: 'token-bucket', rate: 4000, burst: 10_000 } as const]) {
+      const limiter = store.bind(specOf(onRedis(server, { mode: 'lease' }), rule))
+      const admitted = async (requests: number): Promise<number> => {
+        let sum = 0
+        for (let request = 0; request < requests; request++) {
+          clock.advance(1)
+          if ((await limiter.check(KEY, 1, limiter.decision())).allowed) sum++
+          // Answers to calls that nobody waits for.
+          await new Promise((resolve) => setImmediate(resolve))
+        }
+        return sum
+      }
       // The first second is for finding the size of batches.
-      const warm = await node?.run({ do: 'check', spec, key: KEY, requests: 1000, perSecond: 1000, lanes: 4 })
-      const report = await node?.run({ do: 'check', spec, key: KEY, requests: 2000, perSecond: 1000, lanes: 4 })
-      expect(report?.admitted).toBe(2000)
-      expect((report?.totals.calls ?? 0) - (warm?.totals.calls ?? 0)).toBeLessThanOrEqual(20)
+      await admitted(1000)
+      const before = count.calls
+      expect(await admitted(2000)).toBe(2000)
+      expect(count.calls - before).toBeLessThanOrEqual(20)
+      expect(count.calls).toBeGreaterThan(before)
     }
   })
 
@@ -138,13 +178,16 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     const server = await fleet.redis()
     const nodes = await fleet.nodes(2)
     const spec = specOf(onRedis(server, { mode: 'lease' }), { algorithm: 'fixed-window', limit: 100, windowMs: 1000, start: 'clock' })
+    const second = async () => Number((await server.client.time())[0])
+    const began = await second()
     const reports = await Promise.all(
       nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests: 3000, perSecond: 1000, lanes: 4 })),
     )
+    const windows = (await second()) - began + 1
     const admitted = sum(reports.map((report) => report.admitted))
-    // Three seconds touch at most five windows on a machine that lags, and four full ones at least give half.
-    expect(admitted).toBeLessThanOrEqual(500)
-    expect(admitted).toBeGreaterThanOrEqual(150)
+    expect(admitted).toBeLessThanOrEqual(100 * windows)
+    // More than one window would give: the others were used too.
+    expect(admitted).toBeGreaterThan(100)
   })
 
   test('lease: a token bucket never admits more than its burst and rate, with units held by two nodes', async () => {
@@ -191,6 +234,7 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     // Every write so far has reached the replica: then no unit may be admitted twice.
     expect(await servers.master.client.call('WAIT', 1, 5000)).toBe(1)
     await servers.master.kill()
+    await servers.failOver()
     await servers.promoted(servers.replica)
     for (const [index, spec] of specs.entries()) {
       await eventually(`decisions by the new master (${index})`, async () => {
@@ -208,4 +252,57 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
     expect(exact).toBeGreaterThanOrEqual(1000 - cutOff)
     expect(lease).toBeGreaterThanOrEqual(1000 - sum(totals.map(({ lost }) => lost)) - cutOff * 500)
   })
+
+  test.each(['exact', 'lease'] as const)(
+    '%s, planned failover while the old master lives: at most what it admitted meanwhile, and nobody has to help',
+    async (mode) => {
+      const servers = await RedisSentinelServers.start()
+      fleet.later(() => servers.close())
+      const nodes = await fleet.nodes(2)
+      const LIMIT = 1000
+      const specWith = () => specOf(onSentinel(servers, RedisSentinelServers.masterName, { mode }), oneWindow(LIMIT))
+      const [busy, quiet] = [specWith(), specWith()]
+      const admittedBy = async (spec: LimiterSpec, requests: number): Promise<number> => {
+        const job = { do: 'check', spec, key: KEY, requests, lanes: 4 } as const
+        return sum((await Promise.all(nodes.map((node) => node.run(job)))).map((report) => report.admitted))
+      }
+      const before = { busy: await admittedBy(busy, 100), quiet: await admittedBy(quiet, 100) }
+      expect(before).toEqual({ busy: 200, quiet: 200 })
+      expect(await servers.master.client.call('WAIT', 1, 60_000)).toBe(1)
+
+      // Traffic of one key from before the order until everybody has followed it; of the other none.
+      const traffic = nodes.map((node) =>
+        node.run({ do: 'check', spec: busy, key: KEY, requests: 1_000_000, perSecond: 50, lanes: 2, untilStopped: 'failover' }),
+      )
+      await servers.failOver()
+      await servers.promoted(servers.replica)
+      // The old master serves nobody any more: all nodes have left it by themselves, and its writes are refused.
+      const clientsOf = async (server: RedisServer): Promise<number> =>
+        String(await server.client.client('LIST', 'TYPE', 'NORMAL'))
+          .split('\n')
+          .filter((line) => /\bcmd=(evalsha|eval)\b/.test(line)).length
+      await eventually(
+        'both nodes at the new master',
+        async () => (await clientsOf(servers.replica)) === 2 && (await clientsOf(servers.master)) === 0,
+      )
+      await Promise.all(nodes.map((node) => node.run({ do: 'stop', name: 'failover' })))
+      const meanwhile = sum((await Promise.all(traffic)).map((report) => report.admitted))
+
+      const rest = { busy: 0, quiet: 0 }
+      await eventually('the limits used up', async () => {
+        const [more, moreQuiet] = [await admittedBy(busy, 300), await admittedBy(quiet, 300)]
+        rest.busy += more
+        rest.quiet += moreQuiet
+        return rest.quiet > 0 && more + moreQuiet === 0
+      })
+      const { totals: first } = (await nodes[0]?.run({ do: 'close' })) ?? {}
+      const { totals: second } = (await nodes[1]?.run({ do: 'close' })) ?? {}
+      const failed = (first?.failed ?? 0) + (second?.failed ?? 0)
+      // What was counted before the order was replicated: of the key without traffic not one request is admitted twice.
+      expect(before.quiet + rest.quiet).toBeLessThanOrEqual(LIMIT)
+      if (mode === 'exact') expect(before.quiet + rest.quiet).toBeGreaterThanOrEqual(LIMIT - failed)
+      // Of the other, at most what was admitted while there were two masters comes on top.
+      expect(before.busy + meanwhile + rest.busy).toBeLessThanOrEqual(LIMIT + meanwhile)
+    },
+  )
 })

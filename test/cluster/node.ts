@@ -1,5 +1,6 @@
 /**
- * One gateway process of a test, reduced to its Redis store: reads jobs from stdin, one JSON value a line, and writes one line for each.
+ * One gateway process of a test, reduced to its Redis store: reads jobs from stdin, one JSON value a line, and writes one line for each when
+ * it is done.
  * It stands for a node of a fleet: it can be killed and paused, and it shares nothing with the others but Redis.
  */
 import { createInterface } from 'node:readline'
@@ -8,10 +9,11 @@ import { RedisStore } from '../../src/cluster/redis-store.js'
 import type { BoundLimiter } from '../../src/limits/contract.js'
 import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
 import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
-import type { NodeJob, NodeReport, NodeStart } from './node-jobs.js'
+import type { NodeAnswer, NodeJob, NodeOrder, NodeReport, NodeStart } from './node-jobs.js'
 
 const start: NodeStart = JSON.parse(process.argv[2] ?? '')
 const totals: NodeReport['totals'] = { calls: 0, failed: 0, policy: 0, leased: 0, spent: 0, returned: 0, lost: 0 }
+const failures: Record<string, number> = {}
 const logged: string[] = []
 const region = createLimiterRegion({ members: 1, cells: 10_000, logEntries: 10_000, seed: [1, 2] })
 const store = new RedisStore({
@@ -21,7 +23,10 @@ const store = new RedisStore({
   local: new LocalLimiterStore(region, 0, () => systemClock.wallMs()),
   counters: {
     called: () => void totals.calls++,
-    failed: () => void totals.failed++,
+    failed: (reason) => {
+      totals.failed++
+      failures[reason] = (failures[reason] ?? 0) + 1
+    },
     decidedByPolicy: () => void totals.policy++,
     leased: (units) => {
       totals.leased += units
@@ -38,6 +43,7 @@ const store = new RedisStore({
   },
   log: (level, message) => void logged.push(`${level} ${message}`),
 })
+const stopped = new Set<string>()
 const limiters = new Map<string, BoundLimiter>()
 
 function limiterOf(job: Extract<NodeJob, { do: 'check' }>): BoundLimiter {
@@ -52,18 +58,16 @@ function limiterOf(job: Extract<NodeJob, { do: 'check' }>): BoundLimiter {
 /** `lanes` requests at a time; with `perSecond`, at most so many in each second, evenly. */
 async function check(job: Extract<NodeJob, { do: 'check' }>): Promise<NodeReport> {
   const limiter = limiterOf(job)
-  const report: NodeReport = { admitted: 0, refused: 0, bases: {}, longestMs: 0, totals, logged }
+  const report: NodeReport = { admitted: 0, refused: 0, bases: {}, totals, failures, logged }
   const beganMs = systemClock.nowMs()
   let begun = 0
   const lane = async (): Promise<void> => {
     const decision = limiter.decision()
-    while (begun < job.requests) {
+    while (begun < job.requests && !stopped.has(job.untilStopped ?? '')) {
       const index = begun++
       const dueMs = job.perSecond === undefined ? 0 : beganMs + (index / job.perSecond) * 1000
       while (systemClock.nowMs() < dueMs) await new Promise((resolve) => setTimeout(resolve, dueMs - systemClock.nowMs()))
-      const askedMs = systemClock.nowMs()
       await limiter.check(job.key, job.cost ?? 1, decision)
-      report.longestMs = Math.max(report.longestMs, systemClock.nowMs() - askedMs)
       report.bases[decision.basis] = (report.bases[decision.basis] ?? 0) + 1
       if (decision.allowed) report.admitted++
       else report.refused++
@@ -76,14 +80,18 @@ async function check(job: Extract<NodeJob, { do: 'check' }>): Promise<NodeReport
 
 async function run(job: NodeJob): Promise<NodeReport> {
   if (job.do === 'check') return await check(job)
-  await store.close()
-  return { admitted: 0, refused: 0, bases: {}, longestMs: 0, totals, logged }
+  if (job.do === 'stop') stopped.add(job.name)
+  else await store.close()
+  return { admitted: 0, refused: 0, bases: {}, totals, failures, logged }
 }
 
 process.stdout.write('{"ready":true}\n')
 for await (const line of createInterface({ input: process.stdin })) {
-  const job: NodeJob = JSON.parse(line)
-  process.stdout.write(`${JSON.stringify(await run(job))}\n`)
-  if (job.do === 'close') break
+  const { number, job }: NodeOrder = JSON.parse(line)
+  void run(job).then((report) => {
+    const answer: NodeAnswer = { number, report }
+    process.stdout.write(`${JSON.stringify(answer)}\n`, () => {
+      if (job.do === 'close') process.exit(0)
+    })
+  })
 }
-process.exit(0)

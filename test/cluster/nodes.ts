@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { NodeJob, NodeReport, NodeStart } from './node-jobs.js'
+import type { NodeAnswer, NodeJob, NodeOrder, NodeReport, NodeStart } from './node-jobs.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
@@ -28,26 +28,41 @@ export async function compileNode(): Promise<{ readonly file: string; remove(): 
 }
 
 export class NodeProcess {
-  private readonly lines: AsyncIterator<string>
+  private readonly waiting = new Map<number, { resolve(report: NodeReport): void; reject(error: Error): void }>()
+  private nextNumber = 0
   private errors = ''
 
   private constructor(private readonly child: ChildProcess) {
-    if (child.stdout === null || child.stderr === null) throw new Error('the node process has no output')
-    this.lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-    child.stderr.on('data', (chunk: Buffer) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
       this.errors = `${this.errors}${chunk}`.slice(-4000)
+    })
+    child.once('close', () => {
+      for (const { reject } of this.waiting.values()) reject(new Error(`the node process ended:\n${this.errors}`))
+      this.waiting.clear()
     })
   }
 
   static async start(file: string, start: NodeStart): Promise<NodeProcess> {
-    const node = new NodeProcess(spawn(process.execPath, [file, JSON.stringify(start)], { stdio: ['pipe', 'pipe', 'pipe'] }))
-    await node.line()
+    const child = spawn(process.execPath, [file, JSON.stringify(start)], { stdio: ['pipe', 'pipe', 'pipe'] })
+    const node = new NodeProcess(child)
+    const lines = createInterface({ input: child.stdout })
+    await new Promise<void>((resolve, reject) => {
+      child.once('close', () => reject(new Error(`the node process ended:\n${node.errors}`)))
+      lines.once('line', () => {
+        lines.on('line', (line) => node.answered(JSON.parse(line)))
+        resolve()
+      })
+    })
     return node
   }
 
-  async run(job: NodeJob): Promise<NodeReport> {
-    this.child.stdin?.write(`${JSON.stringify(job)}\n`)
-    return JSON.parse(await this.line())
+  /** Rejects when the process ends before it has answered. */
+  run(job: NodeJob): Promise<NodeReport> {
+    const order: NodeOrder = { number: this.nextNumber++, job }
+    return new Promise((resolve, reject) => {
+      this.waiting.set(order.number, { resolve, reject })
+      this.child.stdin?.write(`${JSON.stringify(order)}\n`)
+    })
   }
 
   /** SIGKILL, as a crash or a power cut of the node. */
@@ -58,9 +73,8 @@ export class NodeProcess {
     await ended
   }
 
-  private async line(): Promise<string> {
-    const next = await this.lines.next()
-    if (next.done === true) throw new Error(`the node process ended:\n${this.errors}`)
-    return next.value
+  private answered({ number, report }: NodeAnswer): void {
+    this.waiting.get(number)?.resolve(report)
+    this.waiting.delete(number)
   }
 }

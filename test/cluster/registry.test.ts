@@ -17,7 +17,7 @@ describe.skipIf(redisMissing !== null)('live nodes', () => {
   async function start() {
     const server = await RedisServer.start()
     closing.push(() => server.close())
-    const settings = { ...redisDefaults, mode: 'redis', host: server.host, port: server.port, database: 0, deadlineMs: 300 } as const
+    const settings = { ...redisDefaults, mode: 'redis', host: server.host, port: server.port, database: 0, deadlineMs: 30_000 } as const
     const client = new RedisClient({ settings, clock: systemClock, log: () => undefined })
     closing.push(() => client.close())
     const join = (nodeId: string) => {
@@ -37,11 +37,13 @@ describe.skipIf(redisMissing !== null)('live nodes', () => {
   })
 
   test('a node that says nothing is forgotten when its time is over', async () => {
-    const { client, join } = await start()
+    const { server, client, join } = await start()
     // As one that said something and died.
-    await client.run(script, [`${client.keyPrefix}{nodes}`], ['dead', 1300])
+    const key = `${client.keyPrefix}{nodes}`
+    await client.run(script, [key], ['dead', 600_000])
     const registry = join('a')
     await eventually('both', () => registry.count === 2)
+    await server.client.zadd(key, 'XX', (Date.now() - 1) * 1000, 'dead')
     await eventually('the living', () => registry.count === 1)
   })
 

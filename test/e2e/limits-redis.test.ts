@@ -27,7 +27,14 @@ async function redis(): Promise<RedisServer> {
   return server
 }
 
-const policyOf = (server: RedisServer) => ({ policy: 'redis', redis_host: '127.0.0.1', redis_port: server.port, redis_timeout: 500 })
+/** Longer than a call takes on a machine that is busy with other things: no deadline decides unless a test wants it. */
+const PATIENT_MS = 60_000
+const policyOf = (server: RedisServer, redis_timeout = PATIENT_MS) => ({
+  policy: 'redis',
+  redis_host: '127.0.0.1',
+  redis_port: server.port,
+  redis_timeout,
+})
 
 test('local counts in each gateway for itself: three of them admit three times the limit, and the check says so', async () => {
   const { port } = await bed.upstream()
@@ -96,7 +103,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     expect((await ask(bed, second, '/a')).status).toBe(429)
     await first.process.kill()
     for (const client of clients) client.destroy()
-    await eventually('all places free', async () => (await hammer(bed, [second], '/a', 6, { clients: 1 })).get(200) === 6, 10_000)
+    await eventually('all places free', async () => (await hammer(bed, [second], '/a', 6, { clients: 1 })).get(200) === 6)
   })
 
   test('a cluster and a sentinel serve as well', async () => {
@@ -117,6 +124,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
             policy: 'redis-cluster',
             redis_cluster_nodes: nodes,
             redis_cluster_name: 'c',
+            redis_timeout: PATIENT_MS,
           },
         }),
         route('sentinel', port, {
@@ -127,6 +135,7 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
             policy: 'redis-sentinel',
             redis_sentinels: [sentinel.sentinel.address],
             redis_master_name: RedisSentinelServers.masterName,
+            redis_timeout: PATIENT_MS,
           },
         }),
       ],
@@ -142,15 +151,21 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     const server = await redis()
     const config = {
       sluice: quiet,
-      routes: [route('a', port, { 'limit-count': { ...byAddress, policy: 'redis', count: 5, time_window: day } })],
+      routes: ['a', 'warm'].map((id) => route(id, port, { 'limit-count': { ...byAddress, policy: 'redis', count: 5, time_window: day } })),
     }
     const args = ['--redis', `redis://127.0.0.1:${server.port}/2`]
-    const first = await bed.gateway({ config, args })
+    // The deadline of a URL is one second: enough for a call, maybe not for the first connection on a slow machine.
+    const start = async () => {
+      const gateway = await bed.gateway({ config, args })
+      await eventually('the connection', async () => [200, 429].includes((await ask(bed, gateway, '/warm')).status))
+      return gateway
+    }
+    const first = await start()
     expect((await hammer(bed, [first], '/a', 4)).get(200)).toBe(4)
     await first.process.stop()
-    const second = await bed.gateway({ config, args })
+    const second = await start()
     expect((await hammer(bed, [second], '/a', 4)).get(200)).toBe(1)
-    const look = await fetch(`${second.metricsUrl}/v1/limits?key=127.0.0.1`)
+    const look = await fetch(`${second.metricsUrl}/v1/limits?key=127.0.0.1&route=a`)
     expect(await look.json()).toMatchObject({ limits: [{ store: 'redis', would_admit: false, rules: [{ limit: 5, used: 5 }] }] })
   })
 })
@@ -159,59 +174,66 @@ describe.skipIf(redisMissing !== null)('Redis that is away', () => {
   interface Outage {
     readonly begin: (server: RedisServer) => unknown
     readonly end: (server: RedisServer) => unknown
+    /** Calls get no answer; else they fail at once. */
+    readonly waits: boolean
   }
   const outages: readonly [string, Outage][] = [
-    ['killed and restarted', { begin: (server) => server.kill(), end: (server) => server.restart() }],
-    ['paused and resumed', { begin: (server) => server.pause(), end: (server) => server.resume() }],
+    ['killed and restarted', { begin: (server) => server.kill(), end: (server) => server.restart(), waits: false }],
+    ['paused and resumed', { begin: (server) => server.pause(), end: (server) => server.resume(), waits: true }],
   ]
 
-  test.each(outages)('%s: refused or let through as configured, nothing else is held up, and it recovers', async (_, outage) => {
-    const { port } = await bed.upstream()
-    const server = await redis()
-    const policy = policyOf(server)
-    const count = { ...byAddress, ...policy, count: 1000, time_window: day }
-    const req = { ...byAddress, ...policy, rate: 1000, burst: 1000, nodelay: true }
-    const conn = { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 }
-    const lax = { allow_degradation: true }
-    const [gateway] = await gateways(1, {
-      sluice: quiet,
-      routes: [
-        route('count', port, { 'limit-count': count }),
-        route('laxcount', port, { 'limit-count': { ...count, ...lax } }),
-        route('req', port, { 'limit-req': req }),
-        route('laxreq', port, { 'limit-req': { ...req, ...lax } }),
-        route('conn', port, { 'limit-conn': conn }),
-        route('laxconn', port, { 'limit-conn': { ...conn, ...lax } }),
-        route('free', port, {}),
-      ],
-    })
-    if (gateway === undefined) throw new Error('a gateway was asked for')
-    const statusesOf = async () => {
-      const targets = ['/count', '/laxcount', '/req', '/laxreq', '/conn', '/laxconn']
-      return Promise.all(targets.map(async (target) => (await ask(bed, gateway, target)).status))
-    }
-    expect(await statusesOf()).toEqual([200, 200, 200, 200, 200, 200])
-    await outage.begin(server)
-    expect(await statusesOf()).toEqual([500, 200, 500, 200, 500, 200])
-    const refused = await ask(bed, gateway, '/count')
-    expect([refused.body, refused.field('x-ratelimit-limit')]).toEqual(['{"error_msg":"failed to limit count"}\n', undefined])
-    expect((await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit')).toBeUndefined()
-    // while requests wait for a Redis that says nothing, others are answered as ever
-    const waiting = hammer(bed, [gateway], '/count', 200, { clients: 16 })
-    const slowest = { ms: 0 }
-    for (let sent = 0; sent < 50; sent++) {
-      const startMs = performance.now()
-      expect((await ask(bed, gateway, '/free')).status).toBe(200)
-      slowest.ms = Math.max(slowest.ms, performance.now() - startMs)
-    }
-    expect(slowest.ms).toBeLessThan(400)
-    expect((await waiting).get(500)).toBe(200)
-    expect(await gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="count",result="error"}')).toBeGreaterThan(
-      200,
-    )
-    expect(await gateway.metric('gateway_rate_limit_store_errors_total')).toBeGreaterThan(200)
-    await outage.end(server)
-    await eventually('the recovery', async () => (await statusesOf()).every((status) => status === 200))
-    await eventually('a quota again', async () => (await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit') === '1000')
-  })
+  test.each(outages)(
+    '%s: refused or let through as configured, nothing else is held up, and it recovers',
+    async (_, { waits, ...outage }) => {
+      const { port } = await bed.upstream()
+      const server = await redis()
+      // A paused Redis says nothing: each call of these routes ends with its deadline.
+      const policy = policyOf(server, 1500)
+      const count = { ...byAddress, ...policy, count: 1000, time_window: day }
+      const req = { ...byAddress, ...policy, rate: 1000, burst: 1000, nodelay: true }
+      const conn = { ...byAddress, ...policy, conn: 1000, burst: 0, default_conn_delay: 0.1 }
+      const lax = { allow_degradation: true }
+      const [gateway] = await gateways(1, {
+        sluice: quiet,
+        routes: [
+          route('count', port, { 'limit-count': count }),
+          route('laxcount', port, { 'limit-count': { ...count, ...lax } }),
+          route('req', port, { 'limit-req': req }),
+          route('laxreq', port, { 'limit-req': { ...req, ...lax } }),
+          route('conn', port, { 'limit-conn': conn }),
+          route('laxconn', port, { 'limit-conn': { ...conn, ...lax } }),
+          route('free', port, {}),
+          route('patient', port, { 'limit-count': { ...count, ...policyOf(server) } }),
+        ],
+      })
+      if (gateway === undefined) throw new Error('a gateway was asked for')
+      const statusesOf = async () => {
+        const targets = ['/count', '/laxcount', '/req', '/laxreq', '/conn', '/laxconn']
+        return Promise.all(targets.map(async (target) => (await ask(bed, gateway, target)).status))
+      }
+      const allServe = async () => (await statusesOf()).every((status) => status === 200)
+      await eventually('the connections', allServe)
+      expect((await ask(bed, gateway, '/patient')).status).toBe(200)
+      await outage.begin(server)
+      expect(await statusesOf()).toEqual([500, 200, 500, 200, 500, 200])
+      const refused = await ask(bed, gateway, '/count')
+      expect([refused.body, refused.field('x-ratelimit-limit')]).toEqual(['{"error_msg":"failed to limit count"}\n', undefined])
+      expect((await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit')).toBeUndefined()
+      // while requests wait for a Redis that says nothing, others are answered as ever
+      const answered: number[] = []
+      const waiting = Array.from({ length: 8 }, () => ask(bed, gateway, '/patient').then(({ status }) => answered.push(status)))
+      const refusals = hammer(bed, [gateway], '/count', 200, { clients: 16 })
+      for (let sent = 0; sent < 50; sent++) expect((await ask(bed, gateway, '/free')).status).toBe(200)
+      expect((await refusals).get(500)).toBe(200)
+      if (waits) expect(answered).toEqual([])
+      const errors = () => gateway.metric('gateway_rate_limit_requests_total{plugin="limit-count",route="count",result="error"}')
+      await expect.poll(errors).toBeGreaterThan(200)
+      await expect.poll(() => gateway.metric('gateway_rate_limit_store_errors_total')).toBeGreaterThan(200)
+      await outage.end(server)
+      await Promise.all(waiting)
+      expect(new Set(answered)).toEqual(new Set([waits ? 200 : 500]))
+      await eventually('the recovery', allServe)
+      await eventually('a quota again', async () => (await ask(bed, gateway, '/laxcount')).field('x-ratelimit-limit') === '1000')
+    },
+  )
 })

@@ -142,7 +142,7 @@ export class RedisClusterServers {
     const begin = async (): Promise<RedisServer> => {
       const bus = await ownPort()
       return RedisServer.start({
-        config: ['cluster-enabled yes', `cluster-port ${bus}`, 'cluster-node-timeout 2000', 'cluster-require-full-coverage no'],
+        config: ['cluster-enabled yes', `cluster-port ${bus}`, 'cluster-node-timeout 1000', 'cluster-require-full-coverage no'],
       })
     }
     const masters = await Promise.all([begin(), begin(), begin()])
@@ -199,6 +199,8 @@ export class RedisClusterServers {
         return info.includes('cluster_state:ok') && info.includes('cluster_slots_assigned:16384') && info.includes('cluster_known_nodes:3')
       })
     }
+    // A short one joins quickly. From here on a server that a slow machine does not let run is not taken for one that is gone.
+    for (const master of this.masters) await master.client.config('SET', 'cluster-node-timeout', 120_000)
   }
 }
 
@@ -220,14 +222,24 @@ export class RedisSentinelServers {
       sentinel: true,
       config: [
         `sentinel monitor ${name} ${HOST} ${master.port} 1`,
-        `sentinel down-after-milliseconds ${name} 500`,
-        `sentinel failover-timeout ${name} 3000`,
+        // Nobody is taken for dead because a slow machine does not let him run: failovers begin when a test says so.
+        `sentinel down-after-milliseconds ${name} 120000`,
+        `sentinel failover-timeout ${name} 60000`,
       ],
     })
     const servers = new RedisSentinelServers(master, replica, sentinel)
     await eventually('the replica', async () => String(await replica.client.info('replication')).includes('master_link_status:up'))
     await eventually('the sentinel', async () => String(await sentinel.client.info('sentinel')).includes('slaves=1'))
     return servers
+  }
+
+  /** Tells the sentinel to make the replica the master, whether the old one is alive or not. */
+  async failOver(): Promise<void> {
+    await eventually('the order to fail over', async () => {
+      const answer = await this.sentinel.client.call('SENTINEL', 'FAILOVER', RedisSentinelServers.masterName).catch(String)
+      // NOGOODSLAVE: it has not heard of the replica for a moment. INPROG: an answer to the order before that was lost.
+      return answer === 'OK' || String(answer).includes('INPROG')
+    })
   }
 
   /** Resolves when the sentinel names this server as the master. */
