@@ -78,6 +78,7 @@ function buildProgram(done: (exitCode: number) => void, args: readonly string[])
     .addHelpText('after', examples)
   addStart(program, done, args)
   addCheck(program, done)
+  addConvert(program, done)
   addHealth(program, done)
   addDoctor(program, done)
   addBench(program, done)
@@ -157,6 +158,19 @@ function addCheck(program: Command, done: (exitCode: number) => void): void {
     .action(async (file: string | undefined, options: { config?: string; json: boolean }) => {
       const { runCheck } = await import('./check.js')
       done(await runCheck(chooseFile(file ?? options.config, null), options.json))
+    })
+}
+
+function addConvert(program: Command, done: (exitCode: number) => void): void {
+  program
+    .command('convert')
+    .description('print a Kong declarative file in the form of this gateway')
+    .argument('<file>', 'Kong declarative file (kong.yml)')
+    .option('-o, --output <file>', 'write it there instead of to stdout; an existing file is not overwritten')
+    .addHelpText('after', '\nThe result is checked as `sluice check` does. Exit 0, or 2 with errors; warnings go to stderr.')
+    .action(async (file: string, options: { output?: string }) => {
+      const { runConvert } = await import('./convert.js')
+      done(await runConvert(file, options.output ?? null))
     })
 }
 

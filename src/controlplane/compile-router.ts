@@ -14,6 +14,8 @@ interface Candidate {
   readonly flags: number
   readonly hosts: number
   readonly names: number
+  /** Place among all candidates of all routes, smaller first; only in mode `priority`, else 0. */
+  rank: number
 }
 
 /** A host bucket, or a node of the trie. Maps are made on first use: most of 100,000 nodes have few. */
@@ -39,6 +41,8 @@ class RouterCompiler {
   private readonly builder = new TableBuilder(randomInt(2 ** 31))
   private readonly nodes: Node[] = [new Node()]
   private readonly candidates = new Int32List()
+  /** All candidates, in mode `priority`. */
+  private readonly ranked: Candidate[] = []
   /** Host buckets by space and text. */
   private readonly hosts = new Map<number, Map<string, number>>()
   private hostsWithPort = false
@@ -52,6 +56,8 @@ class RouterCompiler {
 
   compile(): RouterTables {
     for (let index = 0; index < this.routes.length; index++) this.addRoute(this.routes[index] as CompiledRoute, index)
+    this.ranked.sort(byRank)
+    for (const [rank, candidate] of this.ranked.entries()) candidate.rank = rank
     const nodes = new Int32List()
     for (let index = 0; index < this.nodes.length; index++) this.writeNode(index, nodes)
     const { suffixes, suffixesWithPort, maxSuffixLength } = this.writeHosts()
@@ -72,7 +78,8 @@ class RouterCompiler {
   }
 
   private addRoute(route: CompiledRoute, index: number): void {
-    const hostFirst = this.options.mode === 'radixtree_host_uri'
+    const byPriority = this.options.mode === 'priority'
+    const hostFirst = byPriority || this.options.mode === 'radixtree_host_uri'
     const methods = this.methodMask(route)
     const conditions = route.remoteAddrs.length > 0 || route.vars !== null ? CandidateFlag.conditions : 0
     const hosts = !hostFirst && route.hosts.length > 0 ? this.writeHostList(route.hosts) : -1
@@ -80,7 +87,8 @@ class RouterCompiler {
     const buckets = hostFirst && route.hosts.length > 0 ? route.hosts.map((host) => this.hostBucket(host)) : [0]
     for (const uri of route.uris) {
       const pattern = readUriPattern(uri, this.options.mode)
-      const base = { route: index, priority: route.priority, length: uri.length, methods, flags, hosts, names: -1 }
+      const base = { route: index, priority: route.priority, length: uri.length, methods, flags, hosts, names: -1, rank: 0 }
+      if (byPriority) this.ranked.push(base)
       if (pattern.kind === 'segments') this.addSegments(pattern.segments, base)
       else for (const bucket of buckets) this.addPath(this.nodes[bucket] as Node, pattern.kind, pattern.path, base)
     }
@@ -176,9 +184,9 @@ class RouterCompiler {
 
   /** Priority first, then the longer pattern, then the order of the file (sorting is stable). Returns the first's index. */
   private writeCandidates(list: Candidate[]): number {
-    if (list.length > 1) list.sort((a, b) => b.priority - a.priority || b.length - a.length)
+    if (list.length > 1) list.sort(byRank)
     const first = this.candidates.length / 6
-    for (const { route, methods, flags, hosts, names } of list) this.candidates.push(route, methods, flags, hosts, names, 0)
+    for (const { route, methods, flags, hosts, names, rank } of list) this.candidates.push(route, methods, flags, hosts, names, rank)
     return first
   }
 
@@ -196,6 +204,10 @@ class RouterCompiler {
       maxSuffixLength,
     }
   }
+}
+
+function byRank(a: Candidate, b: Candidate): number {
+  return b.priority - a.priority || b.length - a.length || a.route - b.route
 }
 
 function newList(): Candidate[] {

@@ -60,7 +60,7 @@ export class IssueList {
 
   private issue(path: DocumentPath, message: string, expected: string, options: IssueOptions): ConfigIssue {
     const { line, col } = this.source.locate(path, options.atKey === true)
-    const issue = { file: this.source.file, line, col, path: formatPath(path), message, expected }
+    const issue = { file: this.source.file, line, col, path: formatPath(this.source.originOf(path)), message, expected }
     return options.suggestion === undefined ? issue : { ...issue, suggestion: options.suggestion }
   }
 }

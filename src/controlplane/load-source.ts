@@ -27,7 +27,14 @@ export class SourceDocument {
     readonly value: unknown,
     private readonly positions: Positions,
     private readonly lines: LineIndex,
+    /** Path in the file of a path in `value`; they differ when the value was translated. */
+    readonly originOf: (path: DocumentPath) => DocumentPath = (path) => path,
   ) {}
+
+  /** The same file read as another value. `originOf` says where in the file a part of the new value comes from. */
+  translated(value: unknown, originOf: (path: DocumentPath) => DocumentPath): SourceDocument {
+    return new SourceDocument(this.file, value, this.positions, this.lines, (path) => this.originOf(originOf(path)))
+  }
 
   /** Parses `text`. Syntax errors, repeated keys, alias bombs and unset environment variables come back as issues, all of them. */
   static parse(file: string, text: string, env: Environment): SourceResult {
@@ -70,7 +77,7 @@ export class SourceDocument {
 
   /** Place of the value at `path`, or of its key; when a part is not there, the place of the nearest part above it. */
   locate(path: DocumentPath, atKey = false): Position {
-    return this.lines.position(this.positions.offsetOf(path, atKey))
+    return this.lines.position(this.positions.offsetOf(this.originOf(path), atKey))
   }
 }
 

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import { wallMs } from '../base/clock.js'
 import type { PluginRegistry } from '../plugins/registry.js'
 import type { Environment } from './environment.js'
-import { type ConfigIssue, sortIssues } from './load-issue.js'
+import { importKong, isKongFile } from './import-kong/import-kong.js'
+import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import { SourceDocument, type SourceResult } from './load-source.js'
 import type { LoadResult } from './load-types.js'
 import { validateDocument } from './validate.js'
@@ -24,10 +25,15 @@ export function loadConfiguration(file: string, env: Environment, registry: Plug
   return source.ok ? loadSource(source.source, registry, options) : { ok: false, errors: sortIssues(source.errors), warnings: [] }
 }
 
-/** Validates a document that was read before. */
+/** Validates a document that was read before; a Kong declarative file is translated first. */
 export function loadSource(source: SourceDocument, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
-  const builtin = options.builtin ?? new Set(registry.names())
-  return validateDocument(source, { registry, builtin, nowMs: options.nowMs ?? wallMs() })
+  const validation = { registry, builtin: options.builtin ?? new Set(registry.names()), nowMs: options.nowMs ?? wallMs() }
+  if (!isKongFile(source.value)) return validateDocument(source, validation)
+  const issues = new IssueList(source)
+  const { value, originOf } = importKong(source.value, registry, issues)
+  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings: sortIssues(issues.warnings) }
+  const result = validateDocument(source.translated(value, originOf), validation)
+  return { ...result, warnings: sortIssues([...issues.warnings, ...result.warnings]) }
 }
 
 /** Reads and parses `file`; a file that cannot be read is one issue without a line. */

@@ -28,12 +28,6 @@ export function checkRoot(value: unknown, issues: IssueList): Root | null {
     return null
   }
   const root: Root = { ...value }
-  if (root['_format_version'] !== undefined) {
-    issues.error(['_format_version'], 'Kong declarative configuration is not supported yet', 'a file with routes, upstreams, sluice, …', {
-      atKey: true,
-    })
-    return null
-  }
   checkTopLevelNames(root, issues)
   return root
 }

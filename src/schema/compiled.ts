@@ -11,7 +11,7 @@ export type { PathPolicy } from '../base/path.js'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
-export type RouterMode = 'radixtree_host_uri' | 'radixtree_uri' | 'radixtree_uri_with_parameter'
+export type RouterMode = 'radixtree_host_uri' | 'radixtree_uri' | 'radixtree_uri_with_parameter' | 'priority'
 
 export interface CompiledConfig {
   readonly router: RouterOptions

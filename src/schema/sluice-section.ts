@@ -195,7 +195,7 @@ export const sluiceSchema = Type.Object(
       Type.Object(
         {
           mode: Type.Optional(
-            oneOf(['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'], {
+            oneOf(['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter', 'priority'], {
               default: 'radixtree_host_uri',
               description: 'Host first, path only, or path with `:name` parameters.',
             }),

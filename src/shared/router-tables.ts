@@ -12,7 +12,7 @@
  *                             4 child by `:name`, or -1          5 first `*tail` candidate   6 number of them   7 unused
  *   candidates  Int32[6·C]  one per (route, pattern, bucket), neighbours in the order in which they are tried:
  *                             0 route index   1 method mask   2 flags   3 lists offset of hosts   4 lists offset of parameter names
- *                             5 unused
+ *                             5 rank among all candidates, smaller first (mode `priority`; else 0)
  *   lists       Int32[]     variable-length parts:
  *                             prefix lengths, longest first: [length, mask of last characters (bit = code & 31)] …
  *                             hosts of a candidate: count, then [flags, chars offset, chars length] …

@@ -48,7 +48,7 @@ const request = fc.record({
   clientAddress: fc.constantFrom('10.1.1.1', '192.0.2.1', '::1'),
 })
 
-for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter'] as const) {
+for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter', 'priority'] as const) {
   test(`${mode} agrees with the rules (seed ${seed})`, () => {
     const cases = fc.tuple(
       fc.array(routeArbitrary(mode), { minLength: 1, maxLength: 20, size: 'max' }),

@@ -40,7 +40,8 @@ export function referenceMatch(
         const pathRank = mode === 'radixtree_uri_with_parameter' ? rankSegments(uri, request.path) : rankPath(uri, request.path)
         if (pathRank === null) continue
         const tie = [-route.priority, -uri.length, index]
-        hits.push({ rank: mode === 'radixtree_host_uri' ? [...hostRank, ...pathRank, ...tie] : [...pathRank, ...tie], route: index })
+        if (mode === 'priority') hits.push({ rank: tie, route: index })
+        else hits.push({ rank: mode === 'radixtree_host_uri' ? [...hostRank, ...pathRank, ...tie] : [...pathRank, ...tie], route: index })
       }
     }
   }

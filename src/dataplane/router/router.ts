@@ -46,6 +46,10 @@ export class Router {
   private exactHash = 0
   private bit = 0
   private hostHeader = ''
+  /** Mode `priority`: no match ends the search, it goes on among candidates of a better rank than the best so far. */
+  private readonly byRank: boolean
+  private best = -1
+  private bestRank = 0
 
   /** Values captured by the last match, or null if its pattern captures nothing. */
   params: ReadonlyMap<string, string> | null = null
@@ -56,6 +60,7 @@ export class Router {
     private readonly conditions: (routeIndex: number) => RouteConditions | null,
   ) {
     this.views = viewRouterTables(tables)
+    this.byRank = tables.mode === 'priority'
     this.slotMask = this.views.slots.length / slotWidth - 1
     this.prefixHashes = new Int32Array(tables.maxPrefixLength + 1)
     this.suffixHashes = new Int32Array(tables.maxSuffixLength + 1)
@@ -69,11 +74,14 @@ export class Router {
     this.hostHeader = this.tables.hostsWithPort ? exchange.hostHeader.toLowerCase() : ''
     if (this.tables.mode === 'radixtree_uri_with_parameter') return this.matchSegments(0, exchange, 1, 0)
     this.hashPath(exchange.path)
-    if (this.tables.mode === 'radixtree_host_uri') {
+    this.best = -1
+    this.bestRank = 0x7fffffff
+    if (this.tables.mode !== 'radixtree_uri') {
       const route = this.matchHosts(exchange)
       if (route >= 0) return route
     }
-    return this.matchNode(0, exchange)
+    const route = this.matchNode(0, exchange)
+    return this.byRank ? this.best : route
   }
 
   /** Exact hosts, then wildcards from the longest; of each kind those with a port first. */
@@ -246,10 +254,11 @@ export class Router {
   private tryCandidates(first: number, count: number, exchange: Routable, captured: number): number {
     const { candidates } = this.views
     for (let at = first * candidateWidth; count > 0; at += candidateWidth, count--) {
+      if (this.byRank && (candidates[at + 5] as number) >= this.bestRank) return -1
       if (((candidates[at + 1] as number) & this.bit) === 0) continue
       const flags = candidates[at + 2] as number
       const route = candidates[at] as number
-      if (flags === 0) return route
+      if (flags === 0) return this.byRank ? this.improve(route, at) : route
       if ((flags & CandidateFlag.hosts) !== 0 && !this.acceptsHost(candidates[at + 3] as number, exchange)) continue
       if ((flags & CandidateFlag.params) !== 0) this.readParams(candidates[at + 4] as number, exchange, captured)
       // After the parameters: `vars` may look at them.
@@ -258,8 +267,15 @@ export class Router {
         exchange.uriParams = null
         continue
       }
-      return route
+      return this.byRank ? this.improve(route, at) : route
     }
+    return -1
+  }
+
+  /** Notes the best route so far; -1 = search on. */
+  private improve(route: number, at: number): number {
+    this.best = route
+    this.bestRank = this.views.candidates[at + 5] as number
     return -1
   }
 
