@@ -82,6 +82,7 @@ export class PluginCompiler {
         prepared,
         filter: (plugin.meta.filter as Json | undefined) ?? null,
         errorResponse: (plugin.meta.error_response as Json | undefined) ?? null,
+        ...(plugin.meta.overridable === true && { overridable: true as const }),
         owner,
       }
     } catch (error) {

@@ -103,6 +103,10 @@ function checkMeta(raw: Json | undefined, path: DocumentPath, issues: IssueList)
     return null
   }
   if (!checkSchema<PluginMeta>(pluginMetaSchema, raw, path, issues)) return null
+  if (raw.overridable === true && path[0] !== 'global_rules') {
+    issues.error([...path, 'overridable'], 'overridable is for global rules', 'no overridable here', { atKey: true })
+    return null
+  }
   if (raw.filter === undefined) return raw
   const problem = expressionProblem(raw.filter as Json)
   if (problem === null) return raw

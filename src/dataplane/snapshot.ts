@@ -133,7 +133,9 @@ export class LinkedRoute implements RouteInfo {
     this.metrics = environment.metrics
     const kit = environment.kitFor(this, noConsumers)
     const own = linkChain(record.plugins, environment.plugins, kit)
-    const shared = linkChain(globals, environment.plugins, kit)
+    const names = new Set(record.plugins.map((plugin) => plugin.name))
+    const effective = globals.filter((plugin) => plugin.overridable !== true || !names.has(plugin.name))
+    const shared = linkChain(effective, environment.plugins, kit)
     this.chain = joinChains(shared, own)
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
   }

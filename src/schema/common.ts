@@ -77,6 +77,12 @@ export const pluginMetaSchema = Type.Object(
     filter: Type.Optional(
       Type.Array(Type.Unknown(), { description: 'Expression in the language of `vars`: the plugin is skipped when it is false.' }),
     ),
+    overridable: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description: 'Only in global rules: the plugin does not run where the route or the consumer has a plugin of this name.',
+      }),
+    ),
     error_response: Type.Optional(
       Type.Union([Type.String(), Type.Record(Type.String(), Type.Unknown())], {
         description: "Body sent instead of the plugin's own when it answers with status 400 or above: text, or an object sent as JSON.",

@@ -77,6 +77,8 @@ export interface CompiledPlugin {
   readonly filter: Json | null
   /** `_meta.error_response`, or null. */
   readonly errorResponse: Json | null
+  /** Of a global rule: does not run where the route or the consumer has a plugin of this name. Absent = it always runs. */
+  readonly overridable?: true
   /** The resource whose conf this is: `routes/1`, `services/x`, `plugin_configs/y`, `global_rules/z`. */
   readonly owner: string
 }

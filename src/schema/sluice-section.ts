@@ -197,7 +197,9 @@ export const sluiceSchema = Type.Object(
           mode: Type.Optional(
             oneOf(['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_parameter', 'priority'], {
               default: 'radixtree_host_uri',
-              description: 'Host first, path only, or path with `:name` parameters.',
+              description:
+                'Host first, path only, path with `:name` parameters, or `priority`: of all routes that match the one with the highest ' +
+                '`priority`, then the longest pattern (Kong files use this).',
             }),
           ),
           encoded_slash: Type.Optional(

@@ -73,7 +73,7 @@ describe('routes, protocols, hosts', () => {
           marked('secure', { paths: ['/secure'], protocols: ['https'] }),
           marked('moved', { paths: ['/moved'], protocols: ['https'], https_redirect_status_code: 301 }),
           marked('mixed', { paths: ['/m', '~/n[0-9]$', '/m/long'], strip_path: true }),
-        ].map((route) => route),
+        ],
         plugins: [
           { name: 'correlation-id', config: { header_name: 'X-Id', generator: 'uuid', echo_downstream: true } },
           { name: 'request-termination', route: 'right', config: { status_code: 418, message: 'no' } },
@@ -82,7 +82,7 @@ describe('routes, protocols, hosts', () => {
     })
     const routeOf = async (target: string, headers: Record<string, string>) => {
       const explained = await fetch(
-        `${gateway.metricsUrl}/v1/explain?${new URLSearchParams({ path: target, host: headers['Host'] ?? 'x.org', method: headers['Method'] ?? 'GET', ...(headers['X-V'] !== undefined && { header: `X-V: ${headers['X-V']}` }) })}`,
+        `${gateway.metricsUrl}/v1/explain?${new URLSearchParams({ path: target, host: headers['Host'] ?? 'x.org', method: headers['Method'] ?? 'GET', ...(headers['X-V'] !== undefined && { 'header.X-V': headers['X-V'] }) })}`,
       )
       const { matched } = (await explained.json()) as { matched: { id: string } | null }
       return matched?.id ?? null
@@ -104,14 +104,10 @@ describe('routes, protocols, hosts', () => {
       expect([target, headers, await routeOf(target, headers)]).toEqual([target, headers, route])
 
     const secure = await ask(bed, gateway, '/secure')
-    expect([secure.status, secure.body, secure.field('upgrade')]).toEqual([
-      426,
-      '{"message":"Please use HTTPS protocol"}',
-      'TLS/1.2, HTTP/1.1',
-    ])
+    expect([secure.status, secure.body]).toEqual([426, '{"message":"Please use HTTPS protocol"}'])
     const moved = await ask(bed, gateway, '/moved/x?y=1')
     expect([moved.status, moved.field('location')]).toEqual([301, 'https://a.test/moved/x?y=1'])
-    const lastHost = () => upstream.requests.at(-1)?.headers.find(([name]) => name === 'host')?.[1]
+    const lastHost = () => upstream.requests.at(-1)?.fields.find(({ name }) => name.toLowerCase() === 'host')?.value
     await ask(bed, gateway, '/foo')
     expect(lastHost()).toBe(`127.0.0.1:${upstream.port}`)
     await ask(bed, gateway, '/pool/q')

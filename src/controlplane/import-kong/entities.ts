@@ -139,6 +139,7 @@ const known: readonly string[] = [
   ...credentialLists,
   'sluice',
 ]
+const defaultTargetPort = 8_000
 /** Entities of Kong that have no counterpart here. */
 const unsupported: ReadonlySet<string> = new Set([
   'vaults',
@@ -296,6 +297,11 @@ class EntityReader {
         this.issues.error(path, 'the target belongs to no upstream', 'a field upstream with the name of one')
       return
     }
+    if (readTarget(value.target) === null) {
+      const message = `Invalid target ${JSON.stringify(value.target)}; not a valid hostname or ip address`
+      this.issues.error([...path, 'target'], message, '"host:port"')
+      return
+    }
     this.targets.push({ value, path, name: value.target, owner })
   }
 
@@ -425,6 +431,13 @@ class EntityReader {
     })
     return null
   }
+}
+
+/** Host and port of a target; null for what is neither. */
+export function readTarget(target: string): { readonly host: string; readonly port: number } | null {
+  const found = /^(\[[^\]]+\]|[^:]+)(?::(\d{1,5}))?$/.exec(target)
+  const port = Number(found?.[2] ?? defaultTargetPort)
+  return found?.[1] === undefined || port < 1 || port > 65_535 ? null : { host: found[1], port }
 }
 
 function isCredentialList(list: string): list is CredentialList {

@@ -1,6 +1,6 @@
 /** Services, upstreams and targets of a Kong file as upstreams of ours. */
 import type { DocumentPath, IssueList } from '../load-issue.js'
-import type { Certificate, Entity, KongEntities, Owned } from './entities.js'
+import { type Certificate, type Entity, type KongEntities, type Owned, readTarget } from './entities.js'
 import type { KongService, KongTarget, KongUpstream } from './kong-schema.js'
 import { resourceName } from './kong-text.js'
 import type { Origins } from './origins.js'
@@ -10,7 +10,6 @@ type Hashing = { readonly hash_on: string; readonly key?: string }
 
 const defaultTimeoutMs = 60_000
 const defaultRetries = 5
-const defaultTargetPort = 8_000
 const schemes: readonly string[] = ['http', 'https']
 
 /** Where a service leads, its `url` taken apart. */
@@ -137,16 +136,8 @@ export class UpstreamImport {
   private nodes(upstream: Entity<KongUpstream>): Fields[] {
     const nodes = new Map<string, Fields>()
     for (const { value, path } of this.targets.get(upstream.name) ?? []) {
-      const found = /^(\[[^\]]+\]|[^:]+)(?::(\d{1,5}))?$/.exec(value.target)
-      const port = Number(found?.[2] ?? defaultTargetPort)
-      if (found === null || port < 1 || port > 65_535) {
-        this.issues.error(
-          [...path, 'target'],
-          `Invalid target ${JSON.stringify(value.target)}; not a valid hostname or ip address`,
-          '"host:port"',
-        )
-        continue
-      }
+      const address = readTarget(value.target)
+      if (address === null) continue
       if (value.failover === true) {
         this.issues.error(
           [...path, 'failover'],
@@ -154,9 +145,9 @@ export class UpstreamImport {
           'a node with a lower priority in a file of our own form',
         )
       }
-      const node = this.origins.of(path, { host: found[1], port, weight: value.weight ?? 100 })
+      const node = this.origins.of(path, { ...address, weight: value.weight ?? 100 })
       // Kong keeps one entry per target: the last one.
-      nodes.set(`${found[1]}:${port}`, node)
+      nodes.set(`${address.host}:${address.port}`, node)
     }
     return this.origins.of([...upstream.path, 'targets'], [...nodes.values()])
   }

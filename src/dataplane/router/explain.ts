@@ -158,6 +158,8 @@ function precedence(winner: CompiledRoute, other: CompiledRoute, options: Router
   if (options.mode === 'radixtree_host_uri' && winner.hosts.join() !== other.hosts.join()) {
     if (other.hosts.length === 0) return 'it names the host'
   }
+  if (options.mode === 'priority' && winner.priority !== other.priority)
+    return `priority ${winner.priority} is higher than ${other.priority}`
   const uri = matchingUri(winner, options, exchange)?.uri ?? ''
   const otherUri = matchingUri(other, options, exchange)?.uri ?? ''
   if (uri !== otherUri) return `${uri} is a closer match than ${otherUri}`

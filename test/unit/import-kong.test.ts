@@ -1,0 +1,133 @@
+/** Kong files in our words: what becomes of entities, and where errors point. */
+import { describe, expect, test } from 'vitest'
+import { loadSource } from '../../src/controlplane/load.js'
+import { SourceDocument } from '../../src/controlplane/load-source.js'
+import { builtinPlugins } from '../../src/plugins/index.js'
+import { PluginRegistry } from '../../src/plugins/registry.js'
+
+const registry = PluginRegistry.of(builtinPlugins)
+
+function load(text: string) {
+  const parsed = SourceDocument.parse('kong.yml', text, {})
+  if (!parsed.ok) throw new Error(parsed.errors.map((error) => error.message).join())
+  return loadSource(parsed.source, registry)
+}
+
+/** `line:col path: message` of each error. */
+function errorsOf(text: string): string[] {
+  const result = load(text)
+  return result.ok ? [] : result.errors.map((error) => `${error.line}:${error.col} ${error.path}: ${error.message}`)
+}
+
+function translationOf(text: string): { readonly [kind: string]: readonly { readonly [field: string]: unknown }[] } {
+  const result = load(text)
+  if (!result.ok) throw new Error(result.errors.map((error) => `${error.line}:${error.col} ${error.path}: ${error.message}`).join('\n'))
+  return result.config.source.value as ReturnType<typeof translationOf>
+}
+
+const head = '_format_version: "3.0"\n'
+
+describe('errors point into the Kong file', () => {
+  test.each([
+    ['an unknown entity', 'servces: []\n', ['2:1 servces: unknown field']],
+    ['an entity without a counterpart', 'vaults: [{name: env, prefix: a}]\n', ["2:1 vaults: Kong's vaults are not supported"]],
+    [
+      'an unknown field',
+      'services:\n- name: a\n  url: http://a\n  foo: 1\n',
+      ['5:3 services[0].foo: additional properties forbidden, found foo'],
+    ],
+    ['a wrong reference', 'routes:\n- name: r\n  paths: [/]\n  service: b\n', ['5:12 routes[0].service: there is no service "b"']],
+    ['a plugin without a counterpart', 'plugins:\n- name: acme\n', ["3:9 plugins[0].name: Kong's plugin acme has no counterpart here"]],
+    [
+      'a fault that our own checks find',
+      'services:\n- name: a\n  url: http://a\n  plugins:\n  - name: rate-limiting\n    config:\n      minute: 5\n      policy: cluster9\n',
+      ['9:15 services[0].plugins[0].config.policy: '],
+    ],
+    [
+      'a target without a port number',
+      'upstreams:\n- name: u\n  targets:\n  - target: "a:b:c"\n',
+      ['5:13 upstreams[0].targets[0].target: Invalid target "a:b:c"'],
+    ],
+    ['no criteria', 'routes:\n- name: r\n', ["3:3 routes[0]: must set one of 'methods'"]],
+    [
+      'a name that is taken',
+      'services:\n- {name: a, url: "http://a"}\n- {name: a, url: "http://b"}\n',
+      ['4:3 services[1]: uniqueness violation: service "a" is there twice'],
+    ],
+    [
+      'two plugins in one scope',
+      'plugins:\n- name: cors\n- name: cors\n',
+      ['4:3 plugins[1]: plugin cors is there twice in the same scope'],
+    ],
+  ])('%s', (_, text, wanted) => {
+    const found = errorsOf(head + text)
+    expect(found.length).toBe(wanted.length)
+    for (const [index, start] of wanted.entries()) expect(found[index]?.startsWith(start), `${found[index]}`).toBe(true)
+  })
+
+  test('all of them at once', () => {
+    expect(errorsOf(`${head}servces: []\nroutes:\n- name: r\nplugins:\n- name: acme\n`).length).toBe(3)
+  })
+})
+
+describe('entities', () => {
+  test('a service with its url, timeouts and defaults', () => {
+    const { services, upstreams } = translationOf(
+      `${head}services:\n- name: a\n  url: https://a.test/base\n  read_timeout: 5000\n  tls_verify: true\n`,
+    )
+    expect(services).toEqual([{ id: 'a', name: 'a', upstream_id: 'a' }])
+    expect(upstreams).toEqual([
+      {
+        id: 'a',
+        name: 'a',
+        scheme: 'https',
+        retries: 5,
+        timeout: { connect: 60, send: 60, read: 5 },
+        pass_host: 'node',
+        tls: { verify: true },
+        nodes: [{ host: 'a.test', port: 443, weight: 1 }],
+      },
+    ])
+  })
+
+  test('targets keep their weights, the last of the same name counts, and 8000 is the default port', () => {
+    const targets =
+      '[{target: "10.0.0.1:80", weight: 5}, {target: "10.0.0.1:80", weight: 7}, {target: 10.0.0.2}, {target: "[::1]:90", weight: 0}]'
+    const { upstreams } = translationOf(`${head}services: [{name: a, host: u}]\nupstreams:\n- name: u\n  targets: ${targets}\n`)
+    expect(upstreams?.[0]?.['nodes']).toEqual([
+      { host: '10.0.0.1', port: 80, weight: 7 },
+      { host: '10.0.0.2', port: 8000, weight: 100 },
+      { host: '[::1]', port: 90, weight: 0 },
+    ])
+  })
+
+  test('names that cannot be ids get stable ones', () => {
+    const [first, second] = [0, 1].map(
+      () => translationOf(`${head}services: [{name: "my service (1)", url: "http://a"}]\n`)['services']?.[0]?.['id'],
+    )
+    expect(first).toMatch(/^my-service-1--[0-9a-f]{12}$/)
+    expect(second).toBe(first)
+  })
+
+  test('global plugins give way, plugins of a split route count once, and what is switched off is left out', () => {
+    const value = translationOf(
+      `${head}plugins:\n- {name: cors}\n- {name: ip-restriction, enabled: false, config: {deny: [10.0.0.1]}}\n` +
+        `services:\n- name: a\n  url: http://a\n  routes:\n  - name: r\n    paths: [/p, "~/q"]\n    plugins:\n    - {name: rate-limiting, config: {minute: 5}}\n`,
+    )
+    expect(value['global_rules']).toMatchObject([{ id: 'kong', plugins: { cors: { _meta: { overridable: true } } } }])
+    expect(Object.keys(value['global_rules']?.[0]?.['plugins'] as object)).toEqual(['cors'])
+    expect(value['routes']?.map((route) => [route['id'], route['plugin_config_id']])).toEqual([
+      ['r', 'r.plugins'],
+      ['r.path2', 'r.plugins'],
+    ])
+    expect(value['plugin_configs']).toMatchObject([{ id: 'r.plugins', plugins: { 'rate-limiting': { minute: 5 } } }])
+  })
+
+  test('before 3.0 a path with other characters than those of plain paths is a regular expression', () => {
+    const routes = 'services:\n- {name: a, url: "http://a", routes: [{name: r, paths: ["/a/[0-9]+", /b]}]}\n'
+    expect(translationOf(`_format_version: "2.1"\n${routes}`)['routes']?.map((route) => route['uri'] ?? route['uris'])).toEqual([
+      '/*',
+      ['/b*'],
+    ])
+  })
+})
