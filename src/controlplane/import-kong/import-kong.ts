@@ -10,7 +10,8 @@
  */
 import type { PluginRegistry } from '../../plugins/registry.js'
 import type { DocumentPath, IssueList } from '../load-issue.js'
-import { type Entity, type KongEntities, type Owned, readEntities, type ScopedPlugin } from './entities.js'
+import { readEntities } from './entities.js'
+import type { Entity, KongEntities, Owned, ScopedPlugin } from './entity-kinds.js'
 import { importConsumers } from './kong-consumers.js'
 import { importPlugin } from './kong-plugins.js'
 import { rankRoutes, type Split, splitRoute } from './kong-routes.js'

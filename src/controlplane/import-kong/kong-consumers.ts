@@ -1,6 +1,6 @@
 /** Consumers of a Kong file with their credentials, groups and acls, as consumers of ours. */
 import type { IssueList } from '../load-issue.js'
-import type { CredentialList, Entity, KongEntities } from './entities.js'
+import type { CredentialList, Entity, KongEntities } from './entity-kinds.js'
 import type { KongConsumer } from './kong-schema.js'
 import { resourceName } from './kong-text.js'
 import type { Origins } from './origins.js'

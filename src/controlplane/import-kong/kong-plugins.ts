@@ -8,7 +8,7 @@ import type { PluginRegistry } from '../../plugins/registry.js'
 import type { DocumentPath, IssueList } from '../load-issue.js'
 import { suggest } from '../suggest.js'
 import { checkSchema } from '../validate-schema.js'
-import type { ScopedPlugin } from './entities.js'
+import type { ScopedPlugin } from './entity-kinds.js'
 import { literalPattern } from './kong-text.js'
 import type { Origins } from './origins.js'
 

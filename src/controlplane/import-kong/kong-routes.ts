@@ -4,7 +4,7 @@
  * order becomes the priority of each route in router mode `priority`. Paths of a route that rank differently become routes of their own.
  */
 import type { DocumentPath, IssueList } from '../load-issue.js'
-import type { Entity, Owned } from './entities.js'
+import type { Entity, Owned } from './entity-kinds.js'
 import type { KongRoute, KongService } from './kong-schema.js'
 import { literalPattern, resourceName } from './kong-text.js'
 import type { Origins } from './origins.js'

@@ -1,6 +1,7 @@
 /** Services, upstreams and targets of a Kong file as upstreams of ours. */
 import type { DocumentPath, IssueList } from '../load-issue.js'
-import { type Certificate, type Entity, type KongEntities, type Owned, readTarget } from './entities.js'
+import { readTarget } from './entities.js'
+import type { Certificate, Entity, KongEntities, Owned } from './entity-kinds.js'
 import type { KongService, KongTarget, KongUpstream } from './kong-schema.js'
 import { resourceName } from './kong-text.js'
 import type { Origins } from './origins.js'
