@@ -8,7 +8,6 @@ import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import type { DnsResolver } from '../controlplane/dns.js'
-import { NodeDirectory, needsNodeState } from '../controlplane/node-slots.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
 import type { Binding } from '../dataplane/listener/binding.js'
@@ -17,7 +16,6 @@ import type { CompiledConfig, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
-import { NodeBoard, NodeSlots } from '../shared/node-cells.js'
 import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
@@ -34,6 +32,7 @@ import type { ConfigurationSource, PreparedConfiguration } from './configuration
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { PrimaryLimits } from './primary-limits.js'
+import { PrimaryNodes } from './primary-nodes.js'
 import { PrimaryTokens } from './primary-tokens.js'
 import { readyLine } from './ready-line.js'
 import { type OperatorServers, startOperatorServers } from './servers.js'
@@ -69,9 +68,7 @@ export class Gateway {
   private readonly config: ProcessConfig
   private servers: OperatorServers | null = null
   private readonly limits: PrimaryLimits
-  /** State of the upstream nodes, as the primary sees it. */
-  private readonly nodeBoard: NodeBoard
-  private readonly nodes: NodeDirectory
+  private readonly nodes: PrimaryNodes
   private readonly tokens: PrimaryTokens
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
@@ -107,9 +104,7 @@ export class Gateway {
     })
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
-    this.nodeBoard = new NodeBoard(regions.nodes, config.workers)
-    const slots = new NodeSlots(this.nodeBoard, (key) => log.warn(`no slot is left for the state of node ${key}: it is picked without`))
-    this.nodes = new NodeDirectory(slots, systemClock, needsNodeState)
+    this.nodes = new PrimaryNodes({ region: regions.nodes, workers: config.workers, log })
     this.connections = new ConnectionWatch(
       config.limits.maxConnections,
       {
@@ -152,7 +147,7 @@ export class Gateway {
       onMessage: (index, message) => this.report(index, message),
       onEnded: (index) => {
         this.directory.retire(index)
-        this.nodeBoard.retire(index)
+        this.nodes.workerEnded(index)
         this.limits.workerEnded(index)
       },
       onFatal: (reason) => void this.fail(reason),
@@ -237,6 +232,7 @@ export class Gateway {
         },
         limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
         limitTable: () => this.limits.tableState(),
+        nodes: () => this.nodes.state(),
         reload: () => this.requestReload(),
         revoke: (request) => this.tokens.revoke(request),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,

@@ -21,6 +21,7 @@ export interface OperatorServersOptions {
   readonly explain: (query: ExplainQuery) => Json
   readonly limits: StatusServerOptions['limits']
   readonly limitTable: StatusServerOptions['limitTable']
+  readonly nodes: StatusServerOptions['nodes']
   readonly reload: AdminActions['reload']
   readonly revoke: AdminActions['revoke']
   readonly fault: AdminActions['fault']
@@ -36,7 +37,7 @@ export interface OperatorServers {
 
 /** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
 export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
-  const { config, board, directory, state, explain, limits, limitTable, log } = options
+  const { config, board, directory, state, explain, limits, limitTable, nodes, log } = options
   const running: (StatusServer | AdminServer)[] = []
   const close = async () => void (await Promise.all(running.map((server) => server.close())))
   let metrics: SocketAddress | null = null
@@ -52,6 +53,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         explain,
         limits,
         limitTable,
+        nodes,
         log: (message) => log.error(message),
       })
       running.push(server)

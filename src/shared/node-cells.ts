@@ -167,6 +167,16 @@ export class NodeCells {
     return Atomics.load(this.cells, slot * INT32_PER_LINE + IN_FLIGHT)
   }
 
+  /**
+   * What least_conn compares, in one number: 4 × requests in flight, + 2 when the node is not usable, + 1 when no latency of it is
+   * known. Plain reads: a comparison is out of date as soon as it is made, and three loads of one line are all that it costs.
+   */
+  load(slot: number): number {
+    const { cells } = this
+    const base = slot * INT32_PER_LINE
+    return (cells[base] as number) * 4 + (cells[base + STATUS] === 0 ? 0 : 2) + (cells[base + LATENCY] === 0 ? 1 : 0)
+  }
+
   /** NodeStatus bits; 0 = usable. */
   status(slot: number): number {
     return Atomics.load(this.cells, slot * INT32_PER_LINE + STATUS)
@@ -340,6 +350,11 @@ export class NodeSlots {
     this.board.reset(slot, openedMs)
     this.assigned.set(key, { slot, unusedSinceMs: Number.POSITIVE_INFINITY })
     return slot
+  }
+
+  /** Keys with their slots, also those that wait to be freed. */
+  entries(): [string, number][] {
+    return [...this.assigned].map(([key, { slot }]) => [key, slot])
   }
 
   /** The slot of a node that has one, else 0. */

@@ -6,6 +6,7 @@
  *   GET /status/ready                          200 {"status":"ok"} or 503 {"status":"error","error":"…"}
  *   GET /v1/explain?method=&host=&path=        which route matches and why the others do not
  *   GET /v1/limits?key=[&route=]               live state of a key in the rate limits that may count it
+ *   GET /v1/nodes                              upstream nodes of which something is known: load, latency, health
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -57,6 +58,8 @@ export interface StatusServerOptions {
   readonly state: () => GatewayState
   /** Throws UsageError for a query that makes no sense: answered with 400 and its text. */
   readonly explain: (query: ExplainQuery) => Json
+  /** The page `/v1/nodes`. */
+  readonly nodes: () => Json
   /** Rejects with UsageError as `explain` throws it. */
   readonly limits: (query: { readonly key: string; readonly route: string | null }) => Promise<Json>
   readonly limitTable: () => LimitTableState
@@ -202,6 +205,7 @@ const pages: Readonly<Record<string, Page | undefined>> = Object.assign(Object.c
   '/status/ready': readyPage,
   '/v1/explain': explainPage,
   '/v1/limits': limitsPage,
+  '/v1/nodes': ({ nodes }) => json(200, nodes()),
 } satisfies Record<string, Page>)
 
 function json(status: number, body: Json): Answer {

@@ -38,6 +38,7 @@ async function setup(port = 0) {
       if (key === '') throw new UsageError('parameter "key" must be given')
       return { key, route }
     },
+    nodes: () => ({ nodes: [] }),
     limitTable: () => ({ fill: 0.25, capacityBytes: 4096, shared: 3, full: 1 }),
     log: (message) => logged.push(message),
   })

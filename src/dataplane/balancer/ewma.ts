@@ -66,8 +66,15 @@ export class Ewma implements Balancer {
     if (slot === 0) return this.median / (tier.weights[index] as number)
     const inFlight = cells.inFlight(slot)
     const known = cells.latencyUs(slot)
-    const latency = known === 0 ? this.median : inFlight > 0 ? known : known * Math.exp(-cells.latencyAgeMs(slot, now) / this.decayMs)
+    const latency = known === 0 ? this.median : inFlight > 0 ? known : known * this.freshness(cells.latencyAgeMs(slot, now))
     return (latency * (1 + inFlight)) / ((tier.weights[index] as number) * tier.ramp(index))
+  }
+
+  /** What is left of a latency of this age, from 0 to 1. */
+  private freshness(ageMs: number): number {
+    const decays = ageMs / this.decayMs
+    // The exponential costs more than all the rest; this close to 1 it changes nothing.
+    return decays < 0.01 ? 1 : Math.exp(-decays)
   }
 
   /** Microseconds; 1 while nothing is known. */

@@ -5,6 +5,9 @@ import type { Exchange } from '../../plugins/plugin.js'
 import type { Balancer } from './balancer.js'
 import type { Tier } from './tier.js'
 
+/** Nodes whose load a pick sums up, on average. */
+const RECKONED_NODES = 8
+
 /** Where keys belong: a ring or a table. */
 export interface HashPlaces {
   /** Begins a walk at the place of a hash (uint32) and returns its node. */
@@ -69,6 +72,8 @@ export class HashBalancer implements Balancer {
 export class BoundedHash extends HashBalancer {
   /** Requests in flight per unit of weight that a node may have. */
   private bound = 0
+  /** Picks until the bound is reckoned anew: every time with few nodes; with many, what all do changes slowly. */
+  private picksLeft = 0
 
   constructor(
     tier: Tier,
@@ -80,16 +85,21 @@ export class BoundedHash extends HashBalancer {
   }
 
   protected override walkFrom(home: number): number {
+    if (--this.picksLeft <= 0) this.reckonBound()
+    return super.walkFrom(home)
+  }
+
+  private reckonBound(): void {
     const { tier } = this
-    let inFlight = 1
+    this.picksLeft = Math.ceil(tier.size / RECKONED_NODES)
+    let inFlight = this.picksLeft
     let weight = 0
     for (let index = 0; index < tier.size; index++) {
       if (!tier.allows(index)) continue
       inFlight += tier.inFlight(index)
       weight += tier.weights[index] as number
     }
-    this.bound = (this.factor * inFlight) / weight
-    return super.walkFrom(home)
+    this.bound = weight === 0 ? 0 : (this.factor * inFlight) / weight
   }
 
   protected override fits(index: number): boolean {

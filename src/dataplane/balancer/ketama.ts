@@ -1,6 +1,7 @@
 /**
- * The ketama ring of APISIX (lua-resty-balancer): 160 points per unit of weight, weights divided by their greatest common divisor,
- * chained CRC-32 from `address NUL port`. A key belongs to the first point at or above its hash. Same nodes, same placement as there.
+ * The ketama ring of APISIX (lua-resty-balancer) and of `hash … consistent` in nginx: 160 points per unit of weight, weights divided by
+ * their greatest common divisor, chained CRC-32 from `address NUL port`. A key belongs to the first point at or above its hash. Same
+ * nodes, same placement as there.
  */
 import { crc32, crc32Word } from '../../base/crc32.js'
 import type { HashPlaces } from './hash-balancer.js'
@@ -15,7 +16,9 @@ export class KetamaRing implements HashPlaces {
   readonly length: number
   private readonly hashes: Uint32Array
   private readonly owners: Uint32Array
-  private readonly step: number
+  /** First point at or above each stretch of the ring; stretches are 2^shift wide. */
+  private readonly entries: Uint32Array
+  private readonly shift: number
   private position = 0
 
   constructor(tier: Tier) {
@@ -29,7 +32,8 @@ export class KetamaRing implements HashPlaces {
     const points = new Float64Array(this.length)
     let filled = 0
     for (const [owner, count] of counts.entries()) {
-      const base = crc32(identityOf(addresses[owner] as string))
+      // Not finished, as in nginx: the points go on from it.
+      const base = ~crc32(identityOf(addresses[owner] as string))
       let previous = 0
       for (let point = 0; point < count; point++) {
         previous = crc32Word(base, previous)
@@ -39,17 +43,21 @@ export class KetamaRing implements HashPlaces {
     points.sort()
     this.hashes = Uint32Array.from(points, (point) => Math.floor(point / 2 ** 20))
     this.owners = Uint32Array.from(points, (point) => point % 2 ** 20)
-    this.step = 2 ** 32 / this.length
+    // About one point per stretch.
+    this.shift = Math.clz32(this.length - 1)
+    this.entries = new Uint32Array(2 ** (32 - this.shift))
+    let position = 0
+    for (let stretch = 0; stretch < this.entries.length; stretch++) {
+      while (position < this.length && (this.hashes[position] as number) < stretch * 2 ** this.shift) position++
+      this.entries[stretch] = position
+    }
   }
 
   first(hash: number): number {
     const { hashes } = this
-    const last = this.length - 1
-    // Points are spread evenly: the search begins close to its end.
-    let position = Math.min(last, Math.floor(hash / this.step))
-    while (position > 0 && (hashes[position - 1] as number) >= hash) position--
-    while (position <= last && (hashes[position] as number) < hash) position++
-    this.position = position > last ? 0 : position
+    let position = this.entries[hash >>> this.shift] as number
+    while (position < this.length && (hashes[position] as number) < hash) position++
+    this.position = position === this.length ? 0 : position
     return this.owners[this.position] as number
   }
 

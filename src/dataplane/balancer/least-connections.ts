@@ -1,15 +1,15 @@
 /**
  * Least connections: the node with the fewest requests in flight for its weight, counted over all workers.
  *
- * The score is (1 + in flight) / weight, as in APISIX; ties fall by chance. Up to 32 nodes are all compared, of more the best of 8
+ * The score is (1 + in flight) / weight, as in APISIX; ties fall by chance. Up to 16 nodes are all compared, of more the best of 5
  * drawn ones is taken (Mitzenmacher: two choices already do most of the work; reading hundreds of lines that other cores write
  * costs more than it gains). A node that has not answered yet counts as loaded as the average one: it gets its turns, not a rush.
  */
 import type { Balancer } from './balancer.js'
 import type { Tier } from './tier.js'
 
-const COMPARED_MAX = 32
-const CHOICES = 8
+const COMPARED_MAX = 16
+const CHOICES = 5
 
 export class LeastConnections implements Balancer {
   // Of the comparison under way.
@@ -32,7 +32,13 @@ export class LeastConnections implements Balancer {
     if (size <= COMPARED_MAX) {
       this.compareAll()
     } else {
-      for (let choice = 0; choice < CHOICES; choice++) this.compare(Math.floor(tier.random() * size))
+      let index = Math.floor(tier.random() * size)
+      const stride = 1 + Math.floor(tier.random() * (size - 1))
+      for (let choice = 0; choice < CHOICES; choice++) {
+        this.compare(index)
+        index += stride
+        if (index >= size) index -= size
+      }
       if (this.best === -1 && this.newcomer === -1) this.compareAll()
     }
     if (this.newcomer === -1) return this.best
@@ -52,11 +58,14 @@ export class LeastConnections implements Balancer {
 
   private compare(index: number): void {
     const { tier } = this
-    if (!tier.allows(index)) return
-    const inFlight = tier.inFlight(index)
     const slot = tier.slots[index] as number
-    const score = (1 + inFlight) / ((tier.weights[index] as number) * tier.ramp(index))
-    if (slot !== 0 && tier.cells.latencyUs(slot) === 0) {
+    const load = slot === 0 ? 0 : tier.cells.load(slot)
+    if ((load & 2) !== 0 && !tier.ignoresHealth) return
+    if (tier.tried?.includes(tier.targets[index]) === true) return
+    const inFlight = load >> 2
+    const weight = tier.weights[index] as number
+    const score = (1 + inFlight) / (tier.slowStart === null ? weight : weight * tier.ramp(index))
+    if ((load & 1) !== 0) {
       if (this.newcomer !== -1 && score >= this.newcomerScore) return
       this.newcomer = index
       this.newcomerScore = score

@@ -1,0 +1,73 @@
+/** The primary's part in the state of upstream nodes: it gives slots, shows what is known, and cleans up behind workers that ended. */
+import { nowMs, systemClock } from '../base/clock.js'
+import type { NodesUpdate } from '../controlplane/dns.js'
+import { NodeDirectory, needsNodeState } from '../controlplane/node-slots.js'
+import type { CompiledConfig, Json } from '../schema/compiled.js'
+import { NodeBoard, NodeSlots, NodeStatus } from '../shared/node-cells.js'
+import type { ProcessLog } from '../telemetry/process-log.js'
+
+export interface PrimaryNodesOptions {
+  readonly region: SharedArrayBuffer
+  readonly workers: number
+  readonly log: ProcessLog
+}
+
+const reasons: readonly (readonly [NodeStatus, string])[] = [
+  [NodeStatus.ActiveDown, 'active checks'],
+  [NodeStatus.PassiveDown, 'passive checks'],
+  [NodeStatus.Ejected, 'outlier'],
+  [NodeStatus.Disabled, 'operator'],
+]
+
+export class PrimaryNodes {
+  readonly board: NodeBoard
+  readonly slots: NodeSlots
+  private readonly directory: NodeDirectory
+
+  constructor({ region, workers, log }: PrimaryNodesOptions) {
+    this.board = new NodeBoard(region, workers)
+    this.slots = new NodeSlots(this.board, (key) =>
+      log.warn(`no slot is left for the state of node ${key}: balancers know nothing of it, and it has no health`),
+    )
+    this.directory = new NodeDirectory(this.slots, systemClock, needsNodeState)
+  }
+
+  /** The configuration, addresses known, with a slot in every node whose state somebody needs. */
+  assign(config: CompiledConfig): CompiledConfig {
+    return this.directory.assign(config)
+  }
+
+  assignUpdates(updates: readonly NodesUpdate[], config: CompiledConfig): NodesUpdate[] {
+    return this.directory.assignUpdates(updates, config)
+  }
+
+  /** The thread of a worker has ended, and none has taken its place yet. */
+  workerEnded(index: number): void {
+    this.board.retire(index)
+  }
+
+  /** The page `/v1/nodes`: every node with a state, by address. */
+  state(): Json {
+    const { board } = this
+    const now = nowMs()
+    const nodes = this.slots.entries().map(([key, slot]) => {
+      const split = key.lastIndexOf('|')
+      const status = board.status(slot)
+      const openMs = board.openForMs(slot, now)
+      const latencyUs = board.latencyUs(slot)
+      return {
+        address: key.slice(0, split),
+        port: Number(key.slice(split + 1)),
+        usable: status === 0,
+        reasons: reasons.filter(([bit]) => (status & bit) !== 0).map(([, name]) => name),
+        in_flight: board.inFlight(slot),
+        latency_ms: latencyUs === 0 ? null : latencyUs / 1000,
+        successes: board.successes(slot),
+        failures: board.failures(slot),
+        consecutive_failures: board.consecutiveFailures(slot),
+        open_for_s: Number.isFinite(openMs) ? Math.round(openMs) / 1000 : null,
+      }
+    })
+    return { nodes: nodes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port)) }
+  }
+}
