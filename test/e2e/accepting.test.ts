@@ -26,7 +26,7 @@ afterAll(() => {
 })
 afterEach(async () => {
   upstream.release('')
-  await Promise.all(gateways.splice(0).map((gateway) => gateway.stop()))
+  await Promise.all(gateways.splice(0).map((gateway) => gateway.discard()))
 })
 
 async function start(options: Partial<GatewayOptions> = {}): Promise<Gateway> {

@@ -25,7 +25,7 @@ beforeEach(async () => {
 afterEach(async () => {
   upstream.close()
   upstream.closeAllConnections()
-  await gateway?.stop()
+  await gateway?.discard()
   gateway = undefined
 })
 

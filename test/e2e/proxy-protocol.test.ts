@@ -38,8 +38,8 @@ describe('PROXY protocol v2', () => {
   })
 
   afterAll(async () => {
-    await open?.stop()
-    await guarded?.stop()
+    await open?.discard()
+    await guarded?.discard()
     await upstream?.close()
   })
 

@@ -19,7 +19,7 @@ export class TestBed {
 
   async gateway(options: GatewayOptions): Promise<Gateway> {
     const gateway = await Gateway.start(options)
-    this.later(() => gateway.stop())
+    this.later(() => gateway.discard())
     return gateway
   }
 
