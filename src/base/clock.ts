@@ -4,6 +4,8 @@
  * Monotonic time counts from the start of the machine, not of the thread: `performance.now()` alone starts at zero in every
  * worker thread, and could not be compared across threads (heartbeats are).
  */
+// Not the global of this name, which is an accessor: reading it costs as much as reading the time.
+import { performance } from 'node:perf_hooks'
 
 export interface Clock {
   /** Monotonic milliseconds with fraction; comparable between threads of this process. */
@@ -20,12 +22,14 @@ const threadOffsetMs = originSeconds * 1000 + originNanoseconds / 1e6 - performa
 /** Longest delay that Node's timers take; a longer one would fire at once. */
 const TIMER_DELAY_MAX_MS = 2 ** 31 - 1
 
-let lastReadMs = performance.now() + threadOffsetMs
+/** One number in place: a variable would be a new object with every reading. */
+const lastRead = Float64Array.of(performance.now() + threadOffsetMs)
 
 /** Monotonic milliseconds with fraction; comparable between threads of this process. */
 export function nowMs(): number {
-  lastReadMs = performance.now() + threadOffsetMs
-  return lastReadMs
+  const now = performance.now() + threadOffsetMs
+  lastRead[0] = now
+  return now
 }
 
 /**
@@ -33,7 +37,7 @@ export function nowMs(): number {
  * since the last request or sweep.
  */
 export function recentMs(): number {
-  return lastReadMs
+  return lastRead[0] as number
 }
 
 /** Milliseconds since the Unix epoch. May jump. */

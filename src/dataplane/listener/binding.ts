@@ -49,6 +49,8 @@ export type ListenSocket = object
 
 export interface UwsApp {
   any(pattern: string, handler: (response: ClientResponse, request: ClientRequest) => void): UwsApp
+  /** Requests whose method is exactly `GET`: they go here and not to `any`. */
+  get?(pattern: string, handler: (response: ClientResponse, request: ClientRequest) => void): UwsApp
   listen(host: string, port: number, options: number, callback: (socket: ListenSocket | false) => void): UwsApp
   addServerName(hostname: string, options: TlsFiles): UwsApp
   /** Selects the server name whose routes are registered next. */

@@ -7,30 +7,49 @@ import { isIPv4, isIPv6 } from 'node:net'
 import { AddressSet } from '../../base/address-set.js'
 import type { RealIpConfig } from '../../schema/process.js'
 
-const REMEMBERED_ADDRESSES_MAX = 4096
+/** Addresses remembered of each family: the newest at each place, which its bytes decide. A power of two. */
+const REMEMBERED = 4096
 
 export class AddressBook {
-  private readonly texts = new Map<number, string>()
-  private lastKey = -1
-  private lastText = ''
+  private readonly keys4 = new Uint32Array(REMEMBERED)
+  private readonly texts4: string[] = new Array<string>(REMEMBERED).fill('0.0.0.0')
+  private readonly keys6 = new Int32Array(4 * REMEMBERED)
+  private readonly texts6: string[] = new Array<string>(REMEMBERED).fill('::')
 
   /** Text of an address as the binding gives it: 4 or 16 bytes; anything else (Unix sockets) is empty. */
   text(address: ArrayBuffer): string {
-    if (address.byteLength === 4) {
-      const bytes = new Uint8Array(address)
-      const key = (((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number)) >>> 0
-      if (key === this.lastKey) return this.lastText
-      let text = this.texts.get(key)
-      if (text === undefined) {
-        text = `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`
-        if (this.texts.size >= REMEMBERED_ADDRESSES_MAX) this.texts.clear()
-        this.texts.set(key, text)
-      }
-      this.lastKey = key
-      this.lastText = text
-      return text
-    }
-    return address.byteLength === 16 ? textOfIpv6(new Uint8Array(address)) : ''
+    return address.byteLength === 4 ? this.text4(address) : address.byteLength === 16 ? this.text6(address) : ''
+  }
+
+  private text4(address: ArrayBuffer): string {
+    const bytes = new Uint8Array(address)
+    const key = (((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number)) >>> 0
+    const place = (key ^ (key >>> 12) ^ (key >>> 24)) & (REMEMBERED - 1)
+    if (this.keys4[place] === key) return this.texts4[place] as string
+    const text = `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`
+    this.keys4[place] = key
+    this.texts4[place] = text
+    return text
+  }
+
+  private text6(address: ArrayBuffer): string {
+    const words = new Int32Array(address)
+    const { keys6 } = this
+    const a = words[0] as number
+    const b = words[1] as number
+    const c = words[2] as number
+    const d = words[3] as number
+    const mixed = Math.imul(Math.imul(a ^ Math.imul(b, 0x2c1b3c6d), 0x297a2d39) ^ c ^ Math.imul(d, 0x1b56c4e9), 0x9e3779b1)
+    const place = mixed >>> 20
+    const at = 4 * place
+    if (keys6[at] === a && keys6[at + 1] === b && keys6[at + 2] === c && keys6[at + 3] === d) return this.texts6[place] as string
+    const text = textOfIpv6(new Uint8Array(address))
+    keys6[at] = a
+    keys6[at + 1] = b
+    keys6[at + 2] = c
+    keys6[at + 3] = d
+    this.texts6[place] = text
+    return text
   }
 }
 

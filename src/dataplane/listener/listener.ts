@@ -53,9 +53,9 @@ export class Listener {
     this.proxies = new TrustedProxies(settings.realIp)
     this.app = createApp(binding, listener)
     this.app.filter?.(this.countConnection)
-    this.app.any('/*', this.handle)
+    this.serve(this.app)
     // Each server name has routes of its own in the binding.
-    for (const { names } of listener.tls?.byServerName ?? []) for (const name of names) this.app.domain(name).any('/*', this.handle)
+    for (const { names } of listener.tls?.byServerName ?? []) for (const name of names) this.serve(this.app.domain(name))
   }
 
   /** Starts accepting; resolves to the port, rejects with a one-line reason. `port` replaces the configured one. */
@@ -112,10 +112,24 @@ export class Listener {
     else this.settings.connections.connectionClosed()
   }
 
-  private readonly handle = (client: ClientResponse, request: ClientRequest): void => {
+  private serve(app: UwsApp): void {
+    app.any('/*', this.handleAny)
+    app.get?.('/*', this.handleGet)
+  }
+
+  private readonly handleAny = (client: ClientResponse, request: ClientRequest): void => {
+    this.handle(client, request, request.getCaseSensitiveMethod())
+  }
+
+  /** What most requests are: the binding need not be asked for the method. */
+  private readonly handleGet = (client: ClientResponse, request: ClientRequest): void => {
+    this.handle(client, request, 'GET')
+  }
+
+  private handle(client: ClientResponse, request: ClientRequest, method: string): void {
     const exchange = this.proxy.begin(client)
     try {
-      const failure = this.receive(exchange, client, request)
+      const failure = this.receive(exchange, client, request, method)
       if (failure !== null) this.proxy.refuse(exchange, failure)
       else if (exchange.path === '*') this.proxy.answerDirectly(exchange, serverOptions)
       else this.proxy.run(exchange)
@@ -127,10 +141,9 @@ export class Listener {
   }
 
   /** Copies the request into the exchange; a failure says why it is refused. */
-  private receive(exchange: Exchange, client: ClientResponse, request: ClientRequest): Failure | null {
+  private receive(exchange: Exchange, client: ClientResponse, request: ClientRequest, method: string): Failure | null {
     const guard = this.guard
     const { listener, limits } = this.settings
-    const method = request.getCaseSensitiveMethod()
     const raw = request.getUrl()
     const query = request.getQuery() ?? ''
     exchange.method = method

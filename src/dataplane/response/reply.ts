@@ -46,8 +46,8 @@ function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
 function pluginReply(reply: Reply): ReplyParts {
   const body = reply.body ?? defaultBody(reply.status)
   const headers = reply.headers ?? noHeaders
-  const isTyped = body.length === 0 || headers.some(isContentType)
-  return { status: reply.status, body, headers, contentType: isTyped ? '' : looksLikeJson(body) ? JSON_TYPE : TEXT_TYPE }
+  const contentType = body.length === 0 || hasContentType(headers) ? '' : looksLikeJson(body) ? JSON_TYPE : TEXT_TYPE
+  return { status: reply.status, body, headers, contentType }
 }
 
 /** By its first character, `{`, `[` or `"`: texts that operators write into options are as often plain as JSON. */
@@ -56,8 +56,12 @@ function looksLikeJson(body: string | Uint8Array): boolean {
   return first === 0x7b || first === 0x5b || first === 0x22
 }
 
-function isContentType([name]: readonly [string, string]): boolean {
-  return name.length === 12 && name.toLowerCase() === 'content-type'
+function hasContentType(headers: ReplyParts['headers']): boolean {
+  for (let index = 0; index < headers.length; index++) {
+    const name = headers[index]?.[0]
+    if (name !== undefined && name.length === 12 && name.toLowerCase() === 'content-type') return true
+  }
+  return false
 }
 
 const defaultBodies: string[] = []

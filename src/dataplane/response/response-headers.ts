@@ -6,16 +6,28 @@
  */
 import { HeaderList } from '../../base/headers.js'
 import { reasonPhrase } from '../../base/status.js'
-import { fillHeaderList, lowerTextOfHead, type ResponseHead, textOfHead } from '../upstream/response-head.js'
+import { fillHeaderList, lacksField, type ResponseHead, textOfHead } from '../upstream/response-head.js'
 
 type Pairs = readonly (readonly [string, string])[]
 
 /** Whatever cannot stand in a line as it is: such fields take the way through the list. */
 const unusual = /[^\t\x20-\x7e]/
+/** Up to this length a loop is quicker than the expression. */
+const SHORT_VALUE = 24
 const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** How a field name looks in the lower-case text of a block; names of plugins are few and constant. */
 const needles = new Map<string, string>()
 const NEEDLES_MAX = 1000
+
+function isUnusual(value: string): boolean {
+  const { length } = value
+  if (length > SHORT_VALUE) return unusual.test(value)
+  for (let index = 0; index < length; index++) {
+    const code = value.charCodeAt(index)
+    if ((code < 0x20 && code !== 9) || code > 0x7e) return true
+  }
+  return false
+}
 
 function needleOf(name: string): string {
   let needle = needles.get(name)
@@ -109,7 +121,8 @@ export class ResponseHeaders extends HeaderList {
     const { head, pairs } = this
     let text: string | null = null
     if (head !== null) text = head.status === status ? textOfHead(head) : null
-    else if (pairs !== null) text = linesOf(startOf(status, this.contentType), pairs)
+    else if (pairs !== null)
+      text = this.addedCount === 0 ? blockOf(status, this.contentType, pairs) : linesOf(startOf(status, this.contentType), pairs)
     if (text === null) return null
     for (let index = 0; index < this.addedCount; index++)
       text += `\r\n${this.addedNames[index] as string}: ${this.addedValues[index] as string}`
@@ -117,12 +130,9 @@ export class ResponseHeaders extends HeaderList {
   }
 
   private canAppend(name: string, value: string): boolean {
-    if ((this.head === null && this.pairs === null) || unusual.test(value) || isFraming(name)) return false
+    if ((this.head === null && this.pairs === null) || isUnusual(value) || isFraming(name)) return false
     for (let index = 0; index < this.addedCount; index++) if (this.addedNames[index] === name) return false
-    if (this.head !== null) {
-      const lower = lowerTextOfHead(this.head)
-      return lower !== null && !lower.includes(needleOf(name))
-    }
+    if (this.head !== null) return lacksField(this.head, name, needleOf)
     if (this.contentType !== '' && name.length === 12 && name.toLowerCase() === 'content-type') return false
     const key = needleOf(name)
     for (const [given] of this.pairs ?? []) if (given.length === name.length && needleOf(given) === key) return false
@@ -184,13 +194,36 @@ function isUsable(name: string): boolean {
   return usable
 }
 
+const KEPT_BLOCK_MAX = 1024
+/** The last short answer of the gateway with each status: most are the same again. */
+const lastBlocks: { contentType: string; readonly names: string[]; readonly values: string[]; text: string }[] = []
+
+function blockOf(status: number, contentType: string, pairs: Pairs): string | null {
+  const last = lastBlocks[status]
+  if (last !== undefined && last.contentType === contentType && isSame(pairs, last.names, last.values)) return last.text
+  const text = linesOf(startOf(status, contentType), pairs)
+  if (text !== null && text.length <= KEPT_BLOCK_MAX) {
+    lastBlocks[status] = { contentType, names: pairs.map((pair) => pair[0]), values: pairs.map((pair) => pair[1]), text }
+  }
+  return text
+}
+
+function isSame(pairs: Pairs, names: readonly string[], values: readonly string[]): boolean {
+  if (pairs.length !== names.length) return false
+  for (let index = 0; index < names.length; index++) {
+    const pair = pairs[index]
+    if (pair === undefined || pair[0] !== names[index] || pair[1] !== values[index]) return false
+  }
+  return true
+}
+
 function linesOf(start: string, pairs: Pairs): string | null {
   let lines = start
   for (const pair of pairs) {
     const name = pair[0]
     const value = pair[1]
     // What cannot go out like this is dropped or cleaned on the way through the list.
-    if (!isUsable(name) || unusual.test(value)) return null
+    if (!isUsable(name) || isUnusual(value)) return null
     lines += `\r\n${name}: ${value}`
   }
   return lines

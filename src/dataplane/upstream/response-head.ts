@@ -25,9 +25,11 @@ export interface ResponseHead {
   readonly block: Uint8Array
   /** The same bytes as received, from the status line to the empty line. */
   readonly raw: Uint8Array
-  /** Kept by `textOfHead` and `lowerTextOfHead`. */
+  /** Kept by `textOfHead` and `lacksField`. */
   text: string | null | undefined
   lowerText: string | null | undefined
+  /** Names that `lacksField` did not find in it. */
+  readonly absent: string[]
 }
 
 const CR = 13
@@ -162,6 +164,7 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
     raw: Buffer.from(bytes.subarray(start, end)),
     text: undefined,
     lowerText: undefined,
+    absent: [],
   }
 }
 
@@ -189,10 +192,17 @@ export function textOfHead(head: ResponseHead): string | null {
   return head.text
 }
 
-/** The same in lower case, to look field names up in. */
-export function lowerTextOfHead(head: ResponseHead): string | null {
+/** Names that a head remembers: those of plugins, which are few and the same for each of its answers. */
+const ABSENT_MAX = 16
+
+/** Whether a head that is text has no field of this name. `needle` is how one would look in lower case: `\r\n<name>:`. */
+export function lacksField(head: ResponseHead, name: string, needle: (name: string) => string): boolean {
+  const { absent } = head
+  for (let index = 0; index < absent.length; index++) if (absent[index] === name) return true
   if (head.lowerText === undefined) head.lowerText = textOfHead(head)?.toLowerCase() ?? null
-  return head.lowerText
+  if (head.lowerText === null || head.lowerText.includes(needle(name))) return false
+  if (absent.length < ABSENT_MAX) absent.push(name)
+  return true
 }
 
 const beyondAscii = /[\u0080-\uffff]/
