@@ -31,6 +31,7 @@ import { Supervisor, type WorkerReport } from '../threads/supervisor.js'
 import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
+import { PrimaryBreakers } from './primary-breakers.js'
 import { PrimaryLimits } from './primary-limits.js'
 import { PrimaryNodes } from './primary-nodes.js'
 import { PrimaryTokens } from './primary-tokens.js'
@@ -70,6 +71,7 @@ export class Gateway {
   private readonly limits: PrimaryLimits
   private readonly nodes: PrimaryNodes
   private readonly tokens: PrimaryTokens
+  private readonly breakers: PrimaryBreakers
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
   /** `compiled` with addresses, as it was published. */
@@ -101,6 +103,16 @@ export class Gateway {
       clock: systemClock,
       tellKeys: (news) => this.supervisor.tellKeySet(news),
       log,
+    })
+    this.breakers = new PrimaryBreakers({
+      region: regions.breakers,
+      pathRegion: regions.pathBreakers,
+      member: config.workers,
+      nodeId,
+      clock: systemClock,
+      log,
+      redis: config.redis,
+      webhook: config.breakers.webhook,
     })
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
@@ -149,6 +161,7 @@ export class Gateway {
         this.directory.retire(index)
         this.nodes.workerEnded(index)
         this.limits.workerEnded(index)
+        this.breakers.workerEnded(index)
       },
       onFatal: (reason) => void this.fail(reason),
       explainListen: explainListenFailure,
@@ -233,6 +246,8 @@ export class Gateway {
         limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
         limitTable: () => this.limits.tableState(),
         nodes: () => this.nodes.state(),
+        samples: () => this.breakers.samples(),
+        breakers: this.breakers,
         reload: () => this.requestReload(),
         revoke: (request) => this.tokens.revoke(request),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
@@ -352,6 +367,8 @@ export class Gateway {
   private report(index: number, message: WorkerReport): void {
     if (message.type === 'key-set-wanted') this.tokens.keysWanted(message.id)
     else if (message.type === 'series') this.directory.declare(index, message.slot, message.labels)
+    else if (message.type === 'breaker') this.breakers.declare(message.breaker)
+    else if (message.type === 'breaker-event') this.breakers.report(message.event)
     else this.options.log[message.level](message.message, { worker: index, ...toFields(message.fields) })
   }
 
@@ -385,6 +402,7 @@ export class Gateway {
     await this.servers?.close()
     await this.limits.close()
     await this.tokens.close()
+    await this.breakers.close()
     if (this.config.pidFile !== null) removePidFile(this.config.pidFile, this.operatorPid)
     this.options.log.flush()
   }

@@ -22,6 +22,8 @@ export interface OperatorServersOptions {
   readonly limits: StatusServerOptions['limits']
   readonly limitTable: StatusServerOptions['limitTable']
   readonly nodes: StatusServerOptions['nodes']
+  readonly breakers: AdminActions['breakers']
+  readonly samples: StatusServerOptions['samples']
   readonly reload: AdminActions['reload']
   readonly revoke: AdminActions['revoke']
   readonly fault: AdminActions['fault']
@@ -37,7 +39,7 @@ export interface OperatorServers {
 
 /** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
 export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
-  const { config, board, directory, state, explain, limits, limitTable, nodes, log } = options
+  const { config, board, directory, state, explain, limits, limitTable, nodes, samples, log } = options
   const running: (StatusServer | AdminServer)[] = []
   const close = async () => void (await Promise.all(running.map((server) => server.close())))
   let metrics: SocketAddress | null = null
@@ -54,6 +56,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         limits,
         limitTable,
         nodes,
+        samples,
         log: (message) => log.error(message),
       })
       running.push(server)
@@ -67,6 +70,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         status: () => ({ ...state(), epoch: board.published(), workers: board.readAll() }),
         reload: options.reload,
         revoke: options.revoke,
+        breakers: options.breakers,
         fault: options.fault,
       })
       running.push(server)

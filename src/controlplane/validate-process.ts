@@ -14,6 +14,7 @@ import type {
   RealIpConfig,
   RedisConfig,
   SocketAddress,
+  WebhookConfig,
 } from '../schema/process.js'
 import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
 import type { SluiceSection } from '../schema/sluice-section.js'
@@ -69,11 +70,17 @@ export function processConfig(
     redis: redis(sluice, issues),
     rateLimitTable: { keys: sluice.rate_limit_table?.keys ?? 1_000_000 },
     gatewayNodes: sluice.gateway_nodes ?? 1,
+    breakers: { webhook: webhook(sluice) },
   }
 }
 
 export function milliseconds(seconds: number): number {
   return Math.round(seconds * 1_000)
+}
+
+function webhook({ breakers }: SluiceSection): WebhookConfig | null {
+  const own = breakers?.webhook
+  return own === undefined ? null : { url: own.url, timeoutMs: milliseconds(own.timeout ?? 5), headers: own.headers ?? {} }
 }
 
 function redis(sluice: SluiceSection, issues: IssueList): RedisConfig | null {

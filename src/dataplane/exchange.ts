@@ -8,7 +8,7 @@
  */
 
 import { nowMs } from '../base/clock.js'
-import type { Failure } from '../base/errors.js'
+import { type Failure, failures } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { BodyTransform, Consumer, Credential, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
 import { setIdentityHeaders } from './identity-headers.js'
@@ -171,6 +171,9 @@ export class Exchange implements PluginExchange {
   sendTimeoutMs = 0
   readTimeoutMs = 0
   upstreamStatus = ''
+  upstreamLastStatus = 0
+  /** The upstream broke off, or stood still, in the middle of an answer that the client was being given. */
+  upstreamCut = false
   upstreamAddress = ''
   upstreamStartMs = 0
   upstreamResponseMs = -1
@@ -264,6 +267,8 @@ export class Exchange implements PluginExchange {
     this.staleRetryUsed = false
     this.retryUntilMs = 0
     this.upstreamStatus = ''
+    this.upstreamLastStatus = 0
+    this.upstreamCut = false
     this.upstreamAddress = ''
     this.upstreamStartMs = 0
     this.upstreamResponseMs = -1
@@ -293,6 +298,16 @@ export class Exchange implements PluginExchange {
 
   get route(): RouteInfo | null {
     return this.linked
+  }
+
+  get upstreamFailed(): boolean {
+    const { failure } = this
+    // An answer that is too large for a plugin here is no fault of the upstream.
+    return this.upstreamCut || (failure !== null && failure.source === 'upstream' && failure !== failures.RESPONSE_TOO_LARGE)
+  }
+
+  get upstreamKey(): string {
+    return this.upstreamIndex < 0 ? '' : (this.snapshot?.upstream(this.upstreamIndex).record.key ?? '')
   }
 
   elapsedMs(): number {

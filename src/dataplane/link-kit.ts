@@ -2,6 +2,7 @@
 import type { TokenKit } from '../auth/contract.js'
 import { AddressSet } from '../base/address-set.js'
 import { compilePattern } from '../base/pattern.js'
+import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from '../breakers/contract.js'
 import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
 import type { Consumer, CredentialIndex, HttpClient, HttpSettings, LinkKit, RouteInfo } from '../plugins/plugin.js'
 import type { ChainKit } from './phases/chain.js'
@@ -17,6 +18,7 @@ export interface KitEnvironment {
   readonly limits: LimiterSource
   /** State of plugins by their names: lives as long as the worker. */
   readonly states: Map<string, unknown>
+  readonly breakers: BreakerSource
   readonly http: { client(settings: HttpSettings): HttpClient }
   readonly tokens: TokenKit
   readonly plugins: PluginSource
@@ -28,6 +30,12 @@ export interface ConsumerSource {
   /** The credentials of a plugin. */
   credentials(plugin: string): CredentialIndex
   consumer(username: string): Consumer | null
+}
+
+/** Where plugins get their circuit breakers from, in the name of a plugin on a route (empty = no route). */
+export interface BreakerSource {
+  bind(plugin: string, routeId: string, spec: BreakerSpec): BreakerSet
+  bindPaths(plugin: string, routeId: string, settings: PathBreakerSettings): PathBreakers
 }
 
 /** Where plugins get their limiters from. */
@@ -61,6 +69,8 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
       let isLimiting = false
       return {
         ...shared,
+        breakers: (spec) => environment.breakers.bind(name, route?.id ?? '', spec),
+        pathBreakers: (settings) => environment.breakers.bindPaths(name, route?.id ?? '', settings),
         limiter(spec) {
           isLimiting = true
           return limits.bind(name, route?.id ?? '', spec)

@@ -259,6 +259,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
     if (exchange.stage === Stage.Responding) {
       this.nodes.failed(exchange, failure)
+      exchange.upstreamCut = true
       this.abortClient(exchange)
       return
     }
@@ -282,6 +283,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       return
     }
     this.nodes.failed(exchange, failure)
+    exchange.upstreamLastStatus = failure.status
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? `${failure.status}` : `${exchange.upstreamStatus}, ${failure.status}`
     exchange.triedNodes ??= []
     exchange.triedNodes.push(pool)
@@ -370,6 +372,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.nodes.answered(exchange, head.status)
     exchange.response.status = head.status
     exchange.response.source = 'upstream'
+    exchange.upstreamLastStatus = head.status
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(head.status) : `${exchange.upstreamStatus}, ${head.status}`
     // The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it.
     if (!exchange.bodyComplete) {
@@ -505,6 +508,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   private expire(exchange: Exchange): void {
     const connection = exchange.connection
     if (exchange.stage === Stage.Responding) {
+      exchange.upstreamCut = connection !== null && !exchange.isClientFull
       this.abortClient(exchange)
       return
     }

@@ -6,6 +6,8 @@
 import { acl } from './acl.js'
 import { attachConsumerLabel } from './attach-consumer-label.js'
 import { basicAuth } from './basic-auth.js'
+import { apiBreaker } from './api-breaker.js'
+import { circuitBreaker } from './circuit-breaker.js'
 import { clientControl } from './client-control.js'
 import { consumerRestriction } from './consumer-restriction.js'
 import { cors } from './cors.js'
@@ -56,6 +58,7 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   consumerRestriction, // 2400
   attachConsumerLabel, // 2399
   proxyRewrite, // 1008
+  apiBreaker, // 1005
   limitConn, // 1003
   limitCount, // 1002
   limitReq, // 1001
@@ -63,6 +66,7 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   rateLimit, // 1000
   gzip, // 995
   trafficSplit, // 966
+  circuitBreaker, // 960
   rateLimiting, // 910
   rateLimitingAdvanced, // 910
   redirect, // 900

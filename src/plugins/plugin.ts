@@ -22,6 +22,7 @@ import type { HeaderList } from '../base/headers.js'
 import type { HttpClient, HttpSettings } from '../base/http-client.js'
 import { kongErrorBody } from '../base/kong-error.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
+import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from '../breakers/contract.js'
 import type { BoundLimiter, LimiterSpec, StoreSpec } from '../limits/contract.js'
 import type { Json, KeySetSpec } from '../schema/compiled.js'
 
@@ -48,6 +49,20 @@ export {
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
 export { cookieValue, queryValue, queryValues, withoutCookie, withoutQueryValue } from '../base/request-values.js'
 export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'
+export {
+  ADMITTED,
+  type BoundBreaker,
+  BREAKER_TIME_MAX_MS,
+  type BreakerSet,
+  type BreakerSpec,
+  Outcome,
+  type PathBreakerSettings,
+  type PathBreakers,
+  PERMIT_EXPIRY_MAX_MS,
+  PERMITS_MAX,
+  REFUSED,
+  SUCCESSES_MAX,
+} from '../breakers/contract.js'
 export type {
   BoundLimiter,
   LimiterSpec,
@@ -233,6 +248,15 @@ export interface Exchange {
   readonly upstreamAddress: string
   /** Statuses of all tries so far, `502, 200`; empty before the first. */
   readonly upstreamStatus: string
+  /** Status of the last try: of the answer, or 502 or 504 when there was none; 0 before the first. */
+  readonly upstreamLastStatus: number
+  /**
+   * The upstream failed in the end: could not be reached, did not answer in time, sent what is no answer, or broke off in the middle of
+   * one. An answer with an error status is an answer; what the client does is no failure of the upstream. Valid in log.
+   */
+  readonly upstreamFailed: boolean
+  /** Name of the upstream at `upstreamIndex` that stays the same over reloads; empty = none. */
+  readonly upstreamKey: string
   /** Milliseconds from sending to the last byte of the response, last try; -1 = none. */
   readonly upstreamResponseMs: number
   /** Bytes of body sent to the client so far. */
@@ -332,6 +356,10 @@ export interface LinkKit {
   limiter(spec: LimiterSpec): BoundLimiter
   /** Signed and opaque tokens. */
   readonly tokens: TokenKit
+  /** The circuit breakers of a spec: one state for all threads, kept over reloads under their names. Refusals count for this plugin. */
+  breakers(spec: BreakerSpec): BreakerSet
+  /** The breakers by host and path of `api-breaker`. */
+  pathBreakers(settings: PathBreakerSettings): PathBreakers
   /** A client for asking another service. Its connections outlive reloads; a question costs at most `timeoutMs`. */
   http(settings: HttpSettings): HttpClient
   /** Resolves after the delay. The only timer a plugin may use. */

@@ -30,6 +30,14 @@ export interface ProcessConfig {
   readonly rateLimitTable: { readonly keys: number }
   /** How many gateways serve the same traffic, for the checks of configurations. */
   readonly gatewayNodes: number
+  /** Where changes of circuit breakers are told; null = nowhere. */
+  readonly breakers: { readonly webhook: WebhookConfig | null }
+}
+
+export interface WebhookConfig {
+  readonly url: string
+  readonly timeoutMs: number
+  readonly headers: { readonly [name: string]: string }
 }
 
 export interface RedisConfig {

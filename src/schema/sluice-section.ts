@@ -288,6 +288,31 @@ export const sluiceSchema = Type.Object(
         { additionalProperties: false, description: 'The table of local rate limits, shared by all workers.' },
       ),
     ),
+    breakers: Type.Optional(
+      Type.Object(
+        {
+          webhook: Type.Optional(
+            Type.Object(
+              {
+                url: Type.String({
+                  pattern: '^https?://[^\\s]+$',
+                  maxLength: 2000,
+                  description: 'Where each change of a breaker is sent to, as a POST with a JSON object.',
+                }),
+                timeout: seconds('Seconds to wait for the answer; three tries.', 5, 0.01),
+                headers: Type.Optional(
+                  Type.Record(Type.String({ pattern: "^[0-9A-Za-z!#$%&'*+.^_`|~-]+$" }), Type.String({ pattern: '^[\\x20-\\x7e]*$' }), {
+                    description: 'Further request headers, such as `Authorization`.',
+                  }),
+                ),
+              },
+              { additionalProperties: false, description: 'Tells changes of state to another service.' },
+            ),
+          ),
+        },
+        { additionalProperties: false, description: 'Circuit breakers.' },
+      ),
+    ),
     gateway_nodes: Type.Optional(
       Type.Integer({
         minimum: 1,

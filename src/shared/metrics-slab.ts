@@ -81,6 +81,7 @@ export const counterNames = [
   'rate_limit_store_calls',
   'rate_limit_fallbacks',
   'rate_limit_lease_units',
+  'breaker_refusals',
 ] as const
 export type CounterName = (typeof counterNames)[number]
 

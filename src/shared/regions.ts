@@ -16,14 +16,19 @@
  * |            |         | 65,536 per worker;        | worker i, the primary after that    |                   |
  * |            |         | touched as it fills       | worker has ended                    |                   |
  * | revocations| int32   | 16 MiB, touched as it fills| primary                           | all               |
+ * | breakers   | int32   | 384 × 32,768 = 12 MiB,    | all workers and the primary, by     | all               |
+ * |            |         | touched as it fills       | compare-and-swap                    |                   |
+ * | paths      | int32   | 256 × 8192 = 2 MiB        | all workers, by compare-and-swap    | all workers       |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
  */
 import { randomBytes } from 'node:crypto'
+import { BREAKERS_BYTES } from './breaker-cells.js'
 import { epochsBytes } from './epochs.js'
 import { createLimiterRegion } from './limiter-layout.js'
 import { METRICS_SLAB_BYTES } from './metrics-slab.js'
 import { createNodesRegion } from './node-cells.js'
+import { createPathBreakersRegion } from './path-breakers.js'
 import { allocateRegion } from './region.js'
 import { createRevocationsRegion } from './revocations.js'
 import { ROTORS_BYTES } from './rotors.js'
@@ -39,6 +44,10 @@ export interface SharedRegions {
   readonly nodes: SharedArrayBuffer
   /** Revoked tokens, subjects and consumers. */
   readonly revocations: SharedArrayBuffer
+  /** Circuit breakers. */
+  readonly breakers: SharedArrayBuffer
+  /** What api-breaker counts by path. */
+  readonly pathBreakers: SharedArrayBuffer
 }
 
 /** Sizes of the limiter region. */
@@ -60,13 +69,15 @@ export function createRegions(workers: number, limiter: LimiterCapacity = LIMITE
   if (!Number.isInteger(workers) || workers < 1 || workers > WORKERS_MAX) {
     throw new RangeError(`the number of workers is ${workers}; it must be an integer from 1 to ${WORKERS_MAX}`)
   }
-  const seed = randomBytes(8)
+  const seed = randomBytes(16)
   const revocationSeed = randomBytes(8)
   return {
     epochs: allocateRegion('epochs', epochsBytes(workers)),
     rotors: allocateRegion('rotors', ROTORS_BYTES),
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
     nodes: createNodesRegion(workers),
+    breakers: allocateRegion('breakers', BREAKERS_BYTES),
+    pathBreakers: createPathBreakersRegion([seed.readInt32LE(8), seed.readInt32LE(12)]),
     limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),
     revocations: createRevocationsRegion([revocationSeed.readInt32LE(0), revocationSeed.readInt32LE(4)]),
   }

@@ -131,6 +131,34 @@ export const metrics = {
     ['event'],
     'Units of batches taken from Redis (taken), and what became of them: spent, returned or lost. spent / taken is the efficiency.',
   ),
+  breakerRefusals: metric(
+    'gateway_circuit_breaker_refusals_total',
+    'counter',
+    'none',
+    ['plugin', 'route', 'result'],
+    'Requests that a circuit breaker refused (refused), or would have refused (dry_run).',
+  ),
+  breakerState: metric(
+    'gateway_circuit_breaker_state',
+    'gauge',
+    'none',
+    ['breaker'],
+    'State of a circuit breaker: 0 closed (also while the admitted share grows), 1 half-open, 2 open.',
+  ),
+  breakerTransitions: metric(
+    'gateway_circuit_breaker_transitions_total',
+    'counter',
+    'none',
+    ['breaker', 'from', 'to'],
+    'Changes of state of circuit breakers.',
+  ),
+  breakerEventsLost: metric(
+    'gateway_circuit_breaker_webhook_lost_total',
+    'counter',
+    'none',
+    [],
+    'Events of circuit breakers that the webhook did not take in time.',
+  ),
   pluginErrors: metric('gateway_plugin_errors_total', 'counter', 'none', [], 'Plugin calls that threw an error.'),
   rateLimitQueue: metric('gateway_rate_limit_queued_requests', 'gauge', 'none', [], 'Requests that wait because a rate limit delays them.'),
   // read by the primary at the time of the scrape
@@ -179,4 +207,5 @@ export const workerCounters: Readonly<Record<CounterName, Metric>> = {
   rate_limit_store_calls: metrics.rateLimitStoreCalls,
   rate_limit_fallbacks: metrics.rateLimitFallbacks,
   rate_limit_lease_units: metrics.rateLimitLeaseUnits,
+  breaker_refusals: metrics.breakerRefusals,
 }

@@ -63,6 +63,8 @@ export interface StatusServerOptions {
   /** Rejects with UsageError as `explain` throws it. */
   readonly limits: (query: { readonly key: string; readonly route: string | null }) => Promise<Json>
   readonly limitTable: () => LimitTableState
+  /** What other parts of the primary count and know, for the metrics page. */
+  readonly samples: () => readonly Sample[]
   /** Told of errors inside the server; never of a client's mistakes. */
   readonly log: (message: string) => void
 }
@@ -217,7 +219,7 @@ function metricsPage(options: StatusServerOptions): Answer {
 }
 
 /** What the primary itself knows, as samples. */
-function primarySamples({ board, directory, state, limitTable }: StatusServerOptions): Sample[] {
+function primarySamples({ board, directory, state, limitTable, samples: others }: StatusServerOptions): Sample[] {
   const now = state()
   const usage = directory.usage()
   const table = limitTable()
@@ -245,6 +247,7 @@ function primarySamples({ board, directory, state, limitTable }: StatusServerOpt
     samples.push({ metric: metrics.workerLag, values, value: worker.loopLagMs / 1000 })
     samples.push({ metric: metrics.workerInFlight, values, value: worker.inFlight })
   }
+  samples.push(...others())
   return samples
 }
 

@@ -6,6 +6,7 @@
  * acknowledgement. Older epochs than the current one are ignored.
  */
 import type { KeySetNews } from '../auth/key-set-news.js'
+import type { BreakerEvent, DeclaredBreaker } from '../breakers/contract.js'
 import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import type { PackedRecords } from '../shared/packed-records.js'
@@ -73,6 +74,10 @@ export type FromWorker =
   | { readonly type: 'series'; readonly slot: number; readonly labels: readonly string[] }
   /** A token names a key that is not in this set of published keys (auth/key-set-news): fetch it anew. */
   | { readonly type: 'key-set-wanted'; readonly id: string }
+  /** A circuit breaker exists, or has other settings. */
+  | { readonly type: 'breaker'; readonly breaker: DeclaredBreaker }
+  /** A circuit breaker changed its state; sent by the worker that changed it. */
+  | { readonly type: 'breaker-event'; readonly event: BreakerEvent }
   | { readonly type: 'drained' }
   /** Uncaught error. Sockets are closed and the thread ends a turn later; with accept `primary`, it waits to be sent `close` for that. */
   | { readonly type: 'failed'; readonly message: string; readonly stack: string }

@@ -71,7 +71,7 @@ export interface SupervisorOptions {
   readonly closeTimeoutMs?: number
 }
 
-export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' | 'key-set-wanted' }>
+export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' | 'key-set-wanted' | 'breaker' | 'breaker-event' }>
 type Phase = 'starting' | 'serving' | 'draining' | 'closing'
 
 const deathsOfLoop = 5

@@ -23,6 +23,7 @@ async function preload(): Promise<void> {
     import('../plugins/user-plugins.js'),
     import('../plugins/index.js'),
     import('../dataplane/listener/listener.js'),
+    import('../dataplane/breakers/worker-breakers.js'),
     import('../dataplane/limits/worker-limits.js'),
     import('../dataplane/link-kit.js'),
     import('../dataplane/proxy.js'),

@@ -9,9 +9,10 @@
 import { hostname } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import { WorkerTokens } from '../auth/worker-tokens.js'
-import { nowMs, systemClock, wallMs } from '../base/clock.js'
-import { version } from '../cli/version.js'
 import { NodeFeed } from '../dataplane/balancer/node-feed.js'
+import { nowMs, recentMs, systemClock, wallMs } from '../base/clock.js'
+import { version } from '../cli/version.js'
+import { WorkerBreakers } from '../dataplane/breakers/worker-breakers.js'
 import { WorkerLimits } from '../dataplane/limits/worker-limits.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
 import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
@@ -112,6 +113,17 @@ class WorkerThread {
       metrics: this.metrics,
       log: (level, message) => this.log.write(level, message),
     })
+    const breakers = new WorkerBreakers({
+      region: start.regions.breakers,
+      pathRegion: start.regions.pathBreakers,
+      member: start.index,
+      now: nowMs,
+      recent: recentMs,
+      metrics: this.metrics,
+      declare: (breaker) => send({ type: 'breaker', breaker }),
+      report: (event) => send({ type: 'breaker-event', event }),
+      log: (level, message) => this.log.write(level, message),
+    })
     const rateLimits = new WorkerLimits(this.stores, this.metrics, delay)
     this.tokens = new WorkerTokens({
       revocations: start.regions.revocations,
@@ -131,6 +143,7 @@ class WorkerThread {
           consumers,
           delay,
           limits: rateLimits,
+          breakers,
           http: this.http,
           tokens: this.tokens,
           states: this.pluginStates,

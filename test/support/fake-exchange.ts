@@ -89,6 +89,9 @@ export class FakeExchange implements Exchange {
   elapsed = 0
   upstreamAddress = ''
   upstreamStatus = ''
+  upstreamLastStatus = 0
+  upstreamFailed = false
+  upstreamKey = ''
   upstreamResponseMs = -1
   bodyBytesSent = 0
   private readonly slots: unknown[] = []

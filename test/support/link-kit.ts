@@ -33,6 +33,7 @@ import {
 import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
 import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
 import { createRevocationsRegion } from '../../src/shared/revocations.js'
+import { FakeBreakers } from './fake-breakers.js'
 
 /** The store of `local` limits as tests want it: its own small table, its time told by the test. */
 export class FakeLimits {
@@ -53,6 +54,7 @@ export interface FakeLinkKit extends LinkKit {
   readonly tokens: WorkerTokens
   /** Store of the kit's limiters, whatever store the spec names. */
   readonly limits: FakeLimits
+  readonly circuits: FakeBreakers
   /** The same kit: plugins of one chain are linked with it. */
   forPlugin(name: string): LinkKit
   /** What authentication plugins find. */
@@ -120,12 +122,14 @@ export function linkKit(
   const delays: number[] = []
   const logged: string[] = []
   const states = new Map<string, unknown>()
+  const circuits = new FakeBreakers()
   let slots = 0
   const kit: FakeLinkKit = {
     route,
     delays,
     logged,
     limits,
+    circuits,
     consumers,
     consumer: (username) => consumers.consumer(username),
     credentials: () => {
@@ -148,6 +152,8 @@ export function linkKit(
         return states.get(name) as State
       },
     }),
+    breakers: (spec) => circuits.bind(spec),
+    pathBreakers: (settings) => circuits.bindPaths(settings),
     variable: compileVariable,
     template: compileTemplate,
     keyTemplate: compileKeyTemplate,

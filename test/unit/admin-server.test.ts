@@ -10,6 +10,11 @@ const keys = [
   { name: 'guest', key: 'viewer-key', role: 'viewer' as const },
 ]
 const faults: string[] = []
+const changed: string[] = []
+const breakers = {
+  list: () => ({ total: 1, breakers: [{ name: 'route:1' }] }),
+  change: (name: string, action: string) => name === 'route:1' && changed.push(action) > 0,
+}
 let outcome: ReloadOutcome = { ok: true, epoch: 7 }
 const revoked: RevocationRequest[] = []
 const revocationOutcome: RevocationOutcome = { state: 'in-force' }
@@ -26,6 +31,7 @@ beforeAll(async () => {
       status: () => ({ epoch: 7 }),
       reload: () => Promise.resolve(outcome),
       revoke: (request) => Promise.resolve(revoke(request)),
+      breakers,
       fault: (worker, kind) => {
         faults.push(`${worker} ${kind}`)
         return worker === 0
@@ -64,6 +70,23 @@ describe('admin server', () => {
     for (const path of ['/v1/status', '/v1/reload', '/apisix/admin/routes', '/nowhere']) {
       expect(await ask('GET', path, headers)).toEqual({ status: 401, body: { error_msg: 'failed to check token', description } })
     }
+  })
+
+  test('breakers are listed for every role and changed by admins', async () => {
+    expect(await ask('GET', '/v1/breakers', viewer)).toEqual({ status: 200, body: { total: 1, breakers: [{ name: 'route:1' }] } })
+    expect(await ask('GET', '/v1/breakers/open', admin)).toMatchObject({ status: 405 })
+    expect(await ask('POST', '/v1/breakers', admin)).toMatchObject({ status: 405 })
+    expect(await ask('POST', '/v1/breakers/open', viewer, '{"name":"route:1"}')).toMatchObject({ status: 401 })
+    for (const body of ['', '{', '[]', '{"name":1}'])
+      expect(await ask('POST', '/v1/breakers/open', admin, body)).toMatchObject({ status: 400 })
+    expect(await ask('POST', '/v1/breakers/open', admin, '{"name":"route:2"}')).toMatchObject({ status: 404 })
+    expect(changed).toEqual([])
+    expect(await ask('POST', '/v1/breakers/open', admin, '{"name":"route:1"}')).toEqual({
+      status: 200,
+      body: { name: 'route:1', action: 'open' },
+    })
+    expect(await ask('POST', '/v1/breakers/close', admin, '{"name":"route:1"}')).toMatchObject({ status: 200 })
+    expect(changed).toEqual(['open', 'close'])
   })
 
   test('status is for every role, reload for admins only', async () => {
@@ -110,7 +133,13 @@ describe('admin server', () => {
   test('a port in use is a usage error with exit code 1', async () => {
     const again = startAdminServer(
       { host: '127.0.0.1', port: server.address.port, keys },
-      { status: () => ({}), reload: () => Promise.resolve(outcome), revoke: (request) => Promise.resolve(revoke(request)), fault: null },
+      {
+        status: () => ({}),
+        reload: () => Promise.resolve(outcome),
+        breakers,
+        revoke: (request) => Promise.resolve(revoke(request)),
+        fault: null,
+      },
     )
     await expect(again).rejects.toMatchObject({ name: 'UsageError', exitCode: 1, message: expect.stringContaining('in use') })
   })

@@ -73,6 +73,7 @@ describe('settings of the process', () => {
     redis: null,
     rateLimitTable: { keys: 1_000_000 },
     gatewayNodes: 1,
+    breakers: { webhook: null },
   }
 
   test('defaults', () => expect(settings({ routes: [] })).toEqual(defaults))

@@ -95,17 +95,19 @@ function importsOf(source: Source): Import[] {
 const mayImport: { readonly [folder: string]: readonly string[] | 'everything' } = {
   base: [],
   schema: ['base'],
-  shared: ['base', 'type:schema', 'limits'],
-  cluster: ['base', 'type:schema', 'limits'],
   auth: ['base', 'type:schema', 'shared'],
+  breakers: [],
+  shared: ['base', 'type:schema', 'limits', 'breakers'],
+  cluster: ['base', 'type:schema', 'limits', 'breakers'],
   limits: ['base', 'schema'],
-  telemetry: ['base', 'shared', 'type:schema'],
-  dataplane: ['base', 'auth', 'schema', 'shared', 'limits', 'telemetry', 'plugins/plugin.js'],
+  telemetry: ['base', 'shared', 'type:schema', 'breakers'],
+  dataplane: ['base', 'auth', 'schema', 'shared', 'limits', 'breakers', 'telemetry', 'plugins/plugin.js'],
   controlplane: [
     'base',
     'schema',
     'shared',
     'limits',
+    'breakers',
     'telemetry',
     'plugins/index.js',
     'plugins/plugin.js',
@@ -140,7 +142,7 @@ function isForbidden({ source, target, isType }: Import): boolean {
   const below = target.replace(/^src\//, '')
   if (folder === 'plugins') {
     const own = (rest[0] ?? '').replace(/\.ts$/, '')
-    if (own === 'plugin') return !/^(base|schema|limits|auth)\//.test(below)
+    if (own === 'plugin') return !/^(base|schema|limits|auth|breakers)\//.test(below)
     if (pluginMachinery.has(own)) return !/^(base|schema|plugins)\//.test(below)
     const shared = sharedFolders[own]
     if (shared !== undefined && below.startsWith(`plugins/${shared}/`)) return false

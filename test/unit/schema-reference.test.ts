@@ -73,6 +73,7 @@ describe('plugins', () => {
       'consumer-restriction': 2400,
       'attach-consumer-label': 2399,
       'proxy-rewrite': 1008,
+      'api-breaker': 1005,
       'limit-conn': 1003,
       'limit-count': 1002,
       'limit-req': 1001,
@@ -80,6 +81,7 @@ describe('plugins', () => {
       'rate-limit': 1000,
       gzip: 995,
       'traffic-split': 966,
+      'circuit-breaker': 960,
       'rate-limiting': 910,
       'rate-limiting-advanced': 910,
       redirect: 900,
@@ -88,7 +90,7 @@ describe('plugins', () => {
     })
   })
   test('all of them but our own are names that users of the reference gateways know', () => {
-    expect(builtinPlugins.map((plugin) => plugin.name).filter((name) => !knownPlugins.has(name))).toEqual(['rate-limit'])
+    expect(builtinPlugins.map((plugin) => plugin.name).filter((name) => !knownPlugins.has(name))).toEqual(['rate-limit', 'circuit-breaker'])
   })
   test('the registry finds by name, keeps the order, and refuses a name twice', () => {
     const plugin = (name: string) =>

@@ -6,6 +6,7 @@ import { EpochBoard, WorkerSlot } from '../../src/shared/epochs.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import { WorkerMetrics } from '../../src/shared/metrics-slab.js'
 import { createRegions } from '../../src/shared/regions.js'
+import { metrics } from '../../src/telemetry/metrics.js'
 import { renderPrometheus } from '../../src/telemetry/prometheus.js'
 import { type ExplainQuery, type GatewayState, type StatusServer, startStatusServer } from '../../src/telemetry/status-server.js'
 
@@ -40,6 +41,7 @@ async function setup(port = 0) {
     },
     nodes: () => ({ nodes: [] }),
     limitTable: () => ({ fill: 0.25, capacityBytes: 4096, shared: 3, full: 1 }),
+    samples: () => [{ metric: metrics.breakerState, values: ['route:1'], value: 2 }],
     log: (message) => logged.push(message),
   })
   running.push(server)

@@ -4,6 +4,7 @@
  *   GET  /v1/status    any role
  *   POST /v1/reload    admin: 200 with the new epoch, 400 with every error of the refused configuration
  *   POST /v1/revocations  admin: revokes a token, a subject or a consumer (revocations.ts)
+ *   *    /v1/breakers  see admin/breakers
  *   POST /v1/faults    admin, tests only: {"worker": 0, "kind": "throw" | "out-of-memory"}
  *   *    /apisix/admin 501
  */
@@ -14,12 +15,14 @@ import type { AdminConfig, SocketAddress } from '../../schema/process.js'
 import type { ReloadOutcome } from '../reload.js'
 import { isHostAllowed, roleOf } from './authorize.js'
 import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
+import { answerBreakers, type BreakerActions } from './breakers.js'
 
 /** What the server can look at and start. */
 export interface AdminActions {
   status(): object
   reload(): Promise<ReloadOutcome>
   revoke(request: RevocationRequest): Promise<RevocationOutcome>
+  readonly breakers: BreakerActions
   /** null = the test hook is off. False when there is no such worker. */
   readonly fault: ((worker: number, kind: 'throw' | 'out-of-memory') => boolean) | null
 }
@@ -85,6 +88,8 @@ async function answer(request: IncomingMessage, config: AdminConfig, actions: Ad
   if (path === '/apisix/admin' || path.startsWith('/apisix/admin/')) {
     return { status: 501, body: { error_msg: 'the Admin API is not implemented yet; change the configuration file and POST /v1/reload' } }
   }
+  const aboutBreakers = answerBreakers(request.method ?? '', path, role === 'admin', body, actions.breakers)
+  if (aboutBreakers !== null) return aboutBreakers
   const route = `${request.method} ${path}`
   if (route === 'GET /v1/status') return { status: 200, body: actions.status() }
   const isWrite = route === 'POST /v1/reload' || route === 'POST /v1/revocations' || (route === 'POST /v1/faults' && actions.fault !== null)

@@ -48,6 +48,9 @@ export class HypotheticalExchange implements Exchange {
   readonly startedAtMs = 0
   readonly upstreamAddress = ''
   readonly upstreamStatus = ''
+  readonly upstreamLastStatus = 0
+  readonly upstreamFailed = false
+  readonly upstreamKey = ''
   readonly upstreamResponseMs = -1
   readonly bodyBytesSent = 0
 

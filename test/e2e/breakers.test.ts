@@ -1,0 +1,193 @@
+/** Circuit breakers in running gateways, in front of upstreams that really fail. */
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, test } from 'vitest'
+import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
+import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
+import { ask, hammer, requestText } from '../support/limit-clients.js'
+import { eventually, RedisServer, redisMissing } from '../support/redis.js'
+import { TestBed } from '../support/test-bed.js'
+
+const bed = new TestBed()
+afterEach(() => bed.close())
+
+const quiet = { log: { level: 'info' } }
+
+function route(id: string, port: number, plugins: object, more: object = {}): object {
+  return { id, uri: `/${id}*`, plugins, upstream: { nodes: { [`127.0.0.1:${port}`]: 1 }, retries: 0 }, ...more }
+}
+
+interface Switch {
+  readonly upstream: RecordingUpstream
+  /** What the upstream does from now on; `silence` = takes requests and never answers. */
+  mode: 'ok' | 'fail' | 'silence'
+}
+
+async function switched(): Promise<Switch> {
+  const site: { mode: Switch['mode'] } = { mode: 'ok' }
+  const upstream = await bed.upstream({
+    answer: () => (site.mode === 'silence' ? undefined : lengthResponse('x', [], site.mode === 'ok' ? '200 OK' : '500 Broken')),
+  })
+  return Object.assign(site, { upstream })
+}
+
+async function admin(gateway: Gateway, path: string, body?: object): Promise<{ readonly status: number; readonly body: unknown }> {
+  const response = await fetch(`${gateway.adminUrl}${path}`, {
+    method: body === undefined ? 'GET' : 'POST',
+    headers: { 'X-API-KEY': ADMIN_KEY },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  return { status: response.status, body: await response.json() }
+}
+
+async function stateOf(gateway: Gateway, name: string): Promise<string> {
+  const { body } = await admin(gateway, '/v1/breakers')
+  const list = (body as { breakers: { name: string; state: string }[] }).breakers
+  return list.find((one) => one.name === name)?.state ?? 'unknown'
+}
+
+test('one gateway: all workers stop at once, probes bring it back, the operator and others are told', async () => {
+  const told: { readonly from: string; readonly to: string; readonly reason: string; readonly breaker: string }[] = []
+  const hook = createServer((request, response) => {
+    let text = ''
+    request.on('data', (chunk) => {
+      text += chunk
+    })
+    request.on('end', () => {
+      if (request.headers['authorization'] === 'Bearer abc') told.push(JSON.parse(text))
+      response.end()
+    })
+  })
+  await new Promise<void>((resolve) => hook.listen(0, '127.0.0.1', resolve))
+  bed.later(() => hook.close())
+  const site = await switched()
+  const silent = await switched()
+  silent.mode = 'silence'
+  const { port } = site.upstream
+  const webhook = { url: `http://127.0.0.1:${(hook.address() as AddressInfo).port}/events`, headers: { Authorization: 'Bearer abc' } }
+  const breaker = { consecutive_failures: 5, open_seconds: 1, successes: 2, half_open_requests: 2 }
+  const config = {
+    sluice: { ...quiet, breakers: { webhook } },
+    routes: [
+      route('a', port, { 'circuit-breaker': breaker }),
+      route('held', port, { 'circuit-breaker': breaker }),
+      route('path', port, { 'api-breaker': { break_response_code: 502, break_response_body: 'broken', max_breaker_sec: 300 } }),
+      route(
+        'slow',
+        silent.upstream.port,
+        { 'circuit-breaker': { consecutive_failures: 3 } },
+        { timeout: { connect: 1, send: 1, read: 0.2 } },
+      ),
+      route('gone', 1, { 'circuit-breaker': { consecutive_failures: 3 } }),
+      route('left', silent.upstream.port, { 'circuit-breaker': { consecutive_failures: 1 } }),
+    ],
+  }
+  const gateway = await bed.gateway({ config, workers: 2, admin: true })
+
+  // Failing: up to seven more may be under way when the fifth failure is seen, and a slow machine gives time for some probes.
+  site.mode = 'fail'
+  const failing = await hammer(bed, [gateway], '/a', 200, { clients: 8 })
+  const reached = site.upstream.requests.length
+  expect(reached).toBeGreaterThanOrEqual(5)
+  expect([failing.get(500), failing.get(503)]).toEqual([reached, 200 - reached])
+  expect(reached).toBeLessThanOrEqual(30)
+
+  // Healed: probes, then everything; no request is lost to a second trip.
+  site.mode = 'ok'
+  await eventually(
+    'the recovery',
+    async () => (await ask(bed, gateway, '/a')).status === 200 && (await stateOf(gateway, 'route:a')) === 'closed',
+  )
+  const healed = await hammer(bed, [gateway], '/a', 100, { clients: 8 })
+  expect([...healed]).toEqual([[200, 100]])
+
+  // Timeouts and refused connections count; a client that leaves does not.
+  for (const target of ['/slow', '/gone']) {
+    const statuses: number[] = []
+    for (let index = 0; index < 4; index++) statuses.push((await ask(bed, gateway, target)).status)
+    expect(statuses).toEqual(target === '/slow' ? [504, 504, 504, 503] : [502, 502, 502, 503])
+  }
+  const before = silent.upstream.requests.length
+  const client = await bed.client({ port: gateway.port })
+  await client.send(requestText('/left'))
+  await eventually('the request upstream', () => silent.upstream.requests.length > before)
+  client.destroy()
+  await eventually('the abort', async () => (await gateway.metric('gateway_worker_requests_in_flight')) === 0)
+  expect(await stateOf(gateway, 'route:left')).toBe('closed')
+
+  // The refusal says when to come again.
+  const refused = await ask(bed, gateway, '/gone')
+  expect(Number(refused.field('retry-after'))).toBeGreaterThan(0)
+  expect(refused.body).toBe('{"error_msg":"the circuit breaker is open"}\n')
+
+  // api-breaker: by path, over both workers.
+  site.mode = 'fail'
+  const failures = await hammer(bed, [gateway], '/path/x', 3, { clients: 3 })
+  expect([...failures]).toEqual([[500, 3]])
+  site.mode = 'ok'
+  const broken = await hammer(bed, [gateway], '/path/x', 20, { clients: 8 })
+  expect([...broken]).toEqual([[502, 20]])
+  expect((await ask(bed, gateway, '/path/y')).status).toBe(200)
+
+  // By hand.
+  expect((await ask(bed, gateway, '/held')).status).toBe(200)
+  expect(await admin(gateway, '/v1/breakers/open', { name: 'route:nobody' })).toMatchObject({ status: 404 })
+  expect(await admin(gateway, '/v1/breakers/open', { name: 'route:held' })).toMatchObject({ status: 200 })
+  const held = await hammer(bed, [gateway], '/held', 20, { clients: 8 })
+  expect([...held]).toEqual([[503, 20]])
+  expect((await gateway.reload(config)).lastError).toBeNull()
+  expect((await ask(bed, gateway, '/held')).status).toBe(503)
+  expect(await admin(gateway, '/v1/breakers/close', { name: 'route:held' })).toMatchObject({ status: 200 })
+  expect((await ask(bed, gateway, '/held')).status).toBe(200)
+
+  // Told everywhere.
+  await eventually('the webhook', () =>
+    told.some(({ breaker: name, reason, to }) => name === 'route:held' && reason === 'manual' && to === 'closed'),
+  )
+  expect(told.find(({ breaker: name }) => name === 'route:a')).toMatchObject({ from: 'closed', to: 'open', reason: 'consecutive-failures' })
+  expect(await gateway.metric('gateway_circuit_breaker_state{breaker="route:gone"}')).toBe(2)
+  expect(await gateway.metric('gateway_circuit_breaker_state{breaker="route:held"}')).toBe(0)
+  expect(await gateway.metric('gateway_circuit_breaker_transitions_total{breaker="route:a",from="closed",to="open"}')).toBe(1)
+  expect(await gateway.metric('gateway_circuit_breaker_refusals_total{plugin="circuit-breaker",route="held",result="refused"}')).toBe(21)
+  expect(gateway.stderr).toContain('circuit breaker route:a: closed → open for 1 s (consecutive-failures)')
+}, 60_000)
+
+describe.skipIf(redisMissing !== null)('two gateways that share a Redis', () => {
+  test('what one learns the other knows; each goes on alone without Redis', async () => {
+    const redis = await RedisServer.start()
+    bed.later(() => redis.close())
+    const site = await switched()
+    const plugins = {
+      'circuit-breaker': { consecutive_failures: 3, open_seconds: 1, max_open_seconds: 1, successes: 1, policy: 'redis' },
+    }
+    const config = { sluice: { ...quiet, redis: `redis://127.0.0.1:${redis.port}` }, routes: [route('a', site.upstream.port, plugins)] }
+    const [first, second] = await Promise.all([1, 2].map(() => bed.gateway({ config, workers: 1, admin: true })))
+    if (first === undefined || second === undefined) throw new Error('two gateways were asked for')
+    for (const gateway of [first, second]) expect((await ask(bed, gateway, '/a')).status).toBe(200)
+
+    site.mode = 'fail'
+    for (let index = 0; index < 3; index++) expect((await ask(bed, first, '/a')).status).toBe(500)
+    await eventually('the news', () => second.stderr.includes('closed → open for') && second.stderr.includes('(other-gateway)'))
+    expect(site.upstream.requests.length).toBe(5)
+
+    // The second has not failed once itself. Healed: the probe of either closes both.
+    site.mode = 'ok'
+    await eventually('the recovery', async () => (await ask(bed, first, '/a')).status === 200)
+    await eventually('the news of it', async () => (await stateOf(second, 'route:a')) === 'closed')
+    expect((await ask(bed, second, '/a')).status).toBe(200)
+
+    // Without Redis: local goes on, and is told afterwards.
+    await redis.kill()
+    site.mode = 'fail'
+    for (let index = 0; index < 3; index++) expect((await ask(bed, second, '/a')).status).toBe(500)
+    await eventually('a refusal', async () => (await ask(bed, second, '/a')).status === 503)
+    expect((await ask(bed, first, '/a')).status).toBe(500)
+    // Probes of the second fail again and again: the first hears of it when Redis is back.
+    const news = first.stderr.split('(other-gateway)').length
+    await redis.restart()
+    await eventually('news again', async () => {
+      await ask(bed, second, '/a')
+      return first.stderr.split('(other-gateway)').length > news
+    })
+  }, 60_000)
+})
