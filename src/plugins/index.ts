@@ -4,9 +4,9 @@
  */
 
 import { acl } from './acl.js'
+import { apiBreaker } from './api-breaker.js'
 import { attachConsumerLabel } from './attach-consumer-label.js'
 import { basicAuth } from './basic-auth.js'
-import { apiBreaker } from './api-breaker.js'
 import { circuitBreaker } from './circuit-breaker.js'
 import { clientControl } from './client-control.js'
 import { consumerRestriction } from './consumer-restriction.js'

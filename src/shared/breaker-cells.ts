@@ -15,9 +15,7 @@
  *   24–63   ring of 10: [bucket, requests, failures, slow calls] as they stood when that bucket began
  *   64–95   permits of probes: bits 20–31 generation, 0–19 when it was taken, ticks of 100 ms; 0 = free
  *
- * The window is what was counted less what stood at its beginning, so a count is one atomic add, nothing is ever set back, and no
- * count is lost when a bucket begins. A thread that dies in the middle leaves a bucket without its beginning: then nothing is decided
- * on ratios until the next one. A permit of a thread that died, or of a request that never ended, expires.
+ * The words of the window are explained in shared/breaker-window. A permit of a thread that died, or of a request that never ended, expires.
  */
 import { createHash } from 'node:crypto'
 import {
@@ -31,6 +29,7 @@ import {
   PERMITS_MAX,
   REFUSED,
 } from '../breakers/contract.js'
+import { BreakerWindow } from './breaker-window.js'
 import { assertRegionSize } from './region.js'
 
 /** A power of two. */
@@ -45,14 +44,8 @@ const MOMENT = 1
 const KEY_DOUBLE = 1
 const IN_A_ROW = 4
 const RAMP = 5
-const BASE = 6
-const TOTALS = 16
-const BUCKET = 19
-const RING = 24
-const RING_WORDS = 4
 const PERMITS = 64
 
-const BUCKETS = 10
 export const TICK_MS = 10
 const PERMIT_TICK_MS = 100
 const PERMIT_TICKS = 2 ** 20
@@ -111,6 +104,7 @@ export type TransitionListener = (slot: number, event: Omit<BreakerEvent, 'name'
 export class BreakerCells {
   private readonly words: Int32Array
   private readonly doubles: BigUint64Array
+  private readonly window: BreakerWindow
 
   constructor(
     region: SharedArrayBuffer,
@@ -119,6 +113,7 @@ export class BreakerCells {
     assertRegionSize('breakers', region, BREAKERS_BYTES)
     this.words = new Int32Array(region)
     this.doubles = new BigUint64Array(region)
+    this.window = new BreakerWindow(this.words)
   }
 
   /** The slot of this name: the same one in all threads. -1 when there is no room for another name. */
@@ -218,7 +213,7 @@ export class BreakerCells {
       }
       const successes = successesOf(low) + 1
       if (successes >= settings.successes) {
-        this.markWindow(slot)
+        this.forgetCounts(slot)
         if (this.move(slot, seen, closedBy(low, settings.rampMs), tickOf(nowMs), 'probes-succeeded', 0)) return
       } else {
         const next = lowOf(halfOpen, false, openCountOf(low), successes, generation)
@@ -240,8 +235,8 @@ export class BreakerCells {
       if (settings.consecutiveFailures > 0 && inARow >= settings.consecutiveFailures) reason = 'consecutive-failures'
     } else if (Atomics.load(this.words, base + IN_A_ROW) !== 0) Atomics.store(this.words, base + IN_A_ROW, 0)
     if (settings.errorRatio > 0 || settings.slowRatio > 0) {
-      const bucket = this.count(base, settings.windowMs, outcome, nowMs)
-      reason ??= this.ratioReason(slot, settings, bucket, nowMs)
+      const bucket = this.window.count(base, settings.windowMs, outcome, nowMs)
+      reason ??= this.window.reason(base, settings, bucket, nowMs, this.closedForMs(slot, nowMs))
     }
     if (reason === null) return
     const seen = this.load(slot)
@@ -256,55 +251,12 @@ export class BreakerCells {
     return early > 0 && early < STALE_TICKS
   }
 
-  private count(base: number, windowMs: number, outcome: number, nowMs: number): number {
-    const { words } = this
-    const bucket = this.turn(base, Math.floor((nowMs * BUCKETS) / windowMs) | 0)
-    Atomics.add(words, base + TOTALS, 1)
-    if ((outcome & Outcome.failed) !== 0) Atomics.add(words, base + TOTALS + 1, 1)
-    if ((outcome & Outcome.slow) !== 0) Atomics.add(words, base + TOTALS + 2, 1)
-    return bucket
-  }
-
-  /** Begins the bucket unless it has begun; returns the one that counts now. */
-  private turn(base: number, bucket: number): number {
-    const { words } = this
-    const last = Atomics.load(words, base + BUCKET)
-    const ahead = (bucket - last) | 0
-    // One behind: another thread read its clock a moment later. More: the length of the window was changed.
-    if (ahead === 0 || ahead === -1) return last
-    if (Atomics.compareExchange(words, base + BUCKET, last, bucket) !== last) return Atomics.load(words, base + BUCKET)
-    const missing = ahead > 0 && ahead < BUCKETS ? ahead : BUCKETS
-    for (let index = missing - 1; index >= 0; index--) this.beginBucket(base, (bucket - index) | 0)
-    return bucket
-  }
-
-  private beginBucket(base: number, bucket: number): void {
-    const { words } = this
-    const at = base + ringOf(bucket)
-    // Failures before requests: read in between, no share is above 1.
-    Atomics.store(words, at + 2, Atomics.load(words, base + TOTALS + 1))
-    Atomics.store(words, at + 3, Atomics.load(words, base + TOTALS + 2))
-    Atomics.store(words, at + 1, Atomics.load(words, base + TOTALS))
-    Atomics.store(words, at, bucket)
-  }
-
-  private ratioReason(slot: number, settings: BreakerSettings, bucket: number, nowMs: number): BreakerReason | null {
-    const { words } = this
+  /** Time since the last transition; infinite before the first. */
+  private closedForMs(slot: number, nowMs: number): number {
     const base = slot * SLOT_WORDS
-    const first = (bucket - (BUCKETS - 1)) | 0
-    let from = base + ringOf(first)
-    if (Atomics.load(words, from) !== first) return null
-    if (generationOf(Atomics.load(words, base + STATE)) !== 0) {
-      const ageTicks = (tickOf(nowMs) - Atomics.load(words, base + MOMENT)) | 0
-      const firstMs = (nowMs % (settings.windowMs / BUCKETS)) + (settings.windowMs / BUCKETS) * (BUCKETS - 1)
-      if (ageTicks >= 0 && ageTicks * TICK_MS < firstMs) from = base + BASE - 1
-    }
-    const failures = (Atomics.load(words, base + TOTALS + 1) - Atomics.load(words, from + 2)) >>> 0
-    const slow = (Atomics.load(words, base + TOTALS + 2) - Atomics.load(words, from + 3)) >>> 0
-    const requests = (Atomics.load(words, base + TOTALS) - Atomics.load(words, from + 1)) >>> 0
-    if (requests < settings.minimumRequests) return null
-    if (settings.errorRatio > 0 && failures >= settings.errorRatio * requests) return 'error-ratio'
-    return settings.slowRatio > 0 && slow >= settings.slowRatio * requests ? 'slow-ratio' : null
+    if (generationOf(Atomics.load(this.words, base + STATE)) === 0) return Number.POSITIVE_INFINITY
+    const ticks = (tickOf(nowMs) - Atomics.load(this.words, base + MOMENT)) | 0
+    return ticks < 0 ? Number.POSITIVE_INFINITY : ticks * TICK_MS
   }
 
   private trip(slot: number, seen: bigint, settings: BreakerSettings, nowMs: number, reason: BreakerReason): boolean {
@@ -320,12 +272,11 @@ export class BreakerCells {
   }
 
   /** What was counted until now is not looked at any more, whatever becomes of the attempt to close. */
-  private markWindow(slot: number): void {
-    const { words } = this
+  private forgetCounts(slot: number): void {
     const base = slot * SLOT_WORDS
-    for (let index = 0; index < 3; index++) Atomics.store(words, base + BASE + index, Atomics.load(words, base + TOTALS + index))
-    Atomics.store(words, base + IN_A_ROW, 0)
-    Atomics.store(words, base + RAMP, 0)
+    this.window.mark(base)
+    Atomics.store(this.words, base + IN_A_ROW, 0)
+    Atomics.store(this.words, base + RAMP, 0)
   }
 
   /** Opens it by hand until `close`, or for `openMs` as another gateway did. False when it is so already. */
@@ -351,7 +302,7 @@ export class BreakerCells {
       const low = lowPart(seen)
       const isHeld = (low & HELD) !== 0
       if (isHeld ? !isHeldToo : (low & STATE_MASK) === closed || ((low & STATE_MASK) === ramping && rampMs > 0)) return false
-      this.markWindow(slot)
+      this.forgetCounts(slot)
       if (this.move(slot, seen, closedBy(low, rampMs), tickOf(nowMs), reason, 0)) return true
     }
   }
@@ -428,8 +379,4 @@ function isExpired(permit: number, tick: number, expiryMs: number): boolean {
   const age = (tick - (permit & (PERMIT_TICKS - 1)) + PERMIT_TICKS) % PERMIT_TICKS
   // A little "in the future": another thread read its clock a moment later.
   return age < PERMIT_TICKS - PERMIT_SKEW_TICKS && age * PERMIT_TICK_MS >= expiryMs
-}
-
-function ringOf(bucket: number): number {
-  return RING + ((bucket >>> 0) % BUCKETS) * RING_WORDS
 }

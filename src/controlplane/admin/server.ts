@@ -14,8 +14,8 @@ import { UsageError } from '../../base/errors.js'
 import type { AdminConfig, SocketAddress } from '../../schema/process.js'
 import type { ReloadOutcome } from '../reload.js'
 import { isHostAllowed, roleOf } from './authorize.js'
-import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
 import { answerBreakers, type BreakerActions } from './breakers.js'
+import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
 
 /** What the server can look at and start. */
 export interface AdminActions {
