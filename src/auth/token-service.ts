@@ -126,6 +126,7 @@ export class TokenService {
     if (known.key?.identity !== match.key.identity) return this.read(known.text, source)
     known.source = source
     known.binding = match.binding
+    known.viewOwner = null
     return known
   }
 

@@ -129,6 +129,7 @@ export class Exchange implements PluginExchange {
   credentialId = ''
   consumer: Consumer | null = null
   credential: Credential | null = null
+  tokenClaims: PluginExchange['tokenClaims'] = null
   requestId = ''
   slots: unknown[] | null = null
 
@@ -242,6 +243,7 @@ export class Exchange implements PluginExchange {
     this.credentialId = ''
     this.consumer = null
     this.credential = null
+    this.tokenClaims = null
     this.requestId = ''
     this.slots = null
     this.bodyQueue = null

@@ -17,6 +17,8 @@ import { faultInjection } from './fault-injection.js'
 import { gzip } from './gzip.js'
 import { hmacAuth } from './hmac-auth.js'
 import { ipRestriction } from './ip-restriction.js'
+import { jwt } from './jwt.js'
+import { jwtAuth } from './jwt-auth.js'
 import { keyAuth } from './key-auth.js'
 import { limitConn } from './limit-conn.js'
 import { limitCount } from './limit-count.js'
@@ -53,10 +55,12 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   multiAuth, // 2600
   hmacAuth, // 2530
   basicAuth, // 2520
+  jwtAuth, // 2510
   keyAuth, // 2500
   acl, // 2410
   consumerRestriction, // 2400
   attachConsumerLabel, // 2399
+  jwt, // 1450
   proxyRewrite, // 1008
   apiBreaker, // 1005
   limitConn, // 1003

@@ -18,6 +18,7 @@
 import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
 import type { TokenKit } from '../auth/contract.js'
+import type { TokenJson } from '../auth/jws.js'
 import type { HeaderList } from '../base/headers.js'
 import type { HttpClient, HttpSettings } from '../base/http-client.js'
 import { kongErrorBody } from '../base/kong-error.js'
@@ -232,6 +233,8 @@ export interface Exchange {
    * credential's id. An anonymous consumer has no credential; X-Anonymous-Consumer, where wanted, is set after the call.
    */
   authenticate(consumer: Consumer | null, credential: Credential | null, identifier?: string): void
+  /** Claims of the token that authenticated the request, where its plugin was told to store them; else null. */
+  tokenClaims: TokenJson | null
   /** Id of this request; the request-id plugin sets it, the gateway makes one when an answer needs it. */
   requestId: string
   /** True once the client has gone. */

@@ -82,6 +82,7 @@ export class FakeExchange implements Exchange {
   credentialId = ''
   consumer: Consumer | null = null
   credential: Credential | null = null
+  tokenClaims: Exchange['tokenClaims'] = null
   requestId: string
   aborted = false
   response: FakeResponse

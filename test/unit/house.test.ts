@@ -128,6 +128,8 @@ const sharedFolders: { readonly [plugin: string]: string } = {
   'key-auth': 'auth',
   'basic-auth': 'auth',
   'hmac-auth': 'auth',
+  jwt: 'auth',
+  'jwt-auth': 'auth',
   'rate-limit': 'rate-limiting',
   'rate-limiting-advanced': 'rate-limiting',
   'sliding-window-rate-limit': 'rate-limiting',

@@ -42,6 +42,7 @@ export class HypotheticalExchange implements Exchange {
   readonly credentialId = ''
   readonly consumer = null
   readonly credential = null
+  tokenClaims = null
   requestId = ''
   readonly aborted = false
   readonly response: ResponseView = new NoResponse()
