@@ -1,18 +1,25 @@
 /** What tests of authentication plugins say about an exchange and a refusal. */
-import type { AnyPlugin, Json, PluginInstance, Reply } from '../../src/plugins/plugin.js'
+import type { AnyPlugin, Json, PluginInstance, PrepareKit, Reply } from '../../src/plugins/plugin.js'
 import { type FakeExchange, type FakeRequest, fakeExchange } from '../support/fake-exchange.js'
-import { FakeConsumers, FakeLimits, linkKit, linkPlugin, prepareKit } from '../support/link-kit.js'
+import { FakeConsumers, FakeLimits, type FakeLinkKit, linkKit, linkPlugin, prepareKit } from '../support/link-kit.js'
 
 export interface Linked {
   readonly instance: PluginInstance
   readonly logged: readonly string[]
   readonly delays: readonly number[]
+  readonly kit: FakeLinkKit
 }
 
 /** Links a plugin with these consumers; `plugins`: those that it may hold. */
-export function linkAuth(plugin: AnyPlugin, conf: Json, consumers = new FakeConsumers(), plugins: readonly AnyPlugin[] = []): Linked {
+export function linkAuth(
+  plugin: AnyPlugin,
+  conf: Json,
+  consumers = new FakeConsumers(),
+  plugins: readonly AnyPlugin[] = [],
+  prepare: PrepareKit = prepareKit({ plugins }),
+): Linked {
   const kit = linkKit(null, new FakeLimits(), consumers, plugins)
-  return { instance: linkPlugin(plugin, conf, kit, prepareKit({ plugins })), logged: kit.logged, delays: kit.delays }
+  return { instance: linkPlugin(plugin, conf, kit, prepare), logged: kit.logged, delays: kit.delays, kit }
 }
 
 export interface Outcome {

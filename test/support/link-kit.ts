@@ -52,6 +52,8 @@ export class FakeLimits {
 
 export interface FakeLinkKit extends LinkKit {
   readonly tokens: WorkerTokens
+  /** The shared table of revocations that `tokens` reads. */
+  readonly revocations: SharedArrayBuffer
   /** Store of the kit's limiters, whatever store the spec names. */
   readonly limits: FakeLimits
   readonly circuits: FakeBreakers
@@ -113,8 +115,9 @@ export function linkKit(
   consumers = new FakeConsumers(),
   plugins: readonly AnyPlugin[] = [],
 ): FakeLinkKit {
+  const revocations = createRevocationsRegion([1, 2], 1_024)
   const tokens = new WorkerTokens({
-    revocations: createRevocationsRegion([1, 2], 1_024),
+    revocations,
     clock: systemClock,
     askForKeys: () => undefined,
     log: () => undefined,
@@ -162,6 +165,7 @@ export function linkKit(
     addressSet: (items) => AddressSet.of(items),
     slot: () => slots++,
     tokens,
+    revocations,
     http: (settings) => new HttpClients().client(settings),
     delay: (ms) => {
       delays.push(ms)

@@ -68,6 +68,8 @@ describe('plugins', () => {
       'multi-auth': 2600,
       'hmac-auth': 2530,
       'basic-auth': 2520,
+      'jwt-auth': 2510,
+      jwt: 1450,
       'key-auth': 2500,
       acl: 2410,
       'consumer-restriction': 2400,
