@@ -246,14 +246,14 @@ describe('revocation', () => {
     ['jti', (_text: string): string => 'id-1'],
     ['sub', (_text: string): string => 'u1'],
     ['token', (text: string): string => text],
-  ] as const)('by %s takes effect on a token that is remembered, until it ends', async (kind, valueOf) => {
+  ] as const)('by %s takes effect on a token that is remembered, until it ends', async (kind, named) => {
     const { instance, kit } = link()
     const text = hs256({ key: 'jack-key', jti: 'id-1', sub: 'u1' }, SECRET)
     const other = hs256({ key: 'jack-key', jti: 'id-2', sub: 'u2' }, SECRET)
     const at = (seconds: number, which = text) => authenticate(instance, { ...bearer(which), startedAtMs: (NOW_S + seconds) * 1000 })
     expect((await at(0)).consumer).toBe('jack')
     const table = new RevocationTable(kit.revocations)
-    expect(table.add(revocationDigest(kind, valueOf(text)), NOW_S + 60, NOW_S)).toBe(true)
+    expect(table.add(revocationDigest(kind, named(text)), NOW_S + 60, NOW_S)).toBe(true)
     expect(await at(0)).toMatchObject(refusal('failed to verify jwt'))
     expect(await at(59)).toMatchObject(refusal('failed to verify jwt'))
     expect((await at(0, other)).consumer).toBe('jack')
