@@ -5,7 +5,15 @@
  * to live is over, so that an outage does not leave slots taken.
  */
 import type { Clock } from '../base/clock.js'
-import { type BoundLimiter, Decision, type LimiterSpec, type LimitKeys, type LimitOverrides } from '../limits/contract.js'
+import {
+  type BoundLimiter,
+  Decision,
+  type JointDecider,
+  type LimitAsk,
+  type LimiterSpec,
+  type LimitKeys,
+  type LimitOverrides,
+} from '../limits/contract.js'
 import type { RedisClient } from './client.js'
 import type { ClusterCounters } from './counters.js'
 import { RedisFailure } from './errors.js'
@@ -29,6 +37,17 @@ export interface LimiterParts {
 
 const HEADER = 2
 const FIELDS = 4
+/** Of decide-all.lua. */
+const JOINT_HEADER = 3
+const JOINT_FIELDS = 5
+
+/** One limit's part of a call of decide-all.lua. */
+export interface JointPart {
+  readonly ask: LimitAsk
+  readonly limiter: ExactLimiter
+  readonly call: RuleCall
+  readonly holdName: string
+}
 
 export class ExactLimiter implements BoundLimiter {
   private readonly layout: RuleLayout
@@ -39,6 +58,7 @@ export class ExactLimiter implements BoundLimiter {
   constructor(
     readonly spec: LimiterSpec,
     private readonly parts: LimiterParts,
+    readonly joint: JointDecider | null = null,
   ) {
     this.layout = new RuleLayout(spec, redisDefaults.keyPrefix)
     this.mode = spec.countRefused ? 'charge-refused' : 'charge'
@@ -82,6 +102,73 @@ export class ExactLimiter implements BoundLimiter {
     this.parts.holds.end(hold)
   }
 
+  /** This limit's part of a joint call. RangeError as `check`. */
+  part(ask: LimitAsk, isPeek: boolean): JointPart {
+    const call = this.layout.call(ask.keys, ask.cost, ask.overrides)
+    return { ask, limiter: this, call, holdName: this.holding.length === 0 || isPeek ? '' : this.parts.holds.name() }
+  }
+
+  /** What decide-all.lua wants to know about a part, before its rules. */
+  partHeader({ ask, call, holdName }: JointPart): (string | number)[] {
+    return [ask.cost, this.spec.countRefused ? 1 : 0, this.spec.dryRun ? 1 : 0, holdName, call.keys.length]
+  }
+
+  /** Length of this limit's part of the reply. */
+  get replyLength(): number {
+    return JOINT_HEADER + JOINT_FIELDS * this.spec.rules.length
+  }
+
+  /** Fills in the answer from `at` of the reply on. */
+  fillPart(part: JointPart, reply: readonly number[], at: number): void {
+    const { ask, call, holdName } = part
+    const { out } = ask
+    const refusedBy = reply[at] ?? 0
+    out.refusedBy = refusedBy
+    out.allowed = refusedBy < 0 || this.spec.dryRun
+    out.delayMs = this.spec.dryRun ? 0 : (reply[at + 1] ?? 0) / 1000
+    out.isCharged = reply[at + 2] === 1
+    out.basis = 'exact'
+    out.hold = holdName !== '' && out.isCharged ? this.noteHold(call, holdName, ask.cost) : -1
+    for (const [index, outcome] of out.rules.entries()) {
+      const from = at + JOINT_HEADER + JOINT_FIELDS * index
+      this.layout.outcome(out, index, reply, from, ask.overrides)
+      outcome.mark = reply[from + 4] ?? 0
+    }
+  }
+
+  /** Decides a part of a joint call that failed. */
+  partWithoutRedis(part: JointPart, error: unknown): Decision | Promise<Decision> {
+    const { ask, call, holdName } = part
+    if (holdName !== '' && isUnsure(error)) this.parts.holds.end(this.noteHold(call, holdName, ask.cost))
+    return this.withoutRedis(error, ask.keys, ask.cost, ask.out, ask.overrides)
+  }
+
+  giveBack(ask: LimitAsk): void {
+    const { out, cost } = ask
+    this.parts.holds.end(out.hold)
+    out.hold = -1
+    if (!out.isCharged) return
+    if (out.basis === 'local') {
+      this.parts.fallback?.giveBack(ask)
+      return
+    }
+    out.isCharged = false
+    const call = this.layout.call(ask.keys, cost, ask.overrides)
+    const args: (string | number)[] = [cost]
+    for (const [index, code] of this.layout.codes.entries()) {
+      args.push(code, call.args[index * 4 + 2] ?? 0, out.rules[index]?.mark ?? 0)
+    }
+    const { client, counters, scripts } = this.parts
+    counters.called()
+    client()
+      .run(scripts.undo, call.keys, args)
+      .catch((error: unknown) => {
+        // What could not be given back counts until its window ends.
+        if (!(error instanceof RedisFailure)) throw error
+        counters.failed(error.reason)
+      })
+  }
+
   private fill(out: Decision, reply: unknown, overrides: LimitOverrides | undefined, hold: number): Decision {
     const numbers = integers(reply, HEADER + FIELDS * this.spec.rules.length)
     const refusedBy = numbers[0] ?? -1
@@ -90,6 +177,8 @@ export class ExactLimiter implements BoundLimiter {
     out.delayMs = this.spec.dryRun ? 0 : (numbers[1] ?? 0) / 1000
     out.hold = hold
     out.basis = 'exact'
+    // This script gives no marks: what is to be undone is asked for by `joint`.
+    out.isCharged = false
     for (let index = 0; index < this.spec.rules.length; index++) {
       this.layout.outcome(out, index, numbers, HEADER + FIELDS * index, overrides)
     }

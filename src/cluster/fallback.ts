@@ -8,6 +8,7 @@
 import {
   type BoundLimiter,
   type Decision,
+  type LimitAsk,
   type LimiterSpec,
   type LimiterStore,
   type LimitKeys,
@@ -74,6 +75,19 @@ export class Fallback {
     return decided.then(mark)
   }
 
+  /** Undoes what `check` charged. */
+  giveBack(ask: LimitAsk): void {
+    const nodes = Math.max(1, this.nodes())
+    const limiter = this.limiter(nodes)
+    limiter.giveBack({
+      limiter,
+      keys: ask.keys,
+      cost: ask.cost,
+      out: ask.out,
+      overrides: dividedOverrides(this.spec, ask.overrides, nodes),
+    })
+  }
+
   /** Ends a hold that `check` gave. */
   release(hold: number): void {
     this.limiter(1).release(hold)
@@ -101,5 +115,6 @@ export function decideWithout(out: Decision, allowed: boolean): Decision {
   out.delayMs = 0
   out.hold = -1
   out.basis = allowed ? 'allowed' : 'refused'
+  out.isCharged = false
   return out
 }

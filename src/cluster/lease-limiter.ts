@@ -12,7 +12,7 @@
  * One batch is on its way per key at a time; requests that find nothing wait for it together, in order. Redis fails → what is held is
  * spent, then the policy decides. Units that are idle for IDLE_MS go back to Redis, and so do all at `close`.
  */
-import { type BoundLimiter, Decision, type LimiterSpec, type LimitKeys, type LimitOverrides } from '../limits/contract.js'
+import { type BoundLimiter, Decision, type LimitAsk, type LimiterSpec, type LimitKeys, type LimitOverrides } from '../limits/contract.js'
 import { ExactLimiter, type LimiterParts } from './exact-limiter.js'
 import { type Batch, Lease } from './lease.js'
 import { integers, RuleLayout } from './rule-layout.js'
@@ -55,6 +55,8 @@ function bucketHoldMs(spec: LimiterSpec): number {
 }
 
 export class LeaseLimiter implements BoundLimiter {
+  /** Units are taken one limit at a time. */
+  readonly joint = null
   private readonly layout: RuleLayout
   /** Decides what is not leased, and by the policy. */
   private readonly exact: ExactLimiter
@@ -117,6 +119,20 @@ export class LeaseLimiter implements BoundLimiter {
 
   /** Nothing to release: concurrency limits are not leased. Holds of the local store in an outage cannot arise either. */
   release(_hold: number): void {}
+
+  /** Back into the batch that it was taken from, as long as that is valid. */
+  giveBack(ask: LimitAsk): void {
+    const { out, cost } = ask
+    if (out.basis === 'local') {
+      this.exact.giveBack(ask)
+      return
+    }
+    if (!out.isCharged) return
+    out.isCharged = false
+    const now = this.parts.clock.nowMs()
+    const lease = this.leases.get(leaseId(ask.keys, ask.overrides))
+    if (lease === undefined || !lease.unspend(cost, out.rules[0]?.mark ?? 0, now)) this.parts.counters.lost(cost)
+  }
 
   /** Units held at this moment, for all keys. */
   get held(): number {
@@ -185,7 +201,7 @@ export class LeaseLimiter implements BoundLimiter {
     const waiters = lease.waiters.splice(0, served)
     if (batch.units > 0) {
       if (batch.validUntilMs > now && lease.isKept) lease.add(batch)
-      else this.giveBack(lease, [batch], now)
+      else this.returnUnits(lease, [batch], now)
     }
     for (const waiter of waiters) waiter.resolve(this.admit(waiter.out, lease, waiter.overrides, now))
   }
@@ -211,7 +227,7 @@ export class LeaseLimiter implements BoundLimiter {
     const batch = this.read(lease, reply, askedMs)
     if (batch === null) return
     this.parts.counters.leased(batch.units)
-    this.giveBack(lease, [batch], this.parts.clock.nowMs())
+    this.returnUnits(lease, [batch], this.parts.clock.nowMs())
   }
 
   /** Notes what Redis said, and returns what it gave; null = nothing. */
@@ -233,11 +249,15 @@ export class LeaseLimiter implements BoundLimiter {
   private admit(out: Decision, lease: Lease, overrides: LimitOverrides | undefined, now: number): Decision {
     out.allowed = true
     out.refusedBy = -1
+    out.isCharged = true
+    const [first] = out.rules
+    if (first !== undefined) first.mark = lease.lastMark
     return this.report(out, lease, overrides, now)
   }
 
   private refuse(out: Decision, lease: Lease, overrides: LimitOverrides | undefined, now: number): Decision {
     out.allowed = this.spec.dryRun
+    out.isCharged = false
     out.refusedBy = lease.last?.refusedBy ?? 0
     return this.report(out, lease, overrides, now)
   }
@@ -266,7 +286,7 @@ export class LeaseLimiter implements BoundLimiter {
   private readonly sweep = (): void => {
     const now = this.parts.clock.nowMs()
     for (const [id, lease] of this.leases) {
-      this.giveBack(lease, lease.removeEnded(now), now)
+      this.returnUnits(lease, lease.removeEnded(now), now)
       if (!lease.isAsking && now - lease.usedMs >= IDLE_MS && lease.refusedUntilMs <= now) this.drop(id, lease)
     }
     this.cancelSweep = this.leases.size > 0 ? this.parts.clock.after(SWEEP_MS, this.sweep) : null
@@ -274,11 +294,11 @@ export class LeaseLimiter implements BoundLimiter {
 
   private drop(id: string, lease: Lease): void {
     this.leases.delete(id)
-    this.giveBack(lease, lease.removeAll(), this.parts.clock.nowMs())
+    this.returnUnits(lease, lease.removeAll(), this.parts.clock.nowMs())
   }
 
   /** Each batch goes back at most once. With one rule there is nobody to give it to after its end. */
-  private giveBack(lease: Lease, batches: readonly Batch[], now: number): void {
+  private returnUnits(lease: Lease, batches: readonly Batch[], now: number): void {
     for (const batch of batches) {
       if (batch.units === 0) continue
       const isBucketOnly = this.spec.rules.every((rule) => rule.algorithm === 'token-bucket')

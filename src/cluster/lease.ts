@@ -44,6 +44,8 @@ export class Lease {
   isAsking = false
   waiters: Waiter[] = []
   private batches: Batch[] = []
+  /** The batch from which was spent last, if it was one. */
+  private lastBatch: Batch | null = null
   private size = 1
   private spentSince = 0
   private sizedMs: number
@@ -71,6 +73,7 @@ export class Lease {
     // Almost always: one batch, and enough in it.
     if (first !== undefined && first.validUntilMs > nowMs && first.units > cost) {
       first.units -= cost
+      this.lastBatch = first
     } else {
       if (this.units(nowMs) < cost) return false
       this.spendFromSeveral(cost, nowMs)
@@ -84,8 +87,29 @@ export class Lease {
   spendFresh(batch: Batch, cost: number, nowMs: number): boolean {
     if (batch.units < cost) return this.spend(cost, nowMs)
     batch.units -= cost
+    this.lastBatch = batch
     this.spentSince += cost
     this.usedMs = nowMs
+    return true
+  }
+
+  /** Names the batch of the last `spend`; 0 = it took from several. */
+  get lastMark(): number {
+    return this.lastBatch?.validUntilMs ?? 0
+  }
+
+  /** Puts units back into the batch that `mark` names; false if it is over or gone: they are lost then. */
+  unspend(cost: number, mark: number, nowMs: number): boolean {
+    if (mark <= nowMs) return false
+    const batch = this.batches.find((one) => one.validUntilMs === mark)
+    if (batch !== undefined) {
+      batch.units += cost
+      return true
+    }
+    // The last unit of it was taken, so it is no longer in the list.
+    if (this.lastBatch?.validUntilMs !== mark || this.lastBatch.units !== 0) return false
+    this.lastBatch.units = cost
+    this.add(this.lastBatch)
     return true
   }
 
@@ -104,6 +128,7 @@ export class Lease {
 
   /** Takes out everything. */
   removeAll(): Batch[] {
+    this.lastBatch = null
     const all = this.batches
     this.batches = []
     return all
@@ -126,6 +151,8 @@ export class Lease {
   }
 
   private spendFromSeveral(cost: number, nowMs: number): void {
+    const [only] = this.batches
+    this.lastBatch = this.batches.length === 1 && only !== undefined ? only : null
     let left = cost
     for (const batch of this.batches) {
       if (batch.validUntilMs <= nowMs) continue

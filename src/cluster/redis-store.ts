@@ -11,10 +11,11 @@ import type { ClusterCounters } from './counters.js'
 import { ExactLimiter, type LimiterParts } from './exact-limiter.js'
 import { Fallback } from './fallback.js'
 import { HoldBook } from './holds.js'
+import { RedisJoint } from './joint.js'
 import { LeaseLimiter } from './lease-limiter.js'
 import { NodeRegistry } from './nodes.js'
 import { loadScripts, type Scripts } from './script.js'
-import { type RedisSettings, redisDefaults } from './settings.js'
+import { type RedisSettings, redisDefaults, settingsKey } from './settings.js'
 
 type RedisStoreSpec = Exclude<StoreSpec, { readonly kind: 'local' }>
 
@@ -72,6 +73,7 @@ export class RedisStore implements LimiterStore {
   private readonly holds: HoldBook
   private readonly registries = new Map<RedisClient, NodeRegistry>()
   private readonly leases = new Set<WeakRef<LeaseLimiter>>()
+  private readonly joints = new Map<string, WeakRef<RedisJoint>>()
 
   constructor(private readonly options: RedisStoreOptions) {
     const { clock, counters, log, workerId } = options
@@ -97,7 +99,7 @@ export class RedisStore implements LimiterStore {
     }
     if (store.mode === 'exact') {
       client()
-      return new ExactLimiter(spec, parts)
+      return new ExactLimiter(spec, parts, this.jointOf(store, client))
     }
     const limiter = new LeaseLimiter(spec, parts)
     client()
@@ -119,6 +121,17 @@ export class RedisStore implements LimiterStore {
   private remember(limiter: LeaseLimiter): void {
     for (const reference of this.leases) if (reference.deref() === undefined) this.leases.delete(reference)
     this.leases.add(new WeakRef(limiter))
+  }
+
+  /** Limits of one server share their joint. */
+  private jointOf(store: RedisStoreSpec, client: () => RedisClient): RedisJoint {
+    const make = (): RedisJoint => new RedisJoint({ client, script: this.scripts.decideAll, counters: this.options.counters })
+    if (store.kind === 'redis-cluster') return make()
+    const key = settingsKey(settingsOf(store))
+    for (const [known, reference] of this.joints) if (reference.deref() === undefined) this.joints.delete(known)
+    const joint = this.joints.get(key)?.deref() ?? make()
+    this.joints.set(key, new WeakRef(joint))
+    return joint
   }
 
   private nodesOf(client: () => RedisClient): () => number {

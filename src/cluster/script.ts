@@ -21,6 +21,8 @@ export function loadScript(name: string, libraries: readonly string[] = []): Scr
 
 export interface Scripts {
   readonly decide: Script
+  readonly decideAll: Script
+  readonly undo: Script
   readonly take: Script
   readonly giveBack: Script
   readonly release: Script
@@ -30,6 +32,8 @@ export interface Scripts {
 export function loadScripts(): Scripts {
   return {
     decide: loadScript('decide', ['rules']),
+    decideAll: loadScript('decide-all', ['rules']),
+    undo: loadScript('give-back', ['rules']),
     take: loadScript('lease-take', ['rules']),
     giveBack: loadScript('lease-return'),
     release: loadScript('release'),

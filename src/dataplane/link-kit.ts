@@ -5,6 +5,7 @@ import { compilePattern } from '../base/pattern.js'
 import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from '../breakers/contract.js'
 import type { BoundLimiter, LimiterSpec } from '../limits/contract.js'
 import type { Consumer, CredentialIndex, HttpClient, HttpSettings, LinkKit, RouteInfo } from '../plugins/plugin.js'
+import { limitAlone, type QueuePlace } from './limits/limit-group.js'
 import type { ChainKit } from './phases/chain.js'
 import type { PluginSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
@@ -42,8 +43,8 @@ export interface BreakerSource {
 export interface LimiterSource {
   /** A limiter in the name of a plugin on a route (empty = no route). Throws RangeError when its store cannot do the spec. */
   bind(plugin: string, routeId: string, spec: LimiterSpec): BoundLimiter
-  /** A delay asked for by a limit: resolves after `ms`, counted as a place in a queue until then. */
-  queue(ms: number): Promise<void>
+  /** A delay that a limit asks for: counted as a place in a queue until it is over, or the place is left. */
+  queue(ms: number): QueuePlace
 }
 
 export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment): ChainKit {
@@ -65,17 +66,14 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
   } satisfies Partial<LinkKit>
   const kit: ChainKit = {
     expression: compileExpression,
+    queue: (ms) => limits.queue(ms),
     forPlugin(name) {
-      let isLimiting = false
       return {
         ...shared,
         breakers: (spec) => environment.breakers.bind(name, route?.id ?? '', spec),
         pathBreakers: (settings) => environment.breakers.bindPaths(name, route?.id ?? '', settings),
-        limiter(spec) {
-          isLimiting = true
-          return limits.bind(name, route?.id ?? '', spec)
-        },
-        delay: (ms) => (isLimiting ? limits.queue(ms) : environment.delay(ms)),
+        limiter: (spec) => limits.bind(name, route?.id ?? '', spec),
+        delay: (ms) => environment.delay(ms),
         workerState: <State>(create: () => State) => {
           if (!environment.states.has(name)) environment.states.set(name, create())
           return environment.states.get(name) as State
@@ -85,7 +83,7 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
         plugin(inner, prepared) {
           const plugin = environment.plugins.get(inner)
           if (plugin === undefined) throw new Error(`plugin ${inner}, which ${name} holds, is not loaded in this worker`)
-          return plugin.link(prepared, kit.forPlugin(inner))
+          return limitAlone(plugin.link(prepared, kit.forPlugin(inner)), shared.slot(), kit.queue)
         },
       }
     },

@@ -8,6 +8,7 @@
  */
 import { type CellReading, TICK_MS } from './cell.js'
 import { CLOCK_SKEW_MS, type RuleOutcome } from './contract.js'
+import { mix } from './hash.js'
 import { Kind, type RulePlan, type Verdict } from './plan.js'
 
 export function readBucket(plan: RulePlan, cell: CellReading, nowMs: number, isFresh: boolean): void {
@@ -47,6 +48,18 @@ export function bucketAdmits(plan: RulePlan, cell: CellReading, cost: number): b
 
 export function chargeBucket(plan: RulePlan, cell: CellReading, cost: number): void {
   setMoment(plan, cell, cell.used + cost * plan.interval)
+}
+
+/** Names the moment that is written. */
+export function bucketMark(cell: CellReading): number {
+  return mix(cell.expiry ^ mix(cell.a))
+}
+
+/** After `readBucket`. Tokens always go back; a place in a queue only while nobody stands behind it, because those have their times. */
+export function undoBucket(plan: RulePlan, cell: CellReading, cost: number, mark: number): boolean {
+  if (cell.used <= 0 || (plan.kind === Kind.leakyBucket && bucketMark(cell) !== mark)) return false
+  setMoment(plan, cell, Math.max(0, cell.used - cost * plan.interval))
+  return true
 }
 
 /** Milliseconds that an admitted request stands in the queue. */

@@ -21,6 +21,8 @@
 export const LIMIT_MAX = 2 ** 31 - 1
 /** Rules of one spec. More would make the one atomic step long. */
 export const RULES_MAX = 16
+/** Rules of all specs that are decided in one step. */
+export const JOINT_RULES_MAX = 64
 /** Longest window, and longest time in which a full bucket drains: a leap year and a day of slack. */
 export const WINDOW_MAX_MS = 367 * 86_400_000
 /** Windows of `sliding-window` are whole multiples of this. */
@@ -166,6 +168,8 @@ export class RuleOutcome {
   resetMs = 0
   /** 0 unless this rule refuses; else time until this request could be admitted by this rule. −1 = never (cost above the limit) or unknown (concurrency). */
   retryAfterMs = 0
+  /** Names what was charged (a window, a moment) to the store that charged it: `giveBack` takes back that and nothing else. */
+  mark = 0
 }
 
 /**
@@ -186,6 +190,8 @@ export class Decision {
    * failed and the failure policy decided; outcomes are then not filled in.
    */
   basis: 'exact' | 'shared' | 'full' | 'local' | 'allowed' | 'refused' = 'exact'
+  /** The rules were charged; `giveBack` can undo it. */
+  isCharged = false
   /** One per rule of the spec. */
   readonly rules: readonly RuleOutcome[]
 
@@ -194,9 +200,34 @@ export class Decision {
   }
 }
 
-/** A spec bound to its store: what a plugin calls. */
+/** What a limiter is asked about one request, with the record for its answer. */
+export interface LimitAsk {
+  readonly limiter: BoundLimiter
+  readonly keys: LimitKeys
+  readonly cost: number
+  readonly overrides: LimitOverrides | undefined
+  readonly out: Decision
+}
+
+/**
+ * Decides several limiters about one request in one atomic step: every one that refuses nothing is charged if none refuses, else none is.
+ * A dry run refuses nobody, and is not charged if it would have refused. `countRefused` is charged unless an earlier limiter refused.
+ */
+export interface JointDecider {
+  /** Answers at once. */
+  readonly isImmediate: boolean
+  /**
+   * Decides `asks`, in their order; all of limiters with this decider. Fills in every `out`. A promise never rejects and has a deadline.
+   * When the store fails, each ask is decided by the policy of its spec. RangeError as `BoundLimiter.check`.
+   */
+  decide(asks: readonly LimitAsk[], isPeek: boolean): void | Promise<void>
+}
+
+/** A spec bound to its store: what a plugin asks, by way of the gateway. */
 export interface BoundLimiter {
   readonly spec: LimiterSpec
+  /** Limiters with the same decider can be decided together; null = only by `check`. */
+  readonly joint: JointDecider | null
   /** A record for `check`, of the right size. */
   decision(): Decision
   /**
@@ -208,6 +239,11 @@ export interface BoundLimiter {
   peek(keys: LimitKeys, cost: number, out: Decision, overrides?: LimitOverrides): Decision | Promise<Decision>
   /** Ends a hold. −1 is ignored. Never throws. */
   release(hold: number): void
+  /**
+   * Undoes a decision of this limiter that charged, as if it had not been made: in the windows in which it was charged, as long as they
+   * run. A place in a queue (leaky bucket) is given back only if nobody stands behind it. The hold is released. At most once. Never throws.
+   */
+  giveBack(ask: LimitAsk): void
 }
 
 /** A place where counters are kept. */

@@ -4,11 +4,21 @@
  * (shared/limiter-log) and only counts here.
  */
 
-import { bucketAdmits, bucketDelay, chargeBucket, readBucket, reportBucket } from './bucket.js'
+import { bucketAdmits, bucketDelay, bucketMark, chargeBucket, readBucket, reportBucket, undoBucket } from './bucket.js'
 import { type CellReading, tickAfter, tickOf } from './cell.js'
 import type { RuleOutcome } from './contract.js'
 import { Kind, type RulePlan, type Verdict } from './plan.js'
-import { chargeFixed, chargeSliding, readFixed, readSliding, reportFixed, reportSliding, slidingAdmits } from './window.js'
+import {
+  chargeFixed,
+  chargeSliding,
+  readFixed,
+  readSliding,
+  reportFixed,
+  reportSliding,
+  slidingAdmits,
+  undoFixed,
+  undoSliding,
+} from './window.js'
 
 /** Expiry of a cell with holds, in ticks from now: never reused while something is in flight. 1.7 years, renewed with every hold. */
 const PINNED_TICKS = 2 ** 29
@@ -121,5 +131,40 @@ export function chargeRule(plan: RulePlan, cell: CellReading, nowMs: number, cos
       break
     default:
       chargeFixed(cell, cost)
+  }
+}
+
+/** Names what `chargeRule` has just charged: a window by its end, a log entry by its time, a bucket by its moment. */
+export function chargeMark(plan: RulePlan, cell: CellReading, nowMs: number): number {
+  switch (plan.kind) {
+    case Kind.tokenBucket:
+    case Kind.leakyBucket:
+      return bucketMark(cell)
+    case Kind.log:
+      return logTime(cell, nowMs)
+    case Kind.concurrency:
+      return 0
+    default:
+      return cell.endMs
+  }
+}
+
+/**
+ * Takes back a charge that `mark` names, after `readRule`; false if there is nothing to take back any more. Logs are undone by their
+ * store, holds by releasing them.
+ */
+export function undoRule(plan: RulePlan, cell: CellReading, cost: number, mark: number): boolean {
+  switch (plan.kind) {
+    case Kind.slidingBelow:
+    case Kind.slidingWithin:
+      return undoSliding(plan, cell, cost, mark)
+    case Kind.tokenBucket:
+    case Kind.leakyBucket:
+      return undoBucket(plan, cell, cost, mark)
+    case Kind.log:
+    case Kind.concurrency:
+      return false
+    default:
+      return undoFixed(cell, cost, mark)
   }
 }

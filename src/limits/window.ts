@@ -77,6 +77,13 @@ export function chargeFixed(cell: CellReading, cost: number): void {
   cell.a = Math.min(COUNT_MAX, cell.used + cost) | 0
 }
 
+/** After `readFixed`. `endMs`: end of the window in which it was charged. */
+export function undoFixed(cell: CellReading, cost: number, endMs: number): boolean {
+  if (cell.used <= 0 || cell.endMs !== endMs) return false
+  cell.a = Math.max(0, cell.used - cost) | 0
+  return true
+}
+
 export function reportFixed(plan: RulePlan, cell: CellReading, nowMs: number, cost: number, isCharged: boolean, out: RuleOutcome): void {
   const used = isCharged ? Math.min(COUNT_MAX, cell.used + cost) : cell.used
   out.limit = plan.limit
@@ -136,6 +143,14 @@ export function slidingAdmits(plan: RulePlan, cell: CellReading, cost: number): 
 
 export function chargeSliding(cell: CellReading, cost: number): void {
   cell.a = Math.min(COUNT_MAX, (cell.a >>> 0) + cost) | 0
+}
+
+/** After `readSliding`. `endMs`: end of the window in which it was charged; it may have become the previous one. */
+export function undoSliding(plan: RulePlan, cell: CellReading, cost: number, endMs: number): boolean {
+  if (cell.endMs === endMs) cell.a = Math.max(0, (cell.a >>> 0) - cost) | 0
+  else if (cell.endMs === endMs + plan.windowMs) cell.b = Math.max(0, (cell.b >>> 0) - cost) | 0
+  else return false
+  return true
 }
 
 /** Call before `chargeSliding`: it needs the counts without this request. */

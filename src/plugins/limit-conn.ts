@@ -2,8 +2,8 @@
  * limit-conn: so many requests at a time per key. Up to `burst` more are let in later, in steps of a delay that follows how long
  * requests take; the rest is refused.
  *
- * Runs on workers: access takes a place, log gives it back, whatever became of the request (answered, aborted, timed out). State: the
- * place of each request; the delay of each binding. A worker that dies gives its places back; a gateway that dies does so too, with a
+ * Runs on workers: access takes a place; the gateway gives it back when the request is over, whatever became of it (answered, aborted,
+ * timed out). State: the delay of each binding, which log learns. A worker that dies gives its places back; a gateway that dies does so too, with a
  * policy in Redis after `key_ttl`. Redis fails → 500, or no limit with `allow_degradation`.
  */
 import {
@@ -17,9 +17,9 @@ import {
   type LimiterSpec,
   type LimitKeys,
   type LimitOverrides,
+  type LimitQuestion,
   type LinkKit,
   ownerScope,
-  type PhaseReturn,
   PluginConfigError,
   type PluginInstance,
   type PluginProblem,
@@ -27,11 +27,14 @@ import {
   policyOptions,
   policyProblems,
   policyStore,
+  RETRY_SOON,
   type Reply,
+  type RequestLimit,
   routeScope,
   type Static,
   Type,
   templateProblem,
+  type UndecidableLimit,
   valueKey,
   variableProblem,
   WINDOW_MAX_MS,
@@ -167,23 +170,18 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
   }
 }
 
-/** A place that a request holds, and how long it was made to wait for it. */
-interface Held {
-  readonly hold: number
-  readonly delayMs: number
-}
-
-/** In the slot of a request that ended before it had a place. */
-const ended = Symbol('ended')
+const UNDECIDABLE: Reply = { status: 500 }
+const STORE_FAILED: Reply = { status: 500, headers: [RETRY_SOON] }
 
 /** A rule that is left out counts under this key, without a limit: the number of rules of a limiter is fixed. */
 const leftOutKey = '\u0000'
 
-class LimitConn implements PluginInstance {
+class LimitConn implements PluginInstance, RequestLimit {
+  readonly limit = this
   readonly alwaysLogs = true
+  /** How long each request was made to wait for its place. */
   private readonly slot: number
-  /** Nothing of a decision is needed after `conclude`; while Redis is asked, each request has its own. */
-  private readonly shared: Decision | null
+  private readonly undecidable: UndecidableLimit
   private readonly keyOf: readonly ((exchange: Exchange) => string | undefined)[]
   /** Follows what requests take; of this binding on this worker. */
   private unitMs: number
@@ -196,17 +194,15 @@ class LimitConn implements PluginInstance {
   ) {
     this.slot = kit.slot()
     this.unitMs = prepared.delayMs
-    this.shared = limiter.spec.store.kind === 'local' ? limiter.decision() : null
+    this.undecidable = { limiter, undecidable: prepared.allowDegradation ? null : UNDECIDABLE }
     this.keyOf = prepared.rules.map(({ key, isTemplate }) => (isTemplate ? kit.keyTemplate(key) : kit.variable(key)))
   }
 
-  access(exchange: Exchange): PhaseReturn {
+  ask(exchange: Exchange): LimitQuestion | UndecidableLimit {
+    const { limiter } = this
     const keys = this.prepared.isList ? this.listKeys(exchange) : this.onlyKey(exchange)
-    if (keys === null) return this.prepared.allowDegradation ? undefined : { status: 500 }
-    const overrides = typeof keys === 'string' || !keys.includes(leftOutKey) ? undefined : withoutLimits(keys)
-    const decided = this.limiter.check(keys, 1, this.shared ?? this.limiter.decision(), overrides)
-    if (!(decided instanceof Promise)) return this.conclude(exchange, decided)
-    return decided.then((decision) => this.conclude(exchange, decision) ?? undefined)
+    if (keys === null) return this.undecidable
+    return { limiter, keys, cost: 1, overrides: typeof keys === 'string' || !keys.includes(leftOutKey) ? undefined : withoutLimits(keys) }
   }
 
   private onlyKey(exchange: Exchange): string {
@@ -225,19 +221,13 @@ class LimitConn implements PluginInstance {
     return keys.every((key) => key === leftOutKey) ? null : keys
   }
 
-  private conclude(exchange: Exchange, decision: Decision): PhaseReturn {
+  conclude(exchange: Exchange, decision: Decision): Reply | number | undefined {
     if (decision.basis === 'allowed') return undefined
-    if (decision.basis === 'refused') return { status: 500 }
+    if (decision.basis === 'refused') return STORE_FAILED
     if (!decision.allowed) return this.refuse()
-    // The request ended while Redis was asked (its client went away, its body was too large): the log phase is over.
-    if (exchange.getSlot(this.slot) === ended) {
-      this.limiter.release(decision.hold)
-      return undefined
-    }
     const delayMs = this.delayOf(decision)
-    const held: Held = { hold: decision.hold, delayMs }
-    exchange.setSlot(this.slot, held)
-    return delayMs >= 1 ? this.kit.delay(delayMs) : undefined
+    exchange.setSlot(this.slot, delayMs)
+    return delayMs >= 1 ? delayMs : undefined
   }
 
   private delayOf(decision: Decision): number {
@@ -257,20 +247,11 @@ class LimitConn implements PluginInstance {
   }
 
   log(exchange: Exchange): void {
-    const held = exchange.getSlot(this.slot)
-    if (!isHeld(held)) {
-      if (this.shared === null) exchange.setSlot(this.slot, ended)
-      return
-    }
-    this.limiter.release(held.hold)
-    if (this.prepared.isDelayFixed) return
-    const tookMs = exchange.upstreamResponseMs >= 0 ? exchange.upstreamResponseMs : Math.max(0, exchange.elapsedMs() - held.delayMs)
+    const delayMs = exchange.getSlot(this.slot)
+    if (this.prepared.isDelayFixed || typeof delayMs !== 'number') return
+    const tookMs = exchange.upstreamResponseMs >= 0 ? exchange.upstreamResponseMs : Math.max(0, exchange.elapsedMs() - delayMs)
     this.unitMs = (this.unitMs + tookMs) / 2
   }
-}
-
-function isHeld(value: unknown): value is Held {
-  return typeof value === 'object' && value !== null && 'hold' in value
 }
 
 function withoutLimits(keys: LimitKeys): LimitOverrides {

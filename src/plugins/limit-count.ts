@@ -1,9 +1,9 @@
 /**
  * limit-count: so many requests per window, counted per key.
  *
- * Runs on workers: access decides (at once for `local`, after one call for Redis), headerFilter shows the quota. State: one decision per
- * request, reused afterwards. Redis fails → 500, or no limit with `allow_degradation`. A count or window that is taken from the request
- * and is no positive whole number is treated in the same way, except in `rules`, where that rule is left out.
+ * Runs on workers: the limit is decided in access (at once for `local`, after one call for Redis), headerFilter shows the quota. Redis
+ * fails → 500, or no limit with `allow_degradation`. A count or window that is taken from the request and is no positive whole number is
+ * treated in the same way, except in `rules`, where that rule is left out; either is logged.
  */
 import { linkRules, type PreparedRule, type RuleReader } from './limit-count/rules.js'
 import {
@@ -16,9 +16,9 @@ import {
   jsonReply,
   LIMIT_MAX,
   type LimiterSpec,
+  type LimitQuestion,
   type LinkKit,
   ownerScope,
-  type PhaseResult,
   PluginConfigError,
   type PluginInstance,
   type PluginProblem,
@@ -26,11 +26,14 @@ import {
   policyOptions,
   policyProblems,
   policyStore,
+  RETRY_SOON,
   type Reply,
+  type RequestLimit,
   routeScope,
   type Static,
   Type,
   templateProblem,
+  type UndecidableLimit,
   variableProblem,
   WINDOW_MAX_MS,
 } from './plugin.js'
@@ -126,7 +129,8 @@ export const limitCount = definePlugin<Conf, Prepared>({
   prepare,
   link: (prepared, kit) => {
     const spec = prepared.perRoute && kit.route !== null ? routeScope(prepared.spec, kit.route.id) : prepared.spec
-    return new LimitCount(prepared, kit.limiter(spec), linkRules(prepared.rules, prepared.isList, kit), kit)
+    const limiter = kit.limiter(spec)
+    return new LimitCount(prepared, limiter, linkRules(prepared.rules, prepared.isList, limiter, kit), kit)
   },
 })
 
@@ -258,42 +262,35 @@ function hundredths(ms: number): string {
   return rest % 10 === 0 ? `${seconds}.${rest / 10}` : rest < 10 ? `${seconds}.0${rest}` : `${seconds}.${rest}`
 }
 
-/** Decisions kept for reuse by one binding. */
-const spareMax = 256
+const CANNOT_COUNT = jsonReply(500, 'error_msg', 'failed to limit count')
+const STORE_FAILED = jsonReply(500, 'error_msg', 'failed to limit count', [RETRY_SOON])
 
-class LimitCount implements PluginInstance {
-  readonly alwaysLogs = true
+class LimitCount implements PluginInstance, RequestLimit {
+  readonly limit = this
   readonly headerFilter?: (exchange: Exchange) => void
   private readonly slot: number
-  private readonly spare: Decision[] = []
+  private readonly undecidable: UndecidableLimit
 
   constructor(
     private readonly prepared: Prepared,
-    private readonly limiter: BoundLimiter,
+    limiter: BoundLimiter,
     private readonly rules: RuleReader,
     kit: LinkKit,
   ) {
     this.slot = kit.slot()
+    this.undecidable = { limiter, undecidable: prepared.allowDegradation ? null : CANNOT_COUNT }
     if (prepared.headers.length > 0) this.headerFilter = (exchange) => this.showQuota(exchange)
   }
 
-  access(exchange: Exchange): PhaseResult | Promise<PhaseResult> {
-    const request = this.rules.read(exchange)
-    if (request === null) return this.cannotDecide()
-    const out = this.spare.pop() ?? this.limiter.decision()
-    const decided = this.limiter.check(request.keys, 1, out, request.overrides)
-    return decided instanceof Promise ? decided.then((decision) => this.conclude(exchange, decision)) : this.conclude(exchange, decided)
+  ask(exchange: Exchange): LimitQuestion | UndecidableLimit {
+    return this.rules.read(exchange) ?? this.undecidable
   }
 
-  private conclude(exchange: Exchange, decision: Decision): PhaseResult {
+  conclude(exchange: Exchange, decision: Decision): Reply | undefined {
     if (decision.basis === 'allowed') return undefined
-    if (decision.basis === 'refused') return this.cannotDecide()
+    if (decision.basis === 'refused') return STORE_FAILED
     exchange.setSlot(this.slot, decision)
     return decision.allowed ? undefined : this.refuse(decision)
-  }
-
-  private cannotDecide(): PhaseResult {
-    return this.prepared.allowDegradation ? undefined : jsonReply(500, 'error_msg', 'failed to limit count')
   }
 
   private refuse(decision: Decision): Reply {
@@ -315,10 +312,5 @@ class LimitCount implements PluginInstance {
       headers.set(names.remaining, String(outcome.remaining))
       headers.set(names.reset, hundredths(outcome.resetMs))
     }
-  }
-
-  log(exchange: Exchange): void {
-    const decision = exchange.getSlot(this.slot)
-    if (decision instanceof Decision && this.spare.length < spareMax) this.spare.push(decision)
   }
 }

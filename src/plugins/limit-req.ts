@@ -14,15 +14,15 @@ import {
   type LimiterSpec,
   type LinkKit,
   ownerScope,
-  type PhaseResult,
-  type PhaseReturn,
   PluginConfigError,
+  type PluginInstance,
   type PluginProblem,
   type PrepareKit,
   policyOptions,
   policyProblems,
   policyStore,
   RATE_MAX,
+  RETRY_SOON,
   type Reply,
   routeScope,
   type Static,
@@ -100,14 +100,14 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
   }
 }
 
-function link(prepared: Prepared, kit: LinkKit) {
+const STORE_FAILED: Reply = { status: 500, headers: [RETRY_SOON] }
+
+function link(prepared: Prepared, kit: LinkKit): PluginInstance {
   const { nodelay, rejectedCode, rejectedMessage } = prepared
   const spec = prepared.perRoute && kit.route !== null ? routeScope(prepared.spec, kit.route.id) : prepared.spec
   const limiter: BoundLimiter = kit.limiter(spec)
   const keyOf = prepared.isTemplate ? kit.keyTemplate(prepared.key) : kit.variable(prepared.key)
-  // Between requests nothing of a decision is needed; while Redis is asked, each request has its own.
-  const shared = limiter.decision()
-  const isLocal = spec.store.kind === 'local'
+  const question = { limiter, keys: '', cost: 1 }
   let hasWarned = false
 
   function fallback(exchange: Exchange): string {
@@ -116,12 +116,12 @@ function link(prepared: Prepared, kit: LinkKit) {
     return addressKey(exchange.clientAddress)
   }
 
-  function conclude(decision: Decision): PhaseReturn {
+  function conclude(decision: Decision): Reply | number | undefined {
     const { basis, delayMs } = decision
     if (basis === 'allowed') return undefined
-    if (basis === 'refused') return { status: 500 }
+    if (basis === 'refused') return STORE_FAILED
     if (!decision.allowed) return refuse(decision)
-    return delayMs >= 1 && !nodelay ? kit.delay(delayMs) : undefined
+    return delayMs >= 1 && !nodelay ? delayMs : undefined
   }
 
   function refuse(decision: Decision): Reply {
@@ -131,11 +131,12 @@ function link(prepared: Prepared, kit: LinkKit) {
   }
 
   return {
-    access(exchange: Exchange): PhaseReturn {
-      const key = valueKey(keyOf(exchange)) ?? fallback(exchange)
-      const decided = limiter.check(key, 1, isLocal ? shared : limiter.decision())
-      if (!(decided instanceof Promise)) return conclude(decided)
-      return decided.then(conclude) as Promise<PhaseResult>
+    limit: {
+      ask(exchange) {
+        question.keys = valueKey(keyOf(exchange)) ?? fallback(exchange)
+        return question
+      },
+      conclude: (_exchange, decision) => conclude(decision),
     },
   }
 }

@@ -24,7 +24,7 @@ import type { HttpClient, HttpSettings } from '../base/http-client.js'
 import { kongErrorBody } from '../base/kong-error.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
 import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from '../breakers/contract.js'
-import type { BoundLimiter, LimiterSpec, StoreSpec } from '../limits/contract.js'
+import type { BoundLimiter, Decision, LimiterSpec, LimitKeys, LimitOverrides, StoreSpec } from '../limits/contract.js'
 import type { Json, KeySetSpec } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
@@ -354,7 +354,8 @@ export interface LinkKit {
   plugin(name: string, prepared: Json): PluginInstance
   /**
    * Binds limits to the store that the spec names. Decisions are counted in the metrics under the names of this plugin and route.
-   * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before).
+   * Throws RangeError when the store cannot do the spec (`PrepareKit.limiter` has said so before). To be asked by way of
+   * `PluginInstance.limit`.
    */
   limiter(spec: LimiterSpec): BoundLimiter
   /** Signed and opaque tokens. */
@@ -371,8 +372,40 @@ export interface LinkKit {
   log(level: 'info' | 'warn' | 'error', message: string): void
 }
 
+/** What a plugin wants to be decided about one request. May be a record that the binding reuses: it is read at once. */
+export interface LimitQuestion {
+  readonly limiter: BoundLimiter
+  readonly keys: LimitKeys
+  readonly cost: number
+  readonly overrides?: LimitOverrides | undefined
+}
+
+/** The request does not give what is needed to decide; counted as an error of this limit. */
+export interface UndecidableLimit {
+  readonly limiter: BoundLimiter
+  /** The answer; null = the request passes unlimited. */
+  readonly undecidable: Reply | null
+}
+
+/**
+ * A rate limit of the access phase. All limits of a request are one decision: those that stand next to each other in the chain are asked
+ * and decided in one step, and what one refuses uses up nothing of the others.
+ */
+export interface RequestLimit {
+  /** Undefined = this request is not limited. */
+  ask(exchange: Exchange): LimitQuestion | UndecidableLimit | undefined
+  /**
+   * What follows from the decision: a reply, milliseconds to wait before going on, or nothing. The gateway keeps the record until the
+   * request is over, and then releases what it holds. Not called when an earlier limit of the request refused, or when the request has
+   * ended meanwhile.
+   */
+  conclude(exchange: Exchange, decision: Decision): Reply | number | undefined
+}
+
 /** The linked form of one configured plugin. Absent phases cost nothing. */
 export interface PluginInstance {
+  /** In place of `access`, and at its place in the order. */
+  readonly limit?: RequestLimit
   rewrite?(exchange: Exchange): PhaseReturn
   access?(exchange: Exchange): PhaseReturn
   headerFilter?(exchange: Exchange): void
@@ -484,6 +517,9 @@ export function definePlugin<Conf, Prepared>(definition: PluginDefinition<Conf, 
     link: (prepared: Json, kit: LinkKit) => definition.link(prepared as Prepared, kit),
   })
 }
+
+/** For answers to a store that failed: it is asked again after half a second (cluster/circuit). */
+export const RETRY_SOON = Object.freeze(['Retry-After', '1'] as const)
 
 /** A JSON answer `{"<key>": message}` with the trailing newline of the reference gateway. */
 export function jsonReply(status: number, key: string, message: string, headers?: Reply['headers']): Reply {

@@ -12,16 +12,19 @@ import {
   fieldValue,
   LIMIT_MAX,
   type LimitKeys,
+  type LimitQuestion,
+  type LimitRule,
   type LinkKit,
-  type PhaseReturn,
   type PluginInstance,
   type PluginProblem,
   type PrepareKit,
+  RETRY_SOON,
   type Reply,
+  type RequestLimit,
   requestIdOf,
   templateProblem,
 } from './plugin.js'
-import { type HeaderFamily, headerWriter } from './rate-limit/headers.js'
+import { type HeaderFamily, headerWriter, windowSeconds } from './rate-limit/headers.js'
 import { limitName, limitProblems, ruleOf } from './rate-limit/rules.js'
 import { type Conf, type LimitConf, schema } from './rate-limit/schema.js'
 import { storeOf } from './rate-limit/store.js'
@@ -58,7 +61,7 @@ interface Prepared {
   readonly answer: Answer
 }
 
-const STORE_FAILED: Reply = { status: 503, body: '{"error_msg":"the rate limit could not be checked"}\n' }
+const STORE_FAILED: Reply = { status: 503, body: '{"error_msg":"the rate limit could not be checked"}\n', headers: [RETRY_SOON] }
 
 export const rateLimit = definePlugin<Conf, Prepared>({
   name: NAME,
@@ -129,33 +132,44 @@ function link(prepared: Prepared, kit: LinkKit): PluginInstance {
   const slot = kit.slot()
   const base = linkLimits(prepared.limits, prepared, slot, kit)
   const costOf = linkCost(prepared.cost, kit)
-  const phases = gatePhases(slot, prepared.headers !== 'none')
-  const enter = (exchange: Exchange, { gate, keysOf }: LinkedLimits): PhaseReturn =>
-    gate.enter(exchange, keysOf(exchange), costOf(exchange))
-  if (prepared.select === '') return { access: (exchange) => enter(exchange, base), ...phases }
+  const askOf = (exchange: Exchange, { gate, keysOf }: LinkedLimits): LimitQuestion => gate.ask(keysOf(exchange), costOf(exchange))
+  if (prepared.select === '') return gatePhases(base.gate, (exchange) => askOf(exchange, base), prepared.headers !== 'none')
   const select = kit.template(prepared.select)
   const tiers = new Map(
     prepared.tiers.map(([name, limits]) => [name, limits === null ? null : linkLimits(limits, prepared, slot, kit)] as const),
   )
-  return {
-    access(exchange) {
-      const tier = tiers.get(select(exchange))
-      return tier === null ? undefined : enter(exchange, tier ?? base)
-    },
-    ...phases,
+  // The same for the whole request: its header filters may run when what chose the tier has changed.
+  const tierSlot = kit.slot()
+  const chosen = (exchange: Exchange): LinkedLimits => {
+    const linked = exchange.getSlot(tierSlot)
+    return isLinked(linked) ? linked : base
   }
+  const limit: RequestLimit = {
+    ask(exchange) {
+      const tier = tiers.get(select(exchange))
+      if (tier === null) return undefined
+      exchange.setSlot(tierSlot, tier ?? base)
+      return askOf(exchange, tier ?? base)
+    },
+    conclude: (exchange, decision) => chosen(exchange).gate.conclude(exchange, decision),
+  }
+  return prepared.headers === 'none' ? { limit } : { limit, headerFilter: (exchange) => chosen(exchange).gate.filter(exchange) }
+}
+
+function isLinked(value: unknown): value is LinkedLimits {
+  return typeof value === 'object' && value !== null && 'gate' in value && 'keysOf' in value
 }
 
 function linkLimits(limits: Limits, prepared: Prepared, slot: number, kit: LinkKit): LinkedLimits {
   const limiter = bindScoped(limits.scoped, kit)
-  const refuse = linkRefusal(prepared.answer, limits.names, kit)
+  const refuse = linkRefusal(prepared.answer, limits, kit)
   const gate = new LimitGate({
     limiter,
     slot,
-    conclude(exchange, decision): PhaseReturn {
+    conclude(exchange, decision) {
       if (!decision.allowed) return isUnknown(decision) ? STORE_FAILED : refuse(exchange, decision)
       if (prepared.dryRun) noteDryRun(decision, limits.names, kit)
-      return decision.delayMs > 0 ? kit.delay(decision.delayMs) : undefined
+      return decision.delayMs > 0 ? decision.delayMs : undefined
     },
     writeHeaders: headerWriter(prepared.headers, { names: limits.names, rules: limits.scoped.spec.rules }),
   })
@@ -192,13 +206,20 @@ function linkCost(cost: number | string, kit: LinkKit): (exchange: Exchange) => 
   }
 }
 
-function linkRefusal(answer: Answer, names: readonly string[], kit: LinkKit): (exchange: Exchange, decision: Decision) => Reply {
+function linkRefusal(answer: Answer, { names, scoped }: Limits, kit: LinkKit): (exchange: Exchange, decision: Decision) => Reply {
   const body = answer.body === null ? null : kit.template(answer.body)
   const contentType = fieldValue(answer.contentType)
   return (exchange, decision) => {
     const name = names[decision.refusedBy] ?? ''
-    const seconds = retryAfter(decision)
-    const about = { error_msg: 'rate limit exceeded', limit: name, retry_after: seconds, request_id: requestIdOf(exchange) }
+    const rule = scoped.spec.rules[Math.max(0, decision.refusedBy)]
+    const isHopeless = rule !== undefined && rule.algorithm !== 'concurrency' && decision.rules[decision.refusedBy]?.retryAfterMs === -1
+    const seconds = isHopeless ? renewalSeconds(rule) : retryAfter(decision)
+    const about = {
+      error_msg: isHopeless ? 'the request costs more than the limit ever admits' : 'rate limit exceeded',
+      limit: name,
+      retry_after: seconds,
+      request_id: requestIdOf(exchange),
+    }
     return {
       status: answer.code,
       body: body === null ? `${JSON.stringify(about)}\n` : body(exchange),
@@ -210,9 +231,13 @@ function linkRefusal(answer: Answer, names: readonly string[], kit: LinkKit): (e
   }
 }
 
-/** A cost that no wait makes possible, and a limit in flight, have no moment to name: the reset of the limit, or one second. */
+/** A limit in flight has no moment to name: one second. */
 function retryAfter(decision: Decision): number {
   const outcome = decision.rules[Math.max(0, decision.refusedBy)]
-  if (outcome === undefined) return 1
-  return wholeSeconds(outcome.retryAfterMs >= 0 ? outcome.retryAfterMs : outcome.resetMs)
+  return outcome === undefined ? 1 : wholeSeconds(outcome.retryAfterMs)
+}
+
+/** For a cost that no wait makes possible: the time in which the whole limit comes anew, so that nobody tries again soon. */
+function renewalSeconds(rule: Exclude<LimitRule, { readonly algorithm: 'concurrency' }>): number {
+  return 'rate' in rule ? wholeSeconds(((rule.burst + 1) * 1000) / rule.rate) : wholeSeconds(windowSeconds(rule) * 1000)
 }

@@ -1,8 +1,9 @@
 /**
  * What the threads hold in flight: one ledger per member in the limiter region, so that the holds of a dead worker can be returned.
  *
- * An entry is [cell, cost, next + 1]: a decision with several concurrency rules chains one entry per rule. The entry is written before
- * the commit that makes it valid, and cleared together with the cell that it ends in (shared/limiter-locks). A cell with holds never expires, so its
+ * An entry is [cell, cost, next + 1, journal]: a decision with several concurrency rules chains one entry per rule, and a transaction all
+ * that it makes (shared/limiter-locks). The entry is written before the commit that makes it valid, and cleared together with the cell
+ * that it ends in (shared/limiter-locks). A cell with holds never expires, so its
  * address stays true.
  */
 import { HOLD_WORDS, HOLDS_PER_MEMBER } from './limiter-layout.js'

@@ -4,8 +4,8 @@
  *
  *   header      64 words     line 0: version, members, segments, log segments, two lanes of the hash seed; never changed
  *                            line 1: statistics, by atomic add (`Stat`)
- *   journals    160 × members        one per member, written by it alone: see shared/limiter-locks
- *   ledgers     4 × 65,536 × members what each member holds in flight: [cell, cost, next + 1, unused]; cost 0 = free
+ *   journals    544 × members        one per member, written by it alone: see shared/limiter-locks
+ *   ledgers     4 × 65,536 × members what each member holds in flight: [cell, cost, next + 1, journal]; cost 0 = free
  *   segments    1024 × segments      4 KiB each, on a page boundary:
  *                 line 0   word 0 lock   words 1–13: for each of 63 home buckets, 6 bits: how far its keys ever lay
  *                 line 1–63   a bucket of 3 cells: [key high, key low, expiry, a, b] × 3, 1 unused      key low 0 = never used
@@ -21,7 +21,7 @@ import { allocateRegion } from './region.js'
 
 export const WORD_BYTES = Int32Array.BYTES_PER_ELEMENT
 export const HEADER_WORDS = 64
-export const JOURNAL_WORDS = 160
+export const JOURNAL_WORDS = 544
 export const HOLDS_PER_MEMBER = 65_536
 export const HOLD_WORDS = 4
 export const SEGMENT_WORDS = 1024
@@ -36,7 +36,7 @@ export const LOG_HEAD_WORDS = 4
 export const LOG_SEGMENT_WORDS = BUCKET_WORDS + LOG_CHUNKS * (LOG_HEAD_WORDS + LOG_CHUNK_ENTRIES)
 export const LOG_SEGMENT_ENTRIES = LOG_CHUNKS * LOG_CHUNK_ENTRIES
 
-const VERSION = 1
+const VERSION = 2
 
 /** Words of the header. */
 export const Head = { version: 0, members: 1, segments: 2, logSegments: 3, seedHigh: 4, seedLow: 5 } as const

@@ -4,9 +4,9 @@
  * A lock is one word: 0 = free, else the token of its member (index + 1), with WAITERS set if somebody sleeps on it. Each member has a
  * journal that only it writes:
  *
- *   word 0  committed (0 / 1)     1  locks    2  writes    3  first new hold + 1
- *   8 …     addresses of the locks that it holds or is about to take, in ascending order
- *   48 …    writes: [cell, key high, key low, expiry, a, b] each
+ *   word 0  committed (0 / 1)     1  locks    2  writes    3  newest new hold + 1
+ *   8 …     addresses of the locks that it holds or is about to take, in ascending order: two per rule, and the overflow
+ *   160 …   writes: [cell, key high, key low, expiry, a, b] each
  *
  *   step                                              if the thread dies or throws right after it, `recover` …
  *   1 begin     everything is 0                       finds nothing to do
@@ -40,7 +40,7 @@ const LOCKS = 1
 const WRITES = 2
 const NEW_HOLD = 3
 const LOCK_LIST = 8
-const WRITE_LIST = 48
+const WRITE_LIST = 160
 const WRITE_WORDS = 6
 
 const SPINS = 200
@@ -113,8 +113,9 @@ export class LimiterLocks {
     words[journal + WRITES] = count + 1
   }
 
-  /** Names the first of the holds that become valid with the commit. */
+  /** Names a hold that becomes valid with the commit; several are chained in their ledger entries. */
   noteNewHold(hold: number): void {
+    this.words[this.ledger + hold * HOLD_WORDS + 3] = this.words[this.journal + NEW_HOLD] as number
     this.words[this.journal + NEW_HOLD] = hold + 1
   }
 
@@ -251,7 +252,7 @@ export class LimiterLocks {
     while (next !== 0) {
       const at = ledger + (next - 1) * HOLD_WORDS
       words[at + 1] = 0
-      next = words[at + 2] as number
+      next = words[at + 3] as number
     }
     words[journal + NEW_HOLD] = 0
   }

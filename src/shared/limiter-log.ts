@@ -105,6 +105,32 @@ export class LimiterLog {
     }
   }
 
+  /**
+   * Takes `units` entries of the time `mark` out again and puts the new end into `cell`; false if there are none. Later entries move
+   * up, each by one store: the count in the cell goes down only with the commit, so whatever of it has happened admits nothing extra.
+   */
+  remove(segment: number, high: number, low: number, cell: CellReading, mark: number, units: number, nowMs: number): boolean {
+    const now = Math.floor(nowMs)
+    const count = (cell.a - cell.b) >>> 0
+    let last = count - 1
+    while (last >= 0 && this.entryMs(segment, high, low, (cell.b + last) | 0, now) > mark) last--
+    let found = 0
+    while (found < units && last - found >= 0 && this.entryMs(segment, high, low, (cell.b + last - found) | 0, now) === mark) found++
+    if (found === 0) return false
+    for (let index = last + 1; index < count; index++) {
+      const from = (cell.b + index) | 0
+      const to = (from - found) | 0
+      const source = this.findChunk(segment, high, chunkLane(low, from), now)
+      const target = this.findChunk(segment, high, chunkLane(low, to), now)
+      if (source === NONE || target === NONE) return false
+      this.words[entryAddress(segment, target, to)] = this.words[entryAddress(segment, source, from)] as number
+      // What moved in lives as long as it would have where it was.
+      this.words[segment + HEADS + target * LOG_HEAD_WORDS + 2] = this.words[segment + HEADS + source * LOG_HEAD_WORDS + 2] as number
+    }
+    cell.a = (cell.a - found) | 0
+    return true
+  }
+
   private bringBack(segment: number, high: number, low: number, cell: CellReading, now: number): void {
     for (let index = 0; index < cell.used; index++) {
       const sequence = (cell.b + index) | 0

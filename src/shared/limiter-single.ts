@@ -7,8 +7,8 @@ import { CellReading, isLive, tickOf } from '../limits/cell.js'
 import type { Decision, LimiterSpec, RuleOutcome } from '../limits/contract.js'
 import { hashText, KeyHash } from '../limits/hash.js'
 import { Kind, type RulePlan } from '../limits/plan.js'
-import { chargeRule, readRule, reportRule, ruleAdmits, ruleDelay } from '../limits/rule.js'
-import type { LimiterParts } from './limiter-decide.js'
+import { chargeMark, chargeRule, readRule, reportRule, ruleAdmits, ruleDelay } from '../limits/rule.js'
+import type { LimiterParts } from './limiter-line.js'
 import { NO_CELL, ruleLane } from './limiter-table.js'
 
 const noneTaken = new Int32Array(0)
@@ -84,9 +84,12 @@ export class SingleDecider {
     out.delayMs = isAdmitted && plan.kind === Kind.leakyBucket && !spec.dryRun ? ruleDelay(plan, cell) : 0
     verdict.isAdmitted = isAdmitted
     verdict.isCharged = isCharged
-    reportRule(plan, cell, nowMs, cost, verdict, out.rules[0] as RuleOutcome)
+    out.isCharged = isCharged
+    const outcome = out.rules[0] as RuleOutcome
+    reportRule(plan, cell, nowMs, cost, verdict, outcome)
     if (isCharged) {
       chargeRule(plan, cell, nowMs, cost)
+      outcome.mark = chargeMark(plan, cell, nowMs)
       if (this.isConcurrency) {
         out.hold = holds.take()
         locks.commitHold(segment, at, high, low, cell, holds.addressOf(out.hold), cost)

@@ -8,9 +8,11 @@
 import { tickOf } from '../limits/cell.js'
 import type { LimiterSpec, LimiterStore } from '../limits/contract.js'
 import { specProblem } from '../limits/problem.js'
-import { type LimiterParts, LocalLimiter } from './limiter-decide.js'
+import { LocalLimiter } from './limiter-decide.js'
 import { HoldLedger } from './limiter-holds.js'
+import { LocalJoint } from './limiter-joint.js'
 import { HOLD_WORDS, HOLDS_PER_MEMBER, type LimiterLayout, readLimiterLayout, Stat } from './limiter-layout.js'
+import type { LimiterParts } from './limiter-line.js'
 import { LimiterLocks, segmentOf } from './limiter-locks.js'
 import { LimiterLog } from './limiter-log.js'
 import { type LimiterStats, LimiterTable } from './limiter-table.js'
@@ -22,6 +24,7 @@ export class LocalLimiterStore implements LimiterStore {
   private readonly words: Int32Array
   private readonly layout: LimiterLayout
   private readonly parts: LimiterParts
+  private readonly joint: LocalJoint
 
   /**
    * `member`: one per thread, never two threads at a time. `nowMs`: wall clock; `fineNowMs`: the same with fractions, without which a
@@ -40,13 +43,14 @@ export class LocalLimiterStore implements LimiterStore {
       fineNowMs,
       release: (hold) => this.release(hold),
     }
+    this.joint = new LocalJoint(this.parts)
   }
 
   /** What it binds decides at once, never by a promise. */
   bind(spec: LimiterSpec): LocalLimiter {
     const problem = specProblem(spec)
     if (problem !== null) throw new RangeError(`limiter "${spec.scope}": ${problem}`)
-    return new LocalLimiter(spec, this.parts)
+    return new LocalLimiter(spec, this.parts, this.joint)
   }
 
   /** Ends a hold with all its rules; a hold that does not exist is ignored. */

@@ -124,7 +124,7 @@ class WorkerThread {
       report: (event) => send({ type: 'breaker-event', event }),
       log: (level, message) => this.log.write(level, message),
     })
-    const rateLimits = new WorkerLimits(this.stores, this.metrics, delay)
+    const rateLimits = new WorkerLimits(this.stores, this.metrics, (ms, callback) => systemClock.after(ms, callback))
     this.tokens = new WorkerTokens({
       revocations: start.regions.revocations,
       clock: systemClock,

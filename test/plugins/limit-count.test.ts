@@ -261,6 +261,8 @@ describe('a store that fails', () => {
         const inner = kit.limits.bind(spec)
         return {
           spec,
+          joint: null,
+          giveBack: () => undefined,
           decision: () => inner.decision(),
           release: () => undefined,
           peek: (_keys, _cost, out) => out,
@@ -272,7 +274,7 @@ describe('a store that fails', () => {
 
   test('500, without a quota', async () => {
     const sent = await send(configure(limitCount, { count: 1, time_window: 1, ...redis }, { kit: failing('refused') }))
-    expect(sent.reply).toEqual({ status: 500, body: '{"error_msg":"failed to limit count"}\n' })
+    expect(sent.reply).toEqual({ status: 500, body: '{"error_msg":"failed to limit count"}\n', headers: [['Retry-After', '1']] })
     expect(quota(sent)).toEqual([undefined, undefined, undefined])
   })
 

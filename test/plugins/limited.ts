@@ -91,6 +91,8 @@ export class HeldLimiter extends FakeLimits {
     const inner = super.bind(spec)
     return {
       spec,
+      joint: null,
+      giveBack: () => undefined,
       decision: () => inner.decision(),
       check: (_keys, _cost, out) =>
         new Promise((resolve) => {

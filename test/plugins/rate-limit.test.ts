@@ -246,7 +246,7 @@ describe('answers', () => {
     held.answer((decision) => {
       decision.hold = 5
     })
-    expect(await gone.reply).toBeUndefined()
+    expect(await gone.reply).toEqual({ status: 499 })
     expect(held.released).toEqual([5])
   })
 })

@@ -329,7 +329,11 @@ describe('Redis', () => {
         decision.basis = isTolerant ? 'allowed' : 'refused'
       })
       const got = await answer
-      expect([got.status, got.header('RateLimit-Limit'), got.header('Retry-After')]).toEqual([status, undefined, undefined])
+      expect([got.status, got.header('RateLimit-Limit'), got.header('Retry-After')]).toEqual([
+        status,
+        undefined,
+        isTolerant ? undefined : '1',
+      ])
       if (!isTolerant) expect(JSON.parse(got.body)).toMatchObject({ message: 'An unexpected error occurred' })
     }
   })
@@ -348,9 +352,9 @@ describe('Redis', () => {
       decision.allowed = true
       decision.refusedBy = -1
     })
-    expect(await gone.reply).toBeUndefined()
+    expect(await gone.reply).toEqual({ status: 499 })
     expect((await second).status).toBe(200)
-    expect(limits.released).toEqual([7, -1])
+    expect(limits.released).toEqual([7])
   })
 })
 

@@ -7,6 +7,7 @@ import { WorkerTokens } from '../../src/auth/worker-tokens.js'
 import { AddressSet } from '../../src/base/address-set.js'
 import { systemClock } from '../../src/base/clock.js'
 import { compilePattern } from '../../src/base/pattern.js'
+import { limitAlone, type QueuePlace } from '../../src/dataplane/limits/limit-group.js'
 import { HttpClients } from '../../src/dataplane/outbound/http-clients.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
 import { compileKeyTemplate } from '../../src/dataplane/vars/key-template.js'
@@ -59,6 +60,8 @@ export interface FakeLinkKit extends LinkKit {
   readonly circuits: FakeBreakers
   /** The same kit: plugins of one chain are linked with it. */
   forPlugin(name: string): LinkKit
+  /** As `delay`, for the waits that limits ask for. */
+  queue(ms: number): QueuePlace
   /** What authentication plugins find. */
   readonly consumers: FakeConsumers
   /** Delays asked for so far, milliseconds. They have passed at once. */
@@ -141,20 +144,23 @@ export function linkKit(
     plugin(name, prepared) {
       const plugin = plugins.find((one) => one.name === name)
       if (plugin === undefined) throw new Error(`plugin ${name} is not among those given to linkKit`)
-      return plugin.link(prepared, kit.forPlugin(name))
+      return limitAlone(plugin.link(prepared, kit.forPlugin(name)), kit.slot(), kit.queue)
     },
     limiter: (spec) => limits.bind(spec),
     workerState: () => {
       throw new Error('link with forPlugin(name): states belong to a plugin')
     },
-    forPlugin: (name) => ({
-      ...kit,
-      credentials: () => consumers.credentials(name),
-      workerState: <State>(create: () => State) => {
-        if (!states.has(name)) states.set(name, create())
-        return states.get(name) as State
-      },
-    }),
+    // Of the kit that it is called on: tests replace parts of it.
+    forPlugin(name) {
+      return {
+        ...this,
+        credentials: () => consumers.credentials(name),
+        workerState: <State>(create: () => State) => {
+          if (!states.has(name)) states.set(name, create())
+          return states.get(name) as State
+        },
+      }
+    },
     breakers: (spec) => circuits.bind(spec),
     pathBreakers: (settings) => circuits.bindPaths(settings),
     variable: compileVariable,
@@ -167,6 +173,10 @@ export function linkKit(
     tokens,
     revocations,
     http: (settings) => new HttpClients().client(settings),
+    queue: (ms) => {
+      delays.push(ms)
+      return { over: Promise.resolve(), leave: () => undefined }
+    },
     delay: (ms) => {
       delays.push(ms)
       return Promise.resolve()
@@ -238,17 +248,21 @@ export function problemsOf(plugin: AnyPlugin, conf: Json): PluginProblem[] {
   return validate(plugin, conf).problems
 }
 
-/** Validates, prepares and links, as the gateway does; throws when validation finds problems. */
+/** Validates, prepares and links, as the gateway does; throws when validation finds problems. A limit is decided in `access`, alone. */
 export function linkPlugin(
   plugin: AnyPlugin,
   conf: Json,
-  kit: LinkKit & { readonly forPlugin?: (name: string) => LinkKit } = linkKit(),
+  kit: LinkKit & Partial<Pick<FakeLinkKit, 'queue'>> & { readonly forPlugin?: (name: string) => LinkKit } = linkKit(),
   prepare: PrepareKit = prepareKit(),
 ): PluginInstance {
   const { filled, problems } = validate(plugin, conf)
   throwProblems(problems)
   const prepared: Json = JSON.parse(JSON.stringify(plugin.prepare(filled, prepare)))
-  return plugin.link(prepared, kit.forPlugin?.(plugin.name) ?? kit)
+  return limitAlone(plugin.link(prepared, kit.forPlugin?.(plugin.name) ?? kit), kit.slot(), kit.queue ?? noQueue)
+}
+
+function noQueue(): QueuePlace {
+  throw new Error('give linkPlugin a kit with a queue: a limit asks for a wait')
 }
 
 function throwProblems(problems: readonly PluginProblem[]): void {

@@ -196,6 +196,7 @@ kinds.sl = {
       at = math.max(at, tonumber(newest[2]))
       serial = tonumber(string.match(newest[1], '(%d+)$')) or 0
     end
+    rule.at = at
     redis.call('ZREMRANGEBYSCORE', rule.key, '-inf', int(rule.now - rule.span))
     local members = {}
     cost = math.min(cost, rule.limit)
@@ -228,6 +229,9 @@ kinds.sl = {
 
 -- Token and leaky bucket: the same level; the leaky one makes the request wait for what stands before it.
 local function drain_us(rule, level) return math.max(0, math.ceil(level / rule.span * 1000000)) end
+
+-- Moment at which a queue is empty, whole microseconds.
+local function queue_end(at, level, span) return math.floor(at + level / span * 1000000 + 0.5) end
 
 local bucket = {
   read = function(rule)

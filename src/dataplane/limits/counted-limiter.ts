@@ -1,8 +1,5 @@
-/**
- * A limiter that counts what it decides: the form in which every plugin gets its limiter. Adds no promise and no allocation to a store
- * that decides at once.
- */
-import type { BoundLimiter, Decision, LimiterSpec, LimitKeys, LimitOverrides } from '../../limits/contract.js'
+/** A limiter with the counters of its plugin and route: the form in which every plugin gets its limiter. */
+import type { BoundLimiter, Decision, JointDecider, LimitAsk, LimiterSpec, LimitKeys, LimitOverrides } from '../../limits/contract.js'
 import type { Counter, WorkerMetrics } from '../../shared/metrics-slab.js'
 
 /** Values of the label `result`. */
@@ -11,7 +8,7 @@ export const limitResults = {
   limited: 'limited',
   /** Would have been refused, but the limiter only watches. */
   dryRun: 'dry_run',
-  /** The store failed, and the policy for that case decided. */
+  /** The store failed, or the request gave no number to decide by: the policy for that case decided. */
   error: 'error',
 } as const
 
@@ -30,6 +27,10 @@ export class LimitCounters {
     this.error = counter(limitResults.error)
   }
 
+  countError(): void {
+    this.error.add(1)
+  }
+
   count(decision: Decision): void {
     const { basis } = decision
     if (basis === 'allowed' || basis === 'refused') this.error.add(1)
@@ -39,21 +40,28 @@ export class LimitCounters {
   }
 }
 
+/** Hands on what it is asked. Who asks counts the decision that came out, because only he knows what became of it (see LimitGroup). */
 export class CountedLimiter implements BoundLimiter {
-  private readonly counted: (decision: Decision) => Decision
-
   constructor(
-    private readonly inner: BoundLimiter,
+    readonly inner: BoundLimiter,
     private readonly counters: LimitCounters,
-  ) {
-    this.counted = (decision) => {
-      counters.count(decision)
-      return decision
-    }
-  }
+  ) {}
 
   get spec(): LimiterSpec {
     return this.inner.spec
+  }
+
+  get joint(): JointDecider | null {
+    return this.inner.joint
+  }
+
+  count(decision: Decision): void {
+    this.counters.count(decision)
+  }
+
+  /** A request about which nothing could be decided. */
+  countError(): void {
+    this.counters.countError()
   }
 
   decision(): Decision {
@@ -61,10 +69,7 @@ export class CountedLimiter implements BoundLimiter {
   }
 
   check(keys: LimitKeys, cost: number, out: Decision, overrides?: LimitOverrides): Decision | Promise<Decision> {
-    const decision = this.inner.check(keys, cost, out, overrides)
-    if (decision instanceof Promise) return decision.then(this.counted)
-    this.counters.count(decision)
-    return decision
+    return this.inner.check(keys, cost, out, overrides)
   }
 
   peek(keys: LimitKeys, cost: number, out: Decision, overrides?: LimitOverrides): Decision | Promise<Decision> {
@@ -73,5 +78,9 @@ export class CountedLimiter implements BoundLimiter {
 
   release(hold: number): void {
     this.inner.release(hold)
+  }
+
+  giveBack(ask: LimitAsk): void {
+    this.inner.giveBack(ask)
   }
 }

@@ -6,6 +6,7 @@
 
 import type { AnyPlugin, Exchange, LinkKit, PhaseResult, PhaseReturn, PluginInstance, Predicate, Reply } from '../../plugins/plugin.js'
 import type { CompiledPlugin, Json } from '../../schema/compiled.js'
+import { LimitGroup, type QueuePlace } from '../limits/limit-group.js'
 
 export interface Step {
   readonly name: string
@@ -29,17 +30,47 @@ export interface Chain {
   readonly headerFilter: readonly FilterStep[]
   readonly encodingFilter: readonly FilterStep[]
   readonly log: readonly Step[]
+  /** The groups of limits among the steps of `access`. */
+  readonly limits: readonly LimitGroup[]
 }
 
 /** The steps of `first` before those of `second`, phase by phase. */
 export function joinChains(first: Chain, second: Chain): Chain {
-  return {
+  return withGroups({
     rewrite: [...first.rewrite, ...second.rewrite],
     access: [...first.access, ...second.access],
     headerFilter: [...first.headerFilter, ...second.headerFilter],
     encodingFilter: [...first.encodingFilter, ...second.encodingFilter],
     log: [...first.log, ...second.log],
+  })
+}
+
+/** Limits that stand next to each other in the access phase become one step, which is logged behind all others. */
+function withGroups(chain: Omit<Chain, 'limits'>): Chain {
+  const access: Step[] = []
+  const limits: LimitGroup[] = []
+  for (const step of chain.access) {
+    const { instance } = step
+    const last = access.at(-1)?.instance
+    if (!(instance instanceof LimitGroup)) access.push(step)
+    else if (last instanceof LimitGroup) {
+      limits[limits.length - 1] = new LimitGroup([...last.members, ...instance.members], last.slot, last.queue)
+      access[access.length - 1] = limitStep(limits.at(-1) ?? last)
+    } else {
+      // A new one each time: groups know the others of their chain.
+      const group = new LimitGroup(instance.members, instance.slot, instance.queue)
+      limits.push(group)
+      access.push(limitStep(group))
+    }
   }
+  LimitGroup.connect(limits)
+  const log = [...chain.log.filter(({ instance }) => !(instance instanceof LimitGroup)), ...limits.map(limitStep)]
+  return { ...chain, access, log, limits }
+}
+
+/** Filters and error bodies are those of the plugins in it. */
+function limitStep(group: LimitGroup): Step {
+  return { name: 'limits', instance: group, filter: null, errorBody: null }
 }
 
 export type RunPhase = 'rewrite' | 'access'
@@ -47,6 +78,8 @@ export type RunPhase = 'rewrite' | 'access'
 /** What plugins of one chain are linked with: each gets the kit in its own name. */
 export interface ChainKit extends Pick<LinkKit, 'expression'> {
   forPlugin(name: string): LinkKit
+  /** A wait that a limit asks for. */
+  queue(ms: number): QueuePlace
 }
 
 /** Links plugins in the order given. A plugin that is not in the registry or whose `link` throws is a bug of the compile step. */
@@ -56,25 +89,34 @@ export function linkChain(
   kit: ChainKit,
 ): Chain {
   const steps: Step[] = []
+  const access: Step[] = []
   for (const compiled of plugins) {
     const plugin = registry.get(compiled.name)
     if (plugin === undefined) throw new Error(`plugin ${compiled.name} of ${compiled.owner} is not loaded in this worker`)
-    steps.push({
+    const own = kit.forPlugin(compiled.name)
+    const step: Step = {
       name: compiled.name,
-      instance: plugin.link(compiled.prepared, kit.forPlugin(compiled.name)),
+      instance: plugin.link(compiled.prepared, own),
       filter: compiled.filter === null ? null : kit.expression(compiled.filter),
       errorBody: errorBody(compiled.errorResponse),
-    })
+    }
+    steps.push(step)
+    const { limit } = step.instance
+    if (step.instance.access !== undefined) access.push(step)
+    if (limit !== undefined) {
+      const member = { limit, filter: step.filter, reply: (reply: Reply) => withErrorBody(reply, step) }
+      access.push(limitStep(new LimitGroup([member], own.slot(), kit.queue)))
+    }
   }
-  return {
+  return withGroups({
     rewrite: steps.filter((step) => step.instance.rewrite !== undefined),
-    access: steps.filter((step) => step.instance.access !== undefined),
+    access,
     headerFilter: filterSteps(steps, (instance) => instance.headerFilter?.bind(instance)),
     encodingFilter: filterSteps(steps, (instance) => instance.encodingFilter?.bind(instance)),
     log: steps
       .filter((step) => step.instance.log !== undefined)
       .map((step) => (step.instance.alwaysLogs === true ? { ...step, filter: null } : step)),
-  }
+  })
 }
 
 function filterSteps(

@@ -1,12 +1,11 @@
 /** What one request means for the rules of limit-count: keys, and counts and windows that come from the request. */
 import {
   addressKey,
+  type BoundLimiter,
   type Exchange,
   LIMIT_MAX,
-  type LimitKeys,
-  type LimitOverrides,
+  type LimitQuestion,
   type LinkKit,
-  type Template,
   valueKey,
   WINDOW_MAX_MS,
 } from '../plugin.js'
@@ -22,63 +21,70 @@ export interface PreparedRule {
   readonly prefix: string
 }
 
-export interface RequestRules {
-  readonly keys: LimitKeys
-  readonly overrides?: LimitOverrides
-}
-
 export interface RuleReader {
   /** Null when nothing can be counted. What is returned is valid until the next call. */
-  read(exchange: Exchange): RequestRules | null
+  read(exchange: Exchange): LimitQuestion | null
 }
 
 interface LinkedRule {
   readonly key: (exchange: Exchange) => string | undefined
   /** Null = as configured. */
-  readonly count: Template | null
-  readonly window: Template | null
+  readonly count: NumberReader | null
+  readonly window: NumberReader | null
 }
+
+/** Null = the request gives no whole number that is possible. */
+type NumberReader = (exchange: Exchange) => number | null
 
 /** A rule that is left out counts under this key, without a limit: the number of rules of a limiter is fixed. */
 const leftOutKey = '\u0000'
 
-export function linkRules(rules: readonly PreparedRule[], isList: boolean, kit: LinkKit): RuleReader {
+export function linkRules(rules: readonly PreparedRule[], isList: boolean, limiter: BoundLimiter, kit: LinkKit): RuleReader {
   const linked = rules.map((rule) => linkRule(rule, kit))
   const [only] = linked
-  if (only !== undefined && !isList) return only.count === null && only.window === null ? new FixedRule(only) : new ChangingRule(only)
-  return new RuleList(linked)
+  if (only === undefined || isList) return new RuleList(linked, limiter)
+  return only.count === null && only.window === null ? new FixedRule(only, limiter) : new ChangingRule(only, limiter)
 }
 
 function linkRule(rule: PreparedRule, kit: LinkKit): LinkedRule {
   const { key } = rule
-  const template = (value: number | string) => (typeof value === 'string' ? kit.template(value) : null)
   return {
     key: rule.type === 'constant' ? () => key : rule.type === 'var' ? kit.variable(key) : kit.keyTemplate(key),
-    count: template(rule.count),
-    window: template(rule.window),
+    count: typeof rule.count === 'string' ? wholeNumber('count', rule.count, LIMIT_MAX - 1, kit) : null,
+    window: typeof rule.window === 'string' ? wholeNumber('time_window', rule.window, WINDOW_MAX_MS / 1000, kit) : null,
   }
 }
 
 /** One rule, all of it configured: the same record for every request. */
 class FixedRule implements RuleReader {
-  private readonly request = { keys: '' }
+  private readonly request: { readonly limiter: BoundLimiter; keys: string; readonly cost: number }
 
-  constructor(private readonly rule: LinkedRule) {}
+  constructor(
+    private readonly rule: LinkedRule,
+    limiter: BoundLimiter,
+  ) {
+    this.request = { limiter, keys: '', cost: 1 }
+  }
 
-  read(exchange: Exchange): RequestRules {
+  read(exchange: Exchange): LimitQuestion {
     this.request.keys = valueKey(this.rule.key(exchange)) ?? addressKey(exchange.clientAddress)
     return this.request
   }
 }
 
 class ChangingRule implements RuleReader {
-  constructor(private readonly rule: LinkedRule) {}
+  constructor(
+    private readonly rule: LinkedRule,
+    private readonly limiter: BoundLimiter,
+  ) {}
 
-  read(exchange: Exchange): RequestRules | null {
-    const limit = wholeNumber(this.rule.count, exchange, LIMIT_MAX - 1)
-    const window = wholeNumber(this.rule.window, exchange, WINDOW_MAX_MS / 1000)
+  read(exchange: Exchange): LimitQuestion | null {
+    const limit = this.rule.count?.(exchange)
+    const window = this.rule.window?.(exchange)
     if (limit === null || window === null) return null
     return {
+      limiter: this.limiter,
+      cost: 1,
       keys: valueKey(this.rule.key(exchange)) ?? addressKey(exchange.clientAddress),
       overrides: { limits: [limit], windowsMs: [window === undefined ? undefined : window * 1000] },
     }
@@ -86,32 +92,39 @@ class ChangingRule implements RuleReader {
 }
 
 class RuleList implements RuleReader {
-  constructor(private readonly rules: readonly LinkedRule[]) {}
+  constructor(
+    private readonly rules: readonly LinkedRule[],
+    private readonly limiter: BoundLimiter,
+  ) {}
 
-  read(exchange: Exchange): RequestRules | null {
+  read(exchange: Exchange): LimitQuestion | null {
     const keys: string[] = []
     const limits: (number | undefined)[] = []
     const windowsMs: (number | undefined)[] = []
     let counted = 0
     for (const rule of this.rules) {
       const key = valueKey(rule.key(exchange))
-      const limit = wholeNumber(rule.count, exchange, LIMIT_MAX - 1)
-      const window = wholeNumber(rule.window, exchange, WINDOW_MAX_MS / 1000)
+      const limit = rule.count?.(exchange)
+      const window = rule.window?.(exchange)
       const isLeftOut = key === undefined || limit === null || window === null
       if (!isLeftOut) counted++
       keys.push(isLeftOut ? leftOutKey : key)
       limits.push(isLeftOut ? LIMIT_MAX : limit)
       windowsMs.push(isLeftOut || window === undefined ? undefined : window * 1000)
     }
-    return counted === 0 ? null : { keys, overrides: { limits, windowsMs } }
+    return counted === 0 ? null : { limiter: this.limiter, cost: 1, keys, overrides: { limits, windowsMs } }
   }
 }
 
-/** Undefined = as configured, null = the request gives no whole number from 1 to `most`. */
-function wholeNumber(template: Template | null, exchange: Exchange, most: number): number | null | undefined {
-  if (template === null) return undefined
-  const text = template(exchange)
-  if (!/^\d{1,10}$/.test(text)) return null
-  const value = Number(text)
-  return value >= 1 && value <= most ? value : null
+/** A whole number from 1 to `most` that a template gives. The log says that there was none, not what was there: it may be a secret. */
+function wholeNumber(name: string, text: string, most: number, kit: LinkKit): NumberReader {
+  const template = kit.template(text)
+  return (exchange) => {
+    const found = template(exchange)
+    const value = /^\d{1,10}$/.test(found) ? Number(found) : 0
+    if (value >= 1 && value <= most) return value
+    const where = kit.route === null ? 'a request without a route' : `a request of route ${kit.route.id}`
+    kit.log('warn', `limit-count: ${name} "${text}" gave ${found === '' ? 'nothing' : `no whole number from 1 to ${most}`} for ${where}`)
+    return null
+  }
 }

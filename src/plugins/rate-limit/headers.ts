@@ -49,7 +49,7 @@ function policyOf(name: string, rule: LimitRule): string {
 }
 
 /** Months and years by their nominal length: the header has room for one number. */
-function windowSeconds(rule: Exclude<LimitRule, { readonly algorithm: 'concurrency' | 'token-bucket' | 'leaky-bucket' }>): number {
+export function windowSeconds(rule: Exclude<LimitRule, { readonly algorithm: 'concurrency' | 'token-bucket' | 'leaky-bucket' }>): number {
   if (rule.algorithm === 'fixed-window' && rule.start === 'month') return 2_592_000
   if (rule.algorithm === 'fixed-window' && rule.start === 'year') return 31_536_000
   return rule.windowMs / 1000

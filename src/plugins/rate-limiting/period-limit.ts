@@ -4,8 +4,7 @@
  * Runs on workers: access (decide), headerFilter (rate headers), log (records back). State: the counters of the store.
  */
 
-import type { Decision, Exchange, LinkKit, PhaseReturn, PluginInstance } from '../plugin.js'
-import { kongError } from '../plugin.js'
+import { type Decision, type Exchange, kongError, type LinkKit, type PluginInstance, RETRY_SOON, type Reply } from '../plugin.js'
 import { gatePhases, isUnknown, LimitGate } from './gate.js'
 import type { KeyOf } from './identity.js'
 import { type Period, PeriodHeaders, type ResetOf } from './kong-periods.js'
@@ -29,9 +28,9 @@ export interface PeriodTimes {
 export function linkPeriods(limit: PeriodLimit, times: PeriodTimes, keyOf: KeyOf, kit: LinkKit): PluginInstance {
   const slot = kit.slot()
   const periodHeaders = new PeriodHeaders(limit.periods, times.resetOf)
-  const conclude = (exchange: Exchange, decision: Decision): PhaseReturn => {
+  const conclude = (exchange: Exchange, decision: Decision): Reply | undefined => {
     if (decision.allowed) return undefined
-    if (isUnknown(decision)) return kongError(exchange, 500, 'An unexpected error occurred')
+    if (isUnknown(decision)) return kongError(exchange, 500, 'An unexpected error occurred', [RETRY_SOON])
     const seconds = String(times.retryAfter(exchange, decision, periodHeaders))
     return kongError(exchange, limit.code, limit.message, [['Retry-After', seconds]])
   }
@@ -41,5 +40,5 @@ export function linkPeriods(limit: PeriodLimit, times: PeriodTimes, keyOf: KeyOf
     conclude,
     writeHeaders: limit.hideHeaders ? null : (exchange, decision) => periodHeaders.write(exchange, decision),
   })
-  return { access: (exchange) => gate.enter(exchange, keyOf(exchange), 1), ...gatePhases(slot, !limit.hideHeaders) }
+  return gatePhases(gate, (exchange) => gate.ask(keyOf(exchange), 1), !limit.hideHeaders)
 }

@@ -3,7 +3,7 @@
  *
  * Runs on workers: access (decide), headerFilter (X-RateLimit-*), log (records back). State: the counters of the store.
  */
-import type { Decision, Exchange, LimitRule, LinkKit, PluginInstance, Reply } from '../plugin.js'
+import { type Decision, type Exchange, type LimitRule, type LinkKit, type PluginInstance, RETRY_SOON, type Reply } from '../plugin.js'
 import { gatePhases, isUnknown, LimitGate, wholeSeconds } from './gate.js'
 import { chosenKey, type KeyChoice } from './identity.js'
 import { bindScoped, type ScopedSpec } from './scope.js'
@@ -18,7 +18,7 @@ export interface SimpleLimit {
   readonly message: string
 }
 
-const STORE_FAILED: Reply = { status: 500, body: '{"error":"Failed to check the rate limit"}\n' }
+const STORE_FAILED: Reply = { status: 500, body: '{"error":"Failed to check the rate limit"}\n', headers: [RETRY_SOON] }
 
 /**
  * The rule of windows: `rate` and `burst` together in `windowSeconds`, estimated over this window and the one before.
@@ -42,7 +42,7 @@ export function linkSimple(limit: SimpleLimit, kit: LinkKit): PluginInstance {
     },
     writeHeaders: limit.showHeaders ? headerWriter(limit, isWindow) : null,
   })
-  return { access: (exchange) => gate.enter(exchange, keyOf(exchange), 1), ...gatePhases(slot, limit.showHeaders) }
+  return gatePhases(gate, (exchange) => gate.ask(keyOf(exchange), 1), limit.showHeaders)
 }
 
 function headerWriter(limit: SimpleLimit, isWindow: boolean): (exchange: Exchange, decision: Decision) => void {

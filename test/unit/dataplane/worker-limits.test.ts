@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { limitAlone } from '../../../src/dataplane/limits/limit-group.js'
 import { WorkerLimits } from '../../../src/dataplane/limits/worker-limits.js'
 import { linkChain } from '../../../src/dataplane/phases/chain.js'
 import { compileKeyTemplate } from '../../../src/dataplane/vars/key-template.js'
@@ -25,6 +26,8 @@ function answering(basis: Decision['basis']): LimiterStore {
   return {
     bind: (spec): BoundLimiter => ({
       spec,
+      joint: null,
+      giveBack: () => undefined,
       decision: () => new Decision(1),
       peek: (_keys, _cost, out) => out,
       release: () => undefined,
@@ -41,11 +44,31 @@ function setup(basis: Decision['basis'] = 'allowed') {
   const metrics = new WorkerMetrics(slab, (slot, labels) => directory.declare(0, slot, labels))
   const waiting: (() => void)[] = []
   const timers: number[] = []
-  const delay = (ms: number) => {
-    timers.push(ms)
-    return new Promise<void>((resolve) => waiting.push(resolve))
+  const cancelled: number[] = []
+  const after = (ms: number, callback: () => void) => {
+    const index = timers.push(ms) - 1
+    waiting.push(callback)
+    return () => {
+      cancelled.push(index)
+    }
   }
-  const limits = new WorkerLimits({ local: new FakeLimits(), redis: answering(basis) }, metrics, delay)
+  const limits = new WorkerLimits({ local: new FakeLimits(), redis: answering(basis) }, metrics, after)
+  /** Asks as the gateway does, for one request. */
+  const ask = async (limiter: BoundLimiter): Promise<Decision[]> => {
+    const decisions: Decision[] = []
+    const limit = {
+      ask: () => ({ limiter, keys: 'k', cost: 1 }),
+      conclude: (_exchange: unknown, decision: Decision) => {
+        decisions.push(decision)
+        return decision.allowed ? undefined : { status: 429 }
+      },
+    }
+    const instance = limitAlone({ limit }, 0, (ms) => limits.queue(ms))
+    const exchange = fakeExchange()
+    await instance.access?.(exchange)
+    instance.log?.(exchange)
+    return decisions
+  }
   const counted = (): Record<string, number> =>
     Object.fromEntries(
       directory
@@ -53,39 +76,42 @@ function setup(basis: Decision['basis'] = 'allowed') {
         .filter(({ labels, cells }) => labels[1] === 'rate_limit_requests' && cells[0] !== 0)
         .map(({ labels, cells }) => [labels.slice(2).join(' '), cells[0] ?? 0]),
     )
-  return { limits, counted, directory, waiting, timers }
+  return { limits, counted, directory, waiting, timers, cancelled, ask }
 }
 
 describe('limiters of a worker', () => {
-  test('count what they decide, at once', () => {
-    const { limits, counted } = setup()
+  test('count what they decide', async () => {
+    const { limits, counted, ask } = setup()
     const limiter = limits.bind('p', 'r', local)
-    const decisions = Array.from({ length: 5 }, () => limiter.check('k', 1, limiter.decision()))
-    expect(decisions.every((decision) => decision instanceof Decision)).toBe(true)
+    for (let sent = 0; sent < 5; sent++) await ask(limiter)
     limiter.peek('k', 1, limiter.decision())
     expect(counted()).toEqual({ 'p r allowed': 2, 'p r limited': 3 })
   })
 
-  test('count what would have been refused', () => {
-    const { limits, counted } = setup()
+  test('count what would have been refused', async () => {
+    const { limits, counted, ask } = setup()
     const limiter = limits.bind('p', '', { ...local, dryRun: true })
-    for (let sent = 0; sent < 3; sent++) limiter.check('k', 1, limiter.decision())
+    for (let sent = 0; sent < 3; sent++) await ask(limiter)
     expect(counted()).toEqual({ 'p  allowed': 2, 'p  dry_run': 1 })
   })
 
   test.each(['allowed', 'refused'] as const)('count a failure of the store that was %s as an error', async (basis) => {
-    const { limits, counted } = setup(basis)
-    const limiter = limits.bind('p', 'r', remote)
-    expect((await limiter.check('k', 1, limiter.decision())).basis).toBe(basis)
+    const { limits, counted, ask } = setup(basis)
+    expect((await ask(limits.bind('p', 'r', remote)))[0]?.basis).toBe(basis)
     expect(counted()).toEqual({ 'p r error': 1 })
   })
 
-  test('say how many requests wait', async () => {
-    const { limits, directory, waiting } = setup()
-    const queued = [limits.queue(5), limits.queue(6)]
-    expect(directory.fixed().queuedByLimits).toBe(2)
+  test('say how many requests wait; who leaves waits no more', async () => {
+    const { limits, directory, waiting, cancelled } = setup()
+    const places = [limits.queue(5), limits.queue(6), limits.queue(7)]
+    expect(directory.fixed().queuedByLimits).toBe(3)
     waiting[0]?.()
-    await queued[0]
+    await places[0]?.over
+    expect(directory.fixed().queuedByLimits).toBe(2)
+    places[1]?.leave()
+    places[1]?.leave()
+    await places[1]?.over
+    expect(cancelled).toContain(1)
     expect(directory.fixed().queuedByLimits).toBe(1)
     directory.retire(0)
     expect(directory.fixed().queuedByLimits).toBe(0)
@@ -94,13 +120,13 @@ describe('limiters of a worker', () => {
   test('wait longer than one timer can', async () => {
     const { limits, directory, waiting, timers } = setup()
     const longest = 2 ** 31 - 1
-    const queued = limits.queue(2 * longest + 5)
+    const { over } = limits.queue(2 * longest + 5)
     for (let timer = 0; timer < 3; timer++) {
       expect(directory.fixed().queuedByLimits).toBe(1)
       waiting[timer]?.()
       await Promise.resolve().then(() => undefined)
     }
-    await queued
+    await over
     expect(timers).toEqual([longest, longest, 5])
     expect(directory.fixed().queuedByLimits).toBe(0)
   })
