@@ -14,6 +14,7 @@ import { cors } from './cors.js'
 import { csrf } from './csrf.js'
 import { echo } from './echo.js'
 import { faultInjection } from './fault-injection.js'
+import { forwardAuth } from './forward-auth.js'
 import { gzip } from './gzip.js'
 import { hmacAuth } from './hmac-auth.js'
 import { ipRestriction } from './ip-restriction.js'
@@ -25,6 +26,7 @@ import { limitCount } from './limit-count.js'
 import { limitReq } from './limit-req.js'
 import { mocking } from './mocking.js'
 import { multiAuth } from './multi-auth.js'
+import { opa } from './opa.js'
 import type { AnyPlugin } from './plugin.js'
 import { proxyRewrite } from './proxy-rewrite.js'
 import { rateLimit } from './rate-limit.js'
@@ -60,6 +62,8 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   acl, // 2410
   consumerRestriction, // 2400
   attachConsumerLabel, // 2399
+  forwardAuth, // 2002
+  opa, // 2001
   jwt, // 1450
   proxyRewrite, // 1008
   apiBreaker, // 1005

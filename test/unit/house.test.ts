@@ -130,6 +130,8 @@ const sharedFolders: { readonly [plugin: string]: string } = {
   'hmac-auth': 'auth',
   jwt: 'auth',
   'jwt-auth': 'auth',
+  'forward-auth': 'external-auth',
+  opa: 'external-auth',
   'rate-limit': 'rate-limiting',
   'rate-limiting-advanced': 'rate-limiting',
   'sliding-window-rate-limit': 'rate-limiting',

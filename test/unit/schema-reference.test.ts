@@ -74,6 +74,8 @@ describe('plugins', () => {
       acl: 2410,
       'consumer-restriction': 2400,
       'attach-consumer-label': 2399,
+      'forward-auth': 2002,
+      opa: 2001,
       'proxy-rewrite': 1008,
       'api-breaker': 1005,
       'limit-conn': 1003,
