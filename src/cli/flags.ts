@@ -45,9 +45,11 @@ export function applyFlags(config: ProcessConfig, flags: StartFlags, environment
   }
 }
 
-/** The file to load: the one named, else ./sluice.yaml, else ./apisix.yaml. `fallback` is used when there is none (demo). */
-export function chooseFile(named: string | undefined, fallback: string | null, folder = process.cwd()): string {
+/** The file to load: the one named, else that of KONG_DECLARATIVE_CONFIG, else ./sluice.yaml, else ./apisix.yaml. `fallback` is used when there is none (demo). */
+export function chooseFile(named: string | undefined, fallback: string | null, folder = process.cwd(), env = process.env): string {
   if (named !== undefined) return resolve(folder, named)
+  const kong = env['KONG_DECLARATIVE_CONFIG']
+  if (kong !== undefined && kong !== '') return resolve(folder, kong)
   for (const name of ['sluice.yaml', 'apisix.yaml']) {
     const file = resolve(folder, name)
     if (existsSync(file)) return file

@@ -1,9 +1,17 @@
 /** `sluice health`: asks a running gateway whether it is ready. For container and service health checks. */
 import { get } from 'node:http'
 import type { SocketAddress } from '../schema/process.js'
-import { formatAddress } from './address.js'
+import { formatAddress, parseAddress } from './address.js'
 
 const timeoutMs = 3_000
+
+/** Where to ask when no address was given: the first of KONG_STATUS_LISTEN, if that is set. */
+export function statusAddress(kongStatusListen: string | undefined): SocketAddress {
+  const first = kongStatusListen?.trim().split(/[\s,]+/)[0] ?? ''
+  if (first === '' || first === 'off') return { host: '127.0.0.1', port: 9091 }
+  const { host, port } = parseAddress(first, 'KONG_STATUS_LISTEN')
+  return { host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host, port }
+}
 
 /** Exit code 0 when `GET /status/ready` answers 200, else 1 with one line on stderr that says why. */
 export async function runHealth(metrics: SocketAddress): Promise<number> {

@@ -178,13 +178,12 @@ function addHealth(program: Command, done: (exitCode: number) => void): void {
   program
     .command('health')
     .description('ask a running gateway whether it is ready: exit 0 or 1')
-    .option('--metrics <host:port>', 'its metrics and status server', (text) => parseAddress(text, '--metrics'), {
-      host: '127.0.0.1',
-      port: 9091,
-    })
-    .action(async (options: { metrics: SocketAddress }) => {
-      const { runHealth } = await import('./health.js')
-      done(await runHealth(options.metrics))
+    .option('--metrics <host:port>', 'its metrics and status server (default: that of KONG_STATUS_LISTEN, else 127.0.0.1:9091)', (text) =>
+      parseAddress(text, '--metrics'),
+    )
+    .action(async (options: { metrics?: SocketAddress }) => {
+      const { runHealth, statusAddress } = await import('./health.js')
+      done(await runHealth(options.metrics ?? statusAddress(process.env['KONG_STATUS_LISTEN'])))
     })
 }
 

@@ -11,6 +11,8 @@ import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { compileConfiguration } from './compile.js'
 import type { Environment } from './environment.js'
+import { isKongFile } from './import-kong/import-kong.js'
+import { type KongEnvironment, kongVariables, overlaySluice, readKongEnvironment } from './import-kong/kong-environment.js'
 import { loadSource, readSource } from './load.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import type { SourceDocument } from './load-source.js'
@@ -41,13 +43,15 @@ export async function checkConfiguration(file: string, env: Environment, options
   const read = readSource(file, env)
   if (!read.ok) return { ok: false, errors: sortIssues(read.errors), warnings: [] }
   const issues = new IssueList(read.source)
-  const registry = await buildRegistry(read.source, issues)
-  const loaded = loadSource(read.source, registry, { builtin: new Set(builtinPlugins.map((plugin) => plugin.name)) })
+  const { source, keepalive } = withKongEnvironment(read.source, env, issues)
+  const registry = await buildRegistry(source, issues)
+  const loaded = loadSource(source, registry, { builtin: new Set(builtinPlugins.map((plugin) => plugin.name)), keepalive })
+  const warnings = sortIssues([...issues.warnings, ...loaded.warnings])
   if (!loaded.ok) {
     const errors = sortIssues([...issues.errors, ...loaded.errors, ...furtherErrors(loaded)])
-    return { ok: false, errors, warnings: loaded.warnings }
+    return { ok: false, errors, warnings }
   }
-  const { config, warnings } = loaded
+  const { config } = loaded
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
   const settings = options.adjust === undefined ? config.process : options.adjust(config.process)
   const compiled = compileConfiguration(config, { rotorSlot: options.rotorSlot ?? (() => 0), process: settings })
@@ -60,6 +64,26 @@ export async function checkConfiguration(file: string, env: Environment, options
     limiters: compiled.limiters,
     warnings: sortIssues([...warnings, ...compiled.warnings]),
   }
+}
+
+/** The file with the variables of a Kong process laid over it; they count for files of our own form too. */
+function withKongEnvironment(
+  source: SourceDocument,
+  env: Environment,
+  issues: IssueList,
+): { source: SourceDocument; keepalive: KongEnvironment['keepalive'] } {
+  const root = source.value
+  if (!Object.keys(kongVariables).some((name) => env[name] !== undefined)) return { source, keepalive: null }
+  if (typeof root !== 'object' || root === null || Array.isArray(root)) return { source, keepalive: null }
+  const section: unknown = Reflect.get(root, 'sluice')
+  const admin: unknown = typeof section === 'object' && section !== null ? Reflect.get(section, 'admin') : undefined
+  const { sluice, keepalive } = readKongEnvironment(env, admin !== undefined || Boolean(env['SLUICE_ADMIN_KEY']), issues)
+  if (keepalive !== null && !isKongFile(root)) {
+    issues.warn([], 'KONG_UPSTREAM_KEEPALIVE_* have no effect on a file that is not in the form of Kong', 'keepalive_pool of the upstreams')
+  }
+  if (Object.keys(sluice).length === 0) return { source, keepalive }
+  const value = { ...root, sluice: overlaySluice(section, sluice) }
+  return { source: source.translated(value, (path) => path), keepalive }
 }
 
 /**

@@ -15,6 +15,8 @@ export type { LoadedConfig, LoadResult } from './load-types.js'
 export interface LoadOptions {
   /** Names of the plugins that come with the gateway; default: all of the registry. */
   readonly builtin?: ReadonlySet<string>
+  /** `keepalive_pool` of the upstreams of a Kong file. */
+  readonly keepalive?: { [name: string]: unknown } | null
   /** Wall clock, milliseconds since the epoch; default: now. */
   readonly nowMs?: number
 }
@@ -30,7 +32,7 @@ export function loadSource(source: SourceDocument, registry: PluginRegistry, opt
   const validation = { registry, builtin: options.builtin ?? new Set(registry.names()), nowMs: options.nowMs ?? wallMs() }
   if (!isKongFile(source.value)) return validateDocument(source, validation)
   const issues = new IssueList(source)
-  const { value, originOf } = importKong(source.value, registry, issues)
+  const { value, originOf } = importKong(source.value, registry, issues, options.keepalive ?? null)
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings: sortIssues(issues.warnings) }
   const result = validateDocument(source.translated(value, originOf), validation)
   return { ...result, warnings: sortIssues([...issues.warnings, ...result.warnings]) }

@@ -36,8 +36,8 @@ export function isKongFile(value: unknown): value is Root {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && '_format_version' in value
 }
 
-/** Translates `root`; what is wrong is added to `issues`, and then the result is not to be used. */
-export function importKong(root: Root, registry: PluginRegistry, issues: IssueList): ImportedKong {
+/** Translates `root`; what is wrong is added to `issues`, and then the result is not to be used. `keepalive`: of all upstreams. */
+export function importKong(root: Root, registry: PluginRegistry, issues: IssueList, keepalive: Fields | null = null): ImportedKong {
   const format = root['_format_version']
   if (!versions.includes(format)) {
     issues.error(['_format_version'], `format version ${JSON.stringify(format)} is not supported`, '"3.0", "2.1" or "1.1", in quotes')
@@ -48,7 +48,7 @@ export function importKong(root: Root, registry: PluginRegistry, issues: IssueLi
   const entities = readEntities(root, issues)
   const version = typeof format === 'string' ? Number.parseInt(format, 10) : 3
   const plugins = new PluginScopes(entities, registry, origins, issues)
-  const upstreams = new UpstreamImport(entities, origins, issues)
+  const upstreams = new UpstreamImport(entities, keepalive, origins, issues)
   const { routes, pluginConfigs } = importRoutes(entities, version, plugins, upstreams, origins, issues)
   const services = entities.services
     .filter(({ value }) => value.enabled !== false)

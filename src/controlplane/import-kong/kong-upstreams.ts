@@ -29,6 +29,7 @@ export class UpstreamImport {
 
   constructor(
     entities: KongEntities,
+    private readonly keepalive: Fields | null,
     private readonly origins: Origins,
     private readonly issues: IssueList,
   ) {
@@ -93,6 +94,7 @@ export class UpstreamImport {
         send: (value.write_timeout ?? defaultTimeoutMs) / 1000,
         read: (value.read_timeout ?? defaultTimeoutMs) / 1000,
       }),
+      ...(this.keepalive !== null && { keepalive_pool: this.origins.none({ ...this.keepalive }) }),
       ...(preserveHost ? { pass_host: 'pass' } : hostOf(balanced)),
       ...(address.scheme === 'https' && { tls: this.tls(service) }),
       ...(balanced === undefined
