@@ -28,7 +28,7 @@ export interface GatewayExit {
 
 const READY = /^sluice \S+ ready: (.*)$/m
 /** Longer than the shutdown of the gateway itself may take. */
-const STOP_TIMEOUT_MS = 15_000
+const STOP_TIMEOUT_MS = 60_000
 
 export class GatewayProcess {
   /** Everything on stderr so far: the process log. */
@@ -110,14 +110,14 @@ export class GatewayProcess {
     this.child.kill(signal)
   }
 
-  /** Drains and ends it (SIGTERM); kills it when that takes longer than 15 s. */
+  /** Drains and ends it (SIGTERM); kills it when that takes longer than 60 s. */
   async stop(): Promise<GatewayExit> {
     if (this.exit === null) this.child.kill('SIGTERM')
     if (!(await this.signal.holds(() => this.exit !== null, STOP_TIMEOUT_MS))) await this.kill()
     return this.exit ?? { code: null, signal: null }
   }
 
-  /** Ends it at once, in order but without draining: a second signal behind the first. Kills it when that takes longer than 15 s. */
+  /** Ends it at once, in order but without draining: a second signal behind the first. Kills it when that takes longer than 60 s. */
   end(): Promise<GatewayExit> {
     if (this.exit === null) this.child.kill('SIGINT')
     return this.stop()
