@@ -12,7 +12,7 @@ async function ask(what: 'class' | 'redis'): Promise<unknown> {
     cwd: root,
     env: { ...process.env, PACKED_BY: what },
     stdio: ['pipe', 'pipe', 'inherit'],
-    timeout: 20_000,
+    timeout: 150_000,
   })
   createReadStream(script).pipe(child.stdin)
   return JSON.parse(await text(child.stdout))

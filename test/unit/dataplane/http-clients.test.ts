@@ -21,7 +21,7 @@ async function serve(handler: (request: IncomingMessage, response: ServerRespons
 }
 
 function settings(origin: string, other: Partial<HttpSettings> = {}): HttpSettings {
-  return { origin, timeoutMs: 5_000, connections: 4, keepaliveMs: 10_000, verifyTls: true, maxResponseBytes: 1000, ...other }
+  return { origin, timeoutMs: 60_000, connections: 4, keepaliveMs: 10_000, verifyTls: true, maxResponseBytes: 1000, ...other }
 }
 
 function clients(): HttpClients {
