@@ -10,7 +10,15 @@
 import { nowMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
-import type { BodyTransform, Consumer, Credential, Exchange as PluginExchange, ResponseView, RouteInfo } from '../plugins/plugin.js'
+import type {
+  BodyTransform,
+  Consumer,
+  Credential,
+  NodeGate,
+  Exchange as PluginExchange,
+  ResponseView,
+  RouteInfo,
+} from '../plugins/plugin.js'
 import { setIdentityHeaders } from './identity-headers.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import type { ClientResponse } from './listener/binding.js'
@@ -165,6 +173,7 @@ export class Exchange implements PluginExchange {
   triesLeft = 0
   tryCount = 0
   triedNodes: NodePool[] | null = null
+  nodeGate: NodeGate | null = null
   /** This try went out on a reused connection and may be repeated once without counting. */
   staleRetryUsed = false
   retryUntilMs = 0
@@ -266,6 +275,7 @@ export class Exchange implements PluginExchange {
     this.triesLeft = 0
     this.tryCount = 0
     this.triedNodes = null
+    this.nodeGate = null
     this.staleRetryUsed = false
     this.retryUntilMs = 0
     this.upstreamStatus = ''

@@ -14,6 +14,7 @@ import type { Counter } from '../shared/metrics-slab.js'
 import type { NodeFeed } from './balancer/node-feed.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
+import { pickAdmitted } from './node-gate.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
 import { endCollecting, RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
@@ -210,7 +211,9 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.attach(exchange)
     if (exchange.requestBodyLength !== 0 && isIdempotent(exchange.upstreamMethod)) exchange.bodyReplay = []
     exchange.stage = Stage.Upstream
-    this.tryNode(exchange, upstream.pick(exchange, null), false)
+    const pool = pickAdmitted(exchange, upstream)
+    if (pool === undefined && exchange.nodeGate !== null) this.answer(exchange, exchange.nodeGate.refuse(exchange))
+    else this.tryNode(exchange, pool ?? null, false)
   }
 
   private tryNode(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
@@ -297,7 +300,9 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     exchange.triesLeft--
     this.accounts.retries.add(1)
-    this.tryNode(exchange, exchange.upstream?.pick(exchange, exchange.triedNodes) ?? null, false)
+    const next = exchange.upstream === null ? null : pickAdmitted(exchange, exchange.upstream)
+    if (next === undefined) this.answerFailure(exchange, failure)
+    else this.tryNode(exchange, next, false)
   }
 
   // ---------------------------------------------------------------- request body

@@ -16,6 +16,7 @@ import {
   type Exchange,
   jsonReply,
   type LinkKit,
+  type NodeGate,
   Outcome,
   PERMIT_EXPIRY_MAX_MS,
   PERMITS_MAX,
@@ -36,9 +37,9 @@ const ratio = (description: string) => Type.Optional(Type.Number({ description, 
 const LONGEST = BREAKER_TIME_MAX_MS / 1000
 
 const schema = Type.Object({
-  scope: Type.Union([Type.Literal('route'), Type.Literal('upstream'), Type.Literal('consumer')], {
+  scope: Type.Union([Type.Literal('route'), Type.Literal('upstream'), Type.Literal('node'), Type.Literal('consumer')], {
     description:
-      'What has a breaker of its own: each `route`; each `upstream`, shared by all routes that lead to it; each `consumer` on each route (requests without a consumer have one together).',
+      'What has a breaker of its own: each `route`; each `upstream`, shared by all routes that lead to it; each `node` (address and port), which is then passed over in balancing, every try counting for its own node; each `consumer` on each route (requests without a consumer have one together).',
     default: 'route',
   }),
   consecutive_failures: Type.Integer({
@@ -168,13 +169,15 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
   }
 }
 
-class CircuitBreaker implements PluginInstance {
+class CircuitBreaker implements PluginInstance, NodeGate {
   private readonly breakers: BreakerSet
   /** Of scope `route`: the only one. */
   private readonly single: BoundBreaker | null
   /** Of scope `upstream`, by index in the snapshot; a hole = not looked up yet. */
   private readonly byUpstream: (BoundBreaker | null)[] = []
   private readonly slot: number
+  /** Of scope `node`: the breaker of the try under way. */
+  private readonly breakerSlot: number
   private readonly isFailure = new Uint8Array(1000)
   private readonly replies = new Map<number, Reply>()
 
@@ -187,10 +190,15 @@ class CircuitBreaker implements PluginInstance {
     this.breakers = kit.breakers(scope === 'consumer' ? { ...spec, scope: `${spec.scope}:${routeId}` } : spec)
     this.single = scope === 'route' && kit.route !== null ? this.breakers.get(routeId) : null
     this.slot = kit.slot()
+    this.breakerSlot = kit.slot()
     for (const status of prepared.statuses) this.isFailure[status] = 1
   }
 
   access(exchange: Exchange): Reply | undefined {
+    if (this.prepared.scope === 'node') {
+      exchange.nodeGate = this
+      return undefined
+    }
     const breaker = this.breakerOf(exchange)
     if (breaker === null) return undefined
     const ticket = breaker.admit()
@@ -200,13 +208,36 @@ class CircuitBreaker implements PluginInstance {
       return undefined
     }
     breaker.countRefusal(this.prepared.isDryRun)
-    return this.prepared.isDryRun ? undefined : this.refuse(breaker)
+    return this.prepared.isDryRun ? undefined : this.reply(breaker.retryAfterMs())
+  }
+
+  admit(exchange: Exchange, address: string): boolean {
+    const previous = this.breakerOf(exchange)
+    if (previous !== null) this.tell(exchange, previous, Outcome.failed)
+    exchange.setSlot(this.breakerSlot, undefined)
+    exchange.setSlot(this.slot, undefined)
+    const breaker = this.breakers.get(address)
+    if (breaker === null) return true
+    const ticket = breaker.admit()
+    if (ticket === REFUSED) {
+      breaker.countRefusal(this.prepared.isDryRun)
+      return this.prepared.isDryRun
+    }
+    exchange.setSlot(this.breakerSlot, breaker)
+    if (ticket !== ADMITTED) exchange.setSlot(this.slot, ticket)
+    return true
+  }
+
+  refuse(): Reply {
+    return this.reply(0)
   }
 
   log(exchange: Exchange): void {
     const breaker = this.breakerOf(exchange)
-    if (breaker === null) return
-    const outcome = this.outcomeOf(exchange)
+    if (breaker !== null) this.tell(exchange, breaker, this.outcomeOf(exchange))
+  }
+
+  private tell(exchange: Exchange, breaker: BoundBreaker, outcome: number): void {
     const ticket = exchange.getSlot(this.slot)
     if (typeof ticket === 'number') breaker.settle(ticket, outcome)
     else if (outcome !== Outcome.none) breaker.record(outcome, outcome === Outcome.ok ? 0 : exchange.elapsedMs())
@@ -217,6 +248,10 @@ class CircuitBreaker implements PluginInstance {
     switch (this.prepared.scope) {
       case 'upstream':
         return this.upstreamBreaker(exchange)
+      case 'node': {
+        const breaker = exchange.getSlot(this.breakerSlot)
+        return isBreaker(breaker) ? breaker : null
+      }
       case 'consumer':
         return this.breakers.get(exchange.consumerName)
       default:
@@ -242,8 +277,8 @@ class CircuitBreaker implements PluginInstance {
     return (hasFailed ? Outcome.failed : 0) | (isSlow ? Outcome.slow : 0)
   }
 
-  private refuse(breaker: BoundBreaker): Reply {
-    const after = Math.max(1, Math.ceil(breaker.retryAfterMs() / 1000))
+  private reply(retryAfterMs: number): Reply {
+    const after = Math.max(1, Math.ceil(retryAfterMs / 1000))
     const known = this.replies.get(after)
     if (known !== undefined) return known
     const reply = jsonReply(this.prepared.code, 'error_msg', this.prepared.message, [['Retry-After', String(after)]])
@@ -252,4 +287,8 @@ class CircuitBreaker implements PluginInstance {
     this.replies.set(after, reply)
     return reply
   }
+}
+
+function isBreaker(value: unknown): value is BoundBreaker {
+  return typeof value === 'object' && value !== null && 'admit' in value
 }

@@ -174,6 +174,17 @@ export interface CredentialIndex<Linked = unknown> {
   find(key: string): Credential<Linked> | null
 }
 
+/** Has a say in which nodes are tried. Part of a plugin; set on the exchange in access. */
+export interface NodeGate {
+  /**
+   * Asked about the node that was picked for a try (`address:port`); false = another one. That a further try is looked for means that
+   * the try before it has failed.
+   */
+  admit(exchange: Exchange, address: string): boolean
+  /** The answer when it admits none of the nodes for the first try. */
+  refuse(exchange: Exchange): Reply
+}
+
 /** One request with its response, as plugins see it. Fixed shape, reused for later requests: never keep it past `log`. */
 export interface Exchange {
   /** Upper-case. */
@@ -211,6 +222,8 @@ export interface Exchange {
   upstreamMethod: string
   /** Host to send; empty = as `pass_host` says. */
   upstreamHost: string
+  /** Asked about every node before it is tried; null = nobody is. The last plugin that sets it is asked. */
+  nodeGate: NodeGate | null
   /** Index of the upstream in the snapshot; -1 = none. traffic-split sets it. */
   upstreamIndex: number
 

@@ -131,6 +131,27 @@ describe('scope', () => {
     expect(site.kit.circuits.declared.map(({ name }) => name)).toEqual(['upstream:upstreams/3', 'upstream:upstreams/4'])
   })
 
+  test('node: every try counts for its own node, and an open one is not admitted', () => {
+    const site = new Site({ ...one, scope: 'node', open_seconds: 1, successes: 1 })
+    const tried = (addresses: readonly string[], ending: Ending): boolean[] => {
+      const { exchange, reply } = site.begin()
+      expect(reply).toBeUndefined()
+      const admitted = addresses.map((address) => exchange.nodeGate?.admit(exchange, address) ?? false)
+      site.end(exchange, ending)
+      return admitted
+    }
+    expect(tried(['a:1', 'b:2'], ok)).toEqual([true, true])
+    expect(tried(['a:1', 'b:2'], ok)).toEqual([false, true])
+    site.wait(1000)
+    expect(tried(['a:1'], ok)).toEqual([true])
+    expect(tried(['a:1'], ok)).toEqual([true])
+    expect(site.transitions).toEqual([
+      'closed open consecutive-failures',
+      'open half-open open-time-over',
+      'half-open closed probes-succeeded',
+    ])
+  })
+
   test('consumer: each on each route', () => {
     const site = new Site({ ...one, scope: 'consumer' })
     site.ask(failed, { consumerName: 'jack' })

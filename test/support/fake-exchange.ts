@@ -9,7 +9,7 @@
  */
 import { HeaderList } from '../../src/base/headers.js'
 import { setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
-import type { BodyTransform, Consumer, Credential, Exchange, ResponseView, RouteInfo } from '../../src/plugins/plugin.js'
+import type { BodyTransform, Consumer, Credential, Exchange, NodeGate, ResponseView, RouteInfo } from '../../src/plugins/plugin.js'
 
 export type FakeHeaders = { readonly [name: string]: string | readonly string[] }
 
@@ -93,6 +93,7 @@ export class FakeExchange implements Exchange {
   upstreamLastStatus = 0
   upstreamFailed = false
   upstreamKey = ''
+  nodeGate: NodeGate | null = null
   upstreamResponseMs = -1
   bodyBytesSent = 0
   private readonly slots: unknown[] = []

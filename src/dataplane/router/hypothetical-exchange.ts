@@ -52,6 +52,7 @@ export class HypotheticalExchange implements Exchange {
   readonly upstreamLastStatus = 0
   readonly upstreamFailed = false
   readonly upstreamKey = ''
+  readonly nodeGate = null
   readonly upstreamResponseMs = -1
   readonly bodyBytesSent = 0
 
