@@ -123,6 +123,19 @@ describe('entities', () => {
     expect(value['plugin_configs']).toMatchObject([{ id: 'r.plugins', plugins: { 'rate-limiting': { minute: 5 } } }])
   })
 
+  test('authentication plugins are those of Kong, and anonymous names a consumer by its id too', () => {
+    const text =
+      `${head}consumers:\n- {username: guest, id: 7d0b3b0e-0000-4000-8000-000000000001}\n` +
+      `services:\n- name: a\n  url: http://a\n  plugins:\n  - name: key-auth\n  - name: basic-auth\n    config: {anonymous: 7d0b3b0e-0000-4000-8000-000000000001, run_on_preflight: false}\n`
+    // Consumers themselves are another matter: only what becomes of the plugins is looked at.
+    const result = load(text)
+    const services = (result.ok ? result.config : result.partial)?.source.value as ReturnType<typeof translationOf> | undefined
+    expect(services?.['services']?.[0]?.['plugins']).toEqual({
+      'key-auth': { run_on_preflight: true },
+      'basic-auth': { anonymous: 'guest', run_on_preflight: false },
+    })
+  })
+
   test('before 3.0 a path with other characters than those of plain paths is a regular expression', () => {
     const routes = 'services:\n- {name: a, url: "http://a", routes: [{name: r, paths: ["/a/[0-9]+", /b]}]}\n'
     expect(translationOf(`_format_version: "2.1"\n${routes}`)['routes']?.map((route) => route['uri'] ?? route['uris'])).toEqual([

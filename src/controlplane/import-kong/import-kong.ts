@@ -12,7 +12,7 @@ import type { PluginRegistry } from '../../plugins/registry.js'
 import type { DocumentPath, IssueList } from '../load-issue.js'
 import { readEntities } from './entities.js'
 import type { Entity, KongEntities, Owned, ScopedPlugin } from './entity-kinds.js'
-import { importConsumers } from './kong-consumers.js'
+import { importConsumers, usernameOf } from './kong-consumers.js'
 import { importPlugin } from './kong-plugins.js'
 import { rankRoutes, type Split, splitRoute } from './kong-routes.js'
 import type { KongRoute, KongService } from './kong-schema.js'
@@ -157,10 +157,13 @@ class PluginScopes {
     private readonly issues: IssueList,
   ) {
     origins.none(this.global)
+    const consumerNames = new Map<unknown, string>(
+      entities.consumers.flatMap((consumer) => (consumer.value.id === undefined ? [] : [[consumer.value.id, usernameOf(consumer)]])),
+    )
     for (const plugin of entities.plugins) {
       const subjects = [plugin.route, plugin.service, plugin.consumer, plugin.group].filter((one) => one !== null)
       // Also what is switched off is checked.
-      const imported = importPlugin(plugin, registry, origins, issues)
+      const imported = importPlugin(plugin, registry, consumerNames, origins, issues)
       if (imported === null || plugin.value.enabled === false) continue
       if (subjects.length > 1) {
         issues.error(plugin.path, 'a plugin for a combination of route, service and consumer is not supported', 'one of them', {

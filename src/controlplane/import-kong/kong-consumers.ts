@@ -54,7 +54,8 @@ function byConsumer<T extends { readonly consumer: Entity<KongConsumer> }>(items
   return groups
 }
 
-function usernameOf(consumer: Entity<KongConsumer>): string {
+/** What the consumer is called here. */
+export function usernameOf(consumer: Entity<KongConsumer>): string {
   return consumer.value.username ?? consumer.value.custom_id ?? consumer.name
 }
 

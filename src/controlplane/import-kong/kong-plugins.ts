@@ -157,8 +157,20 @@ const translations: { readonly [name: string]: Translation } = {
   ),
 }
 
-/** Our plugin for one of Kong, or null with an issue. `registry`: the plugins that exist here. */
-export function importPlugin(plugin: ScopedPlugin, registry: PluginRegistry, origins: Origins, issues: IssueList): ImportedPlugin | null {
+/** Plugins of ours that are Kong's only when an option of Kong says so: this one, with its default, does. */
+const kongMarks: { readonly [name: string]: Fields } = { 'key-auth': { run_on_preflight: true }, 'basic-auth': { run_on_preflight: true } }
+
+/**
+ * Our plugin for one of Kong, or null with an issue. `registry`: the plugins that exist here. `consumerNames`: by their ids, which
+ * `anonymous` may hold instead.
+ */
+export function importPlugin(
+  plugin: ScopedPlugin,
+  registry: PluginRegistry,
+  consumerNames: ReadonlyMap<unknown, string>,
+  origins: Origins,
+  issues: IssueList,
+): ImportedPlugin | null {
   const { value, path } = plugin
   if (value.ordering !== undefined) issues.error([...path, 'ordering'], 'ordering of plugins is not supported', 'no ordering')
   if (value.condition !== undefined) issues.error([...path, 'condition'], 'condition is not supported', 'no condition')
@@ -170,7 +182,10 @@ export function importPlugin(plugin: ScopedPlugin, registry: PluginRegistry, ori
     return { name: translation.to, conf: origins.of(at, translation.conf(conf, at, issues)) }
   }
   if (sameNamedPlugins.includes(value.name) && registry.get(value.name) !== undefined) {
-    return { name: value.name, conf: origins.of(at, { ...conf }) }
+    const fields: Fields = { ...kongMarks[value.name], ...conf }
+    const anonymous = consumerNames.get(fields['anonymous'])
+    if (anonymous !== undefined) fields['anonymous'] = anonymous
+    return { name: value.name, conf: origins.of(at, fields) }
   }
   const here = [...sameNamedPlugins, ...Object.keys(translations)]
     .filter((name) => registry.get(translations[name]?.to ?? name) !== undefined)
