@@ -15,6 +15,9 @@ export interface SlotSource {
   retain(keys: ReadonlySet<string>, nowMs: number): void
 }
 
+/** The part of a configuration that matters here. */
+type Upstreams = Pick<CompiledConfig, 'upstreams'>
+
 export function nodeKey(node: CompiledNode): string {
   return `${node.address}|${node.port}`
 }
@@ -30,7 +33,7 @@ export class NodeDirectory {
   ) {}
 
   /** The configuration with a slot in every node that has an address and needs one. Nodes that are new after the first call open now. */
-  assign(config: CompiledConfig): CompiledConfig {
+  assign<Config extends Upstreams>(config: Config): Config {
     const nowMs = this.clock.nowMs()
     const openedMs = this.isFirst ? 0 : nowMs
     this.isFirst = false
@@ -49,7 +52,7 @@ export class NodeDirectory {
   }
 
   /** The same for newer addresses of upstreams of `config`, the configuration that was assigned last. */
-  assignUpdates(updates: readonly NodesUpdate[], config: CompiledConfig): NodesUpdate[] {
+  assignUpdates(updates: readonly NodesUpdate[], config: Upstreams): NodesUpdate[] {
     return updates.map(({ upstream, nodes }) => {
       const record = config.upstreams[upstream]
       return { upstream, nodes: record === undefined ? nodes : this.assignNodes(record, nodes) }

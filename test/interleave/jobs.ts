@@ -8,6 +8,8 @@ export type RacerJob =
   | { readonly kind: 'epochs' }
   /** Records `rounds` exchanges in its metrics slab. */
   | { readonly kind: 'metrics'; readonly rounds: number }
+  /** Begins and ends `rounds` tries on a node, and leaves `left` of them in flight, as a worker that dies does. */
+  | { readonly kind: 'tries'; readonly slot: number; readonly rounds: number; readonly left: number }
 
 export interface RacerStart {
   readonly index: number

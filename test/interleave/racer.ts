@@ -2,8 +2,9 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { WorkerSlot } from '../../src/shared/epochs.js'
 import { type SeriesDeclared, WorkerMetrics } from '../../src/shared/metrics-slab.js'
+import { NodeCells, Outcome } from '../../src/shared/node-cells.js'
 import { Rotors } from '../../src/shared/rotors.js'
-import { type RacerReport, type RacerStart, ROUND_AMOUNT } from './jobs.js'
+import { type RacerJob, type RacerReport, type RacerStart, ROUND_AMOUNT } from './jobs.js'
 
 const port = parentPort
 if (port === null) throw new Error('this module runs as a worker thread')
@@ -43,9 +44,22 @@ function recordRounds(start: RacerStart, rounds: number): void {
   report({ type: 'done' })
 }
 
+function tryNode(start: RacerStart, { slot, rounds, left }: RacerJob & { kind: 'tries' }): void {
+  const cells = new NodeCells(start.regions.nodes, start.regions.metrics.length, start.index)
+  for (let round = 0; round < rounds; round++) {
+    cells.begin(slot)
+    // One latency in all of these is the peak; none of the others may take its place.
+    cells.observe(slot, round === rounds >> 1 ? 1000 + start.index : 1, 5000, 1e12)
+    cells.end(slot, round % 2 === 0 ? Outcome.Success : Outcome.GatewayError)
+  }
+  for (let count = 0; count < left; count++) cells.begin(slot)
+  report({ type: 'done' })
+}
+
 const start = workerData as RacerStart
 report({ type: 'ready' })
 Atomics.wait(new Int32Array(start.gate), 0, 0)
 if (start.job.kind === 'rotor') drawNumbers(start, start.job.slot, start.job.picks)
+else if (start.job.kind === 'tries') tryNode(start, start.job)
 else if (start.job.kind === 'epochs') acknowledgeEpochs(start)
 else recordRounds(start, start.job.rounds)

@@ -4,6 +4,7 @@ import { LATENCY_BUCKETS } from '../../src/base/latency-buckets.js'
 import { EpochBoard } from '../../src/shared/epochs.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import { INGRESS_CELL } from '../../src/shared/metrics-slab.js'
+import { NodeBoard } from '../../src/shared/node-cells.js'
 import { createRegions } from '../../src/shared/regions.js'
 import { ROTOR_CELLS } from '../../src/shared/rotors.js'
 import { ROUND_AMOUNT } from './jobs.js'
@@ -144,5 +145,30 @@ describe('metrics slabs read while they are written', () => {
     expect(sums.every(({ requests, ingress }) => requests === ingress)).toBe(true)
     const statuses = directory.series().filter((series) => series.labels[0] === 'status')
     expect(statuses.reduce((sum, { cells }) => sum + (cells[0] ?? 0), 0)).toBe(all)
+  })
+})
+
+describe('node cells under contention', () => {
+  test('no try and no peak is lost, and what dead workers leave is taken out', async () => {
+    const threads = 4
+    const rounds = 20_000
+    const regions = createRegions(threads)
+    const board = new NodeBoard(regions.nodes, threads)
+    const racers = new Racers(racer.file, regions, () => undefined)
+    for (let index = 0; index < threads; index++) await racers.add(index, { kind: 'tries', slot: 9, rounds, left: index })
+    racers.go()
+    await racers.finished()
+    expect([board.successes(9), board.failures(9)]).toEqual([(threads * rounds) / 2, (threads * rounds) / 2])
+    expect(board.inFlight(9)).toBe(0 + 1 + 2 + 3)
+    expect(board.latencyUs(9)).toBe((1000 + threads - 1) * 1000)
+    for (const [worker, left] of [
+      [3, 3],
+      [1, 2],
+      [0, 2],
+      [2, 0],
+    ] as const) {
+      board.retire(worker)
+      expect(board.inFlight(9)).toBe(left)
+    }
   })
 })

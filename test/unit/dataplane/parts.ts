@@ -165,7 +165,7 @@ export function silentTally(): PoolTally {
   return { connections: 0, opened() {}, failed() {}, reused() {} }
 }
 
-const silentEvents: ConnectionEvents = {
+export const silentEvents: ConnectionEvents = {
   connected: () => {},
   whole: () => {},
   head: () => {},
