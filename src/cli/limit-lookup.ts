@@ -6,7 +6,7 @@
  */
 import { UsageError } from '../base/errors.js'
 import type { BoundLimiter, Decision, LimiterSpec, LimiterStore, LimitRule } from '../limits/contract.js'
-import type { DeclaredLimiter } from '../limits/declared.js'
+import type { DeclaredLimiter, OverriddenRule } from '../limits/declared.js'
 import { routeScope } from '../plugins/plugin.js'
 import type { CompiledRoute, Json } from '../schema/compiled.js'
 
@@ -59,14 +59,15 @@ function scopes(route: string | null, { limiters, routes }: LookupSources): Foun
 
 async function describe({ limiter, spec, route }: Found, key: string, sources: LookupSources): Promise<Json> {
   const { plugin, owner } = limiter
-  const about = { plugin, owner, ...(route === '' ? {} : { route }), scope: spec.scope, store: spec.store.kind }
+  const about = { plugin, owner, ...(route === '' ? {} : { route }), scope: spec.scope, ...storeOf(spec) }
   try {
     const store = spec.store.kind === 'local' ? sources.local : await sources.redis()
     const bound = store.bind(spec)
     const decision = await peek(bound, key, limiter.oneKey)
     if (decision.basis === 'allowed' || decision.basis === 'refused') return { ...about, error: 'Redis did not answer' }
-    const rules = spec.rules.map((rule, index) => describeRule(rule, decision, index))
-    return { ...about, would_admit: decision.allowed && decision.refusedBy < 0, decided_by: decision.basis, rules }
+    const rules = spec.rules.map((rule, index) => describeRule(rule, decision, index, limiter.overridden?.[index]))
+    const isKnown = limiter.overridden?.some((one) => one.limit || one.window) !== true
+    return { ...about, would_admit: isKnown ? decision.allowed && decision.refusedBy < 0 : null, decided_by: decision.basis, rules }
   } catch (error) {
     return { ...about, error: error instanceof Error ? error.message : String(error) }
   }
@@ -78,9 +79,27 @@ async function peek(bound: BoundLimiter, key: string, oneKey: boolean): Promise<
   return bound.peek(oneKey || rules.length === 1 ? key : rules.map(() => key), 1, bound.decision())
 }
 
-function describeRule(rule: LimitRule, decision: Decision, index: number): Json {
+/** Leases count in Redis, ahead of what was admitted. */
+function storeOf({ store }: LimiterSpec): { readonly [name: string]: Json } {
+  return store.kind !== 'local' && store.mode === 'lease' ? { store: 'lease', server: store.kind } : { store: store.kind }
+}
+
+/** What each request brings along is null, and so is what follows from it: another window is another counter. */
+function describeRule(rule: LimitRule, decision: Decision, index: number, overridden: OverriddenRule | undefined): Json {
   const outcome = decision.rules[index]
   if (outcome === undefined) return null
+  if (overridden?.window === true || overridden?.limit === true) {
+    const isCounted = !overridden.window
+    return {
+      algorithm: rule.algorithm,
+      window_s: isCounted && 'windowMs' in rule ? rule.windowMs / 1000 : null,
+      limit: overridden.limit ? null : outcome.limit,
+      used: isCounted ? Math.round(outcome.used * 1000) / 1000 : null,
+      remaining: null,
+      reset_s: isCounted ? Math.ceil(outcome.resetMs) / 1000 : null,
+      retry_after_s: null,
+    }
+  }
   const { limit, used, resetMs, retryAfterMs } = outcome
   return {
     algorithm: rule.algorithm,

@@ -109,8 +109,8 @@ export class PluginCompiler {
       attributes: this.config.attributes.get(plugin.name) ?? null,
       tlsPorts: this.process.tlsPorts,
       redis: this.process.redis,
-      limiter: (spec, { perRoute = false, oneKey = false } = {}) =>
-        this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey }, plugin),
+      limiter: (spec, { perRoute = false, oneKey = false, overridden } = {}) =>
+        this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey, ...(overridden === undefined ? {} : { overridden }) }, plugin),
       keySet: (spec) => void this.wantedKeys.set(JSON.stringify(spec), spec),
       plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path),
       authenticates: (name) => this.config.registry.get(name)?.credential !== undefined,

@@ -1,6 +1,12 @@
 /** Limits of a configuration as the primary knows them: to look counters up, and to say which of them a reload resets. */
 import type { LimiterSpec } from './contract.js'
 
+/** What of a rule comes from each request (`LimitOverrides`). */
+export interface OverriddenRule {
+  readonly limit: boolean
+  readonly window: boolean
+}
+
 export interface DeclaredLimiter {
   readonly plugin: string
   /** Resource that configures the plugin: `routes/1`. */
@@ -10,6 +16,8 @@ export interface DeclaredLimiter {
   readonly perRoute: boolean
   /** All rules count under one key; else each rule of several has its own. They are different names in a cluster. */
   readonly oneKey: boolean
+  /** One per rule; absent = nothing comes from the request. */
+  readonly overridden?: readonly OverriddenRule[]
 }
 
 export interface LimiterChanges {

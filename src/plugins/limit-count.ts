@@ -207,7 +207,10 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
     store,
   }
   return {
-    spec: kit.limiter(spec, { perRoute }),
+    spec: kit.limiter(spec, {
+      perRoute,
+      overridden: rules.map(({ count, window }) => ({ limit: typeof count === 'string', window: typeof window === 'string' })),
+    }),
     perRoute,
     rules,
     isList,

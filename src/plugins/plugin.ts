@@ -25,6 +25,7 @@ import { kongErrorBody } from '../base/kong-error.js'
 import type { Pattern, RegExpLikeMatch } from '../base/pattern.js'
 import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from '../breakers/contract.js'
 import type { BoundLimiter, Decision, LimiterSpec, LimitKeys, LimitOverrides, StoreSpec } from '../limits/contract.js'
+import type { OverriddenRule } from '../limits/declared.js'
 import type { Json, KeySetSpec } from '../schema/compiled.js'
 
 export { type Static, Type } from '@sinclair/typebox'
@@ -314,9 +315,13 @@ export interface PrepareKit {
   /**
    * Announces limits that `link` will bind, so that they can be looked up (`/v1/limits`) and a reload can say which counters begin anew;
    * returns the spec. Throws PluginConfigError when no store can do it. `perRoute`: `link` adds the route to the scope with
-   * `routeScope`. `oneKey`: several rules are checked under one key, given as a text.
+   * `routeScope`. `oneKey`: several rules are checked under one key, given as a text. `overridden`: what each request brings
+   * along, rule by rule, so that nobody reads the placeholders of the spec as limits.
    */
-  limiter(spec: LimiterSpec, options?: { readonly perRoute?: boolean; readonly oneKey?: boolean }): LimiterSpec
+  limiter(
+    spec: LimiterSpec,
+    options?: { readonly perRoute?: boolean; readonly oneKey?: boolean; readonly overridden?: readonly OverriddenRule[] },
+  ): LimiterSpec
   /**
    * For plugins that hold other plugins (multi-auth, workflow): checks and prepares the conf of plugin `name`; the answer is for
    * `LinkKit.plugin`. `path` is the place of the map `name: conf` below this plugin's conf: `auth_plugins.0`. Throws PluginConfigError, or ends `prepare` with errors that are reported.

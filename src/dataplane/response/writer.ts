@@ -17,6 +17,8 @@ import type { ReplyParts } from './reply.js'
 import { statusLine } from './response-headers.js'
 
 export interface WriterEvents {
+  /** The last bytes of the answer are about to be written: whoever reads them may ask again at once. */
+  ending(exchange: Exchange): void
   /** The answer was handed to the client completely. */
   completed(exchange: Exchange): void
   /** The answer cannot be completed. */
@@ -90,6 +92,7 @@ export class ResponseWriter {
     this.bodiless = bodiless
     this.length = length
     exchange.bodyBytesSent = byteLength(bytes)
+    this.events?.ending(exchange)
     // Inside its handler the binding has corked the socket already.
     if (client === this.handledClient) this.corkedWhole()
     else client.cork(this.corkedWhole)
@@ -223,6 +226,9 @@ export class ResponseWriter {
     this.length = exchange.answerLength
     this.close = exchange.closeClient
     this.isLast = isLast
+    if (isLast || (exchange.answerLength >= 0 && exchange.bodyBytesSent + bytes.length >= exchange.answerLength)) {
+      this.events?.ending(exchange)
+    }
     client.cork(this.corkedPiece)
     this.client = null
     if (exchange.answerLength < 0) {

@@ -1,6 +1,6 @@
 /** Limits of one request in a chain: what one refuses uses up nothing of the others, wherever they stand and wherever they count. */
 import { describe, expect, test } from 'vitest'
-import type { LimitGroup } from '../../../src/dataplane/limits/limit-group.js'
+import { type LimitGroup, limitAlone } from '../../../src/dataplane/limits/limit-group.js'
 import { type Chain, joinChains, linkChain, runSteps } from '../../../src/dataplane/phases/chain.js'
 import { type BoundLimiter, Decision, type LimitAsk, type LimiterSpec, type LimitKeys } from '../../../src/limits/contract.js'
 import { limitConn } from '../../../src/plugins/limit-conn.js'
@@ -257,6 +257,60 @@ describe('limits next to each other', () => {
     expect(site.kit.logged).toEqual(Array(2).fill('warn: limit-count: count "$http_x_quota" gave nothing for a request without a route'))
     const few = { headers: { 'X-Quota': '9' } }
     expect(await site.statuses(4, few)).toEqual([200, 200, 200, 429])
+  })
+})
+
+describe('a request that waits in a queue', () => {
+  function queueing() {
+    const limits = new FakeLimits()
+    const spec: LimiterSpec = {
+      scope: 'q',
+      rules: [{ algorithm: 'leaky-bucket', rate: 1, burst: 9 }],
+      countRefused: false,
+      dryRun: false,
+      store: { kind: 'local' },
+    }
+    const limiter = limits.bind(spec)
+    const left: number[] = []
+    let places = 0
+    const queue = () => {
+      const place = places++
+      let end = (): void => undefined
+      const over = new Promise<void>((resolve) => {
+        end = resolve
+      })
+      const leave = (): void => {
+        left.push(place)
+        end()
+      }
+      return { over, leave }
+    }
+    const limit = { ask: () => ({ limiter, keys: 'k', cost: 1 }), conclude: (_: unknown, { delayMs }: Decision) => delayMs }
+    const instance = limitAlone({ limit }, 0, queue)
+    const enter = () => {
+      const exchange = fakeExchange()
+      return { exchange, reply: instance.access?.(exchange) }
+    }
+    return { instance, enter, left, queued: async () => (await limiter.peek('k', 1, limiter.decision())).delayMs / 1000 }
+  }
+
+  test('leaves it when its client goes, and gives the last place back', async () => {
+    const { instance, enter, left, queued } = queueing()
+    enter()
+    const [second, third] = [enter(), enter()]
+    expect(await queued()).toBe(3)
+    instance.log?.(third.exchange)
+    expect([await queued(), left]).toEqual([2, [1]])
+    // Ends the phase: nothing behind it runs for a request that is over.
+    expect(await third.reply).toEqual({ status: 499 })
+    const fourth = enter()
+    expect(await queued()).toBe(3)
+    // Somebody stands behind this one.
+    instance.log?.(second.exchange)
+    expect([await queued(), left]).toEqual([3, [1, 0]])
+    instance.log?.(fourth.exchange)
+    instance.log?.(fourth.exchange)
+    expect([await queued(), left]).toEqual([2, [1, 0, 2]])
   })
 })
 

@@ -14,19 +14,21 @@ function bed(instances: readonly PluginInstance[] = [], parts: RequestParts = {}
   exchange.linked = routeWith(instances)
   const writer = new ResponseWriter(1000)
   const events: string[] = []
+  const endings: string[] = []
   writer.events = {
+    ending: (ended) => endings.push(`${ended.bodyBytesSent} ${client.body.length}`),
     completed: () => events.push('completed'),
     abortClient: () => events.push('abortClient'),
     cancelUpstream: () => events.push('cancelUpstream'),
     pluginFailed: (_, phase, error) => events.push(`pluginFailed ${phase} ${error instanceof Error ? error.message : ''}`),
     responseTooLarge: () => events.push('responseTooLarge'),
   }
-  return { client, exchange, writer, events }
+  return { client, exchange, writer, events, endings }
 }
 
 /** An upstream's whole answer through the writer. */
 function answer(text: string, instances: readonly PluginInstance[] = [], parts: RequestParts = {}) {
-  const { client, exchange, writer, events } = bed(instances, parts)
+  const { client, exchange, writer, events, endings } = bed(instances, parts)
   const bytes = Buffer.from(text, 'latin1')
   const bodyStart = text.indexOf('\r\n\r\n') + 4
   const head = parseResponseHead(bytes, 0, bodyStart)
@@ -34,7 +36,7 @@ function answer(text: string, instances: readonly PluginInstance[] = [], parts: 
   exchange.response.status = head.status
   exchange.response.source = 'upstream'
   writer.whole(exchange, head, bytes, bodyStart, bytes.length)
-  return { client, events }
+  return { client, events, endings }
 }
 
 function reply(exchange: Exchange, writer: ResponseWriter, source: Reply): void {
@@ -52,6 +54,13 @@ describe('answers of an upstream', () => {
     expect(client.block).toBe('200 Fine\r\nX-A: caf\xe9\r\nx-b:1')
     expect(client.body.toString()).toBe('hello')
     expect(events).toEqual(['completed'])
+  })
+
+  test('are said to end once, before the client has any of their last bytes', () => {
+    expect(answer(UPSTREAM).endings).toEqual(['5 0'])
+    const replied = bed()
+    reply(replied.exchange, replied.writer, { status: 429, body: 'wait' })
+    expect(replied.endings).toEqual(['4 0'])
   })
 
   test('keep bytes beyond ASCII when a plugin adds text beyond Latin-1', () => {
