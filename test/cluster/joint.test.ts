@@ -70,7 +70,7 @@ describe.skipIf(redisMissing !== null)('limits that are decided together on Redi
       password: null,
       database: 0,
       tls: null,
-      timeoutMs: 5000,
+      timeoutMs: 60_000,
       sentinel: null,
     }
     return { kind: 'redis', mode, connection, onFailure: 'refuse' }
@@ -109,7 +109,7 @@ describe.skipIf(redisMissing !== null)('limits that are decided together on Redi
           if (!isUndone) continue
           for (const ask of asks) ask.limiter.giveBack(ask)
           // The first time the script is sent again as a text, behind the question.
-          await expect.poll(() => used(limiters), { timeout: 5000 }).toEqual(before)
+          await expect.poll(() => used(limiters)).toEqual(before)
         }
       }),
       { seed: SEED, numRuns: 40 },
@@ -149,7 +149,7 @@ describe.skipIf(redisMissing !== null)('limits that are decided together on Redi
     await used([queue])
     expect(await used([queue])).toEqual([[3]])
     if (asks[2] !== undefined) queue.giveBack(asks[2])
-    await expect.poll(() => used([queue]), { timeout: 5000 }).toEqual([[2]])
+    await expect.poll(() => used([queue])).toEqual([[2]])
   })
 
   test('a leased unit goes back into the batch that it was taken from', async () => {

@@ -179,7 +179,7 @@ test('one gateway: all workers stop at once, probes bring it back, the operator 
   expect(await gateway.metric('gateway_circuit_breaker_transitions_total{breaker="route:a",from="closed",to="open"}')).toBe(1)
   expect(await gateway.metric('gateway_circuit_breaker_refusals_total{plugin="circuit-breaker",route="held",result="refused"}')).toBe(21)
   expect(gateway.stderr).toContain('circuit breaker route:a: closed → open for 1 s (consecutive-failures)')
-}, 60_000)
+})
 
 describe.skipIf(redisMissing !== null)('two gateways that share a Redis', () => {
   test('what one learns the other knows; each goes on alone without Redis', async () => {
@@ -218,5 +218,5 @@ describe.skipIf(redisMissing !== null)('two gateways that share a Redis', () => 
       await ask(bed, second, '/a')
       return first.stderr.split('(other-gateway)').length > news
     })
-  }, 60_000)
+  })
 })
