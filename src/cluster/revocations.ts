@@ -3,7 +3,7 @@
  *
  * Redis holds a numbered list; every node reads on from the last number that it knows, every POLL_MS: nothing can be missed, and a node
  * that starts, or that was cut off, reads what it lacks. A revocation that Redis did not take is tried again at every poll. When Redis
- * has lost its data (its numbers go backwards), the nodes write down again what they know to be in force.
+ * has lost its data (its list began anew), the nodes write down again what they know to be in force.
  */
 import type { Clock } from '../base/clock.js'
 import type { RedisClient } from './client.js'
@@ -25,18 +25,20 @@ export interface RevocationSyncOptions {
 export class RevocationSync {
   private readonly add: Script = loadScript('revocation-add')
   private readonly since: Script = loadScript('revocation-since')
-  private readonly keys: readonly [string, string, string]
+  private readonly keys: readonly [string, string, string, string]
   /** In force as far as this node knows, with their ends. */
   private readonly known = new Map<string, number>()
   /** Not in Redis yet. */
   private readonly pending = new Map<string, number>()
   private last = 0
+  /** When the list in Redis began; empty = not known yet. */
+  private began = ''
   private cancel: (() => void) | null = null
   private isClosed = false
 
   constructor(private readonly options: RevocationSyncOptions) {
     const prefix = `${options.client.keyPrefix}{revocations}:`
-    this.keys = [`${prefix}ends`, `${prefix}order`, `${prefix}newest`]
+    this.keys = [`${prefix}ends`, `${prefix}order`, `${prefix}newest`, `${prefix}began`]
   }
 
   /** Reads everything, then goes on by itself. False: Redis did not answer; it is asked again at every poll. */
@@ -95,8 +97,10 @@ export class RevocationSync {
         throw error
       }
       if (!Array.isArray(reply)) return false
-      const newest = Number(reply[0])
-      if (newest < this.last) this.restore()
+      const began = String(reply[0])
+      const isLost = this.began !== '' && this.began !== began
+      this.began = began
+      if (isLost) this.restore()
       else if (this.take(reply) < PAGE) return true
     }
   }
@@ -121,7 +125,6 @@ export class RevocationSync {
       this.known.set(digest, Number(untilS))
       this.options.learn(digest, Number(untilS))
     }
-    if (count === 0) this.last = Math.max(this.last, Number(reply[0]))
     return count
   }
 }

@@ -3,11 +3,15 @@
 -- KEYS   1  ends: sorted set, member = digest, score = until when it is in force, seconds since the epoch
 --        2  order: sorted set, member = digest, score = number of its entry
 --        3  number of the newest entry
+--        4  when this list began; another value than before: Redis has lost its data
 -- ARGV   1  digest
 --        2  until when it is in force, seconds since the epoch
--- Returns  number of this entry; 0 = an entry that lasts at least as long was there
+-- Returns  1; 0 = an entry that lasts at least as long was there
 
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = tonumber(time[1])
+local micros = now * 1000000 + tonumber(time[2])
+redis.call('SET', KEYS[4], string.format('%.0f', micros), 'NX')
 local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
 if #over > 0 then
   redis.call('ZREM', KEYS[1], unpack(over))
@@ -15,7 +19,9 @@ if #over > 0 then
 end
 local held = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if held and tonumber(held) >= tonumber(ARGV[2]) then return 0 end
-local number = redis.call('INCR', KEYS[3])
+-- Times, so that they go on where they were when the list is lost.
+local number = string.format('%.0f', math.max(micros, tonumber(redis.call('GET', KEYS[3]) or '0') + 1))
+redis.call('SET', KEYS[3], number)
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[2], number, ARGV[1])
-return number
+return 1
