@@ -39,6 +39,7 @@ export const failures = {
   // routing
   NO_ROUTE: failure('NO_ROUTE', 404, 'gateway', '404 Route Not Found'),
   NO_UPSTREAM: failure('NO_UPSTREAM', 503, 'gateway', 'the route has no upstream'),
+  OVERLOADED: failure('OVERLOADED', 503, 'gateway', 'the gateway is overloaded'),
   NO_NODES: failure('NO_NODES', 503, 'gateway', 'no valid upstream node'),
   // upstream
   UPSTREAM_CONNECT_FAILED: failure('UPSTREAM_CONNECT_FAILED', 502, 'upstream', 'could not connect to the upstream'),

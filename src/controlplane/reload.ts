@@ -89,6 +89,7 @@ const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
   ['pidFile', 'pid_file'],
   ['rateLimitTable', 'rate_limit_table'],
   ['breakers', 'breakers'],
+  ['overload', 'overload'],
 ]
 
 /** What changed between two process configurations but needs a restart. Router options and the drain timeout do not. */

@@ -70,6 +70,11 @@ export function processConfig(
     redis: redis(sluice, issues),
     rateLimitTable: { keys: sluice.rate_limit_table?.keys ?? 1_000_000 },
     gatewayNodes: sluice.gateway_nodes ?? 1,
+    overload: {
+      maxLagMs: milliseconds(sluice.overload?.max_lag ?? 0),
+      maxMemoryBytes: sluice.overload?.max_memory ?? 0,
+      retryAfterSeconds: sluice.overload?.retry_after ?? 1,
+    },
     breakers: { webhook: webhook(sluice) },
   }
 }

@@ -15,6 +15,7 @@ import type { NodeFeed } from './balancer/node-feed.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
 import { pickAdmitted } from './node-gate.js'
+import type { Overload } from './overload.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
 import { endCollecting, RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
@@ -48,6 +49,8 @@ export interface ProxyAccounts {
 export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
   /** Set before the first request arrives; swapped whole by a reload. */
   snapshot: LinkedSnapshot | null = null
+  /** Null = nothing is shed. */
+  overload: Overload | null = null
   private isEnding = false
   inFlight = 0
   requestCount = 0
@@ -111,6 +114,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       exchange.linked = linked
       exchange.uriParams = snapshot.router.params
       exchange.upstreamIndex = linked.upstream
+      if (this.overload !== null && this.overload.level > linked.rank) {
+        exchange.failure = failures.OVERLOADED
+        this.reply(exchange, this.overload.reply)
+        return
+      }
     }
     this.phases(exchange)
   }

@@ -11,6 +11,7 @@ import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import type { ConsumerSource } from './link-kit.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
+import { rankOf } from './overload.js'
 import { type Chain, type ChainKit, type FilterStep, joinChains, linkChain } from './phases/chain.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
@@ -103,6 +104,8 @@ export class LinkedRoute implements RouteInfo {
   readonly serviceId: string
   readonly serviceName: string
   readonly labels: { readonly [key: string]: string }
+  /** How important it is when load is shed. */
+  readonly rank: number
   readonly chain: Chain
   readonly responseFilters: readonly FilterStep[]
   readonly upstream: number
@@ -123,6 +126,7 @@ export class LinkedRoute implements RouteInfo {
     this.serviceId = record.serviceId
     this.serviceName = record.serviceName
     this.labels = record.labels
+    this.rank = rankOf(record.labels)
     this.upstream = record.upstream
     // -1 = what the upstream says.
     this.connectMs = record.timeout?.connectMs ?? -1

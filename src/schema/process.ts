@@ -30,8 +30,16 @@ export interface ProcessConfig {
   readonly rateLimitTable: { readonly keys: number }
   /** How many gateways serve the same traffic, for the checks of configurations. */
   readonly gatewayNodes: number
+  readonly overload: OverloadConfig
   /** Where changes of circuit breakers are told; null = nowhere. */
   readonly breakers: { readonly webhook: WebhookConfig | null }
+}
+
+/** When load is shed; 0 = by this never. */
+export interface OverloadConfig {
+  readonly maxLagMs: number
+  readonly maxMemoryBytes: number
+  readonly retryAfterSeconds: number
 }
 
 export interface WebhookConfig {

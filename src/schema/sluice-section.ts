@@ -288,6 +288,37 @@ export const sluiceSchema = Type.Object(
         { additionalProperties: false, description: 'The table of local rate limits, shared by all workers.' },
       ),
     ),
+    overload: Type.Optional(
+      Type.Object(
+        {
+          max_lag: Type.Optional(
+            Type.Number({
+              minimum: 0,
+              maximum: 60,
+              default: 0,
+              description: 'Seconds by which the event loop of a worker may be late before it refuses requests. 0 = does not matter.',
+            }),
+          ),
+          max_memory: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: Number.MAX_SAFE_INTEGER,
+              default: 0,
+              description:
+                'Bytes of resident memory that the process should stay under: requests are refused from nine tenths on. 0 = does not matter.',
+            }),
+          ),
+          retry_after: Type.Optional(
+            Type.Integer({ minimum: 1, maximum: 86_400, default: 1, description: 'Seconds in the `Retry-After` of these refusals.' }),
+          ),
+        },
+        {
+          additionalProperties: false,
+          description:
+            'Answers 503 at once instead of beginning what cannot be finished. The label `priority` of a route (low, normal, high, critical; default normal) says whose requests are refused first; critical ones never are.',
+        },
+      ),
+    ),
     breakers: Type.Optional(
       Type.Object(
         {

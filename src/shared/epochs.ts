@@ -7,7 +7,8 @@
  *             so far            every worker    int32[2]  last heartbeat, monotonic ms modulo 2^32
  *   int32[2…15] unused                          int32[3]  requests in flight
  *                                               int32[4]  event loop lag, microseconds
- *                                               int32[5…15] unused
+ *                                               int32[5]  level at which load is shed, 0 = none
+ *                                               int32[6…15] unused
  *
  * A slot is written by its worker while that runs. The primary writes it only when no thread runs in it: before the thread is
  * started (`reserve`) and after it has ended (`release`). All accesses are atomic; each cell stands for itself, so no order
@@ -28,6 +29,7 @@ const STATE = 1
 const BEAT = 2
 const IN_FLIGHT = 3
 const LOOP_LAG = 4
+const SHED_LEVEL = 5
 
 /** Lines before the slots. */
 const EPOCHS_LINES_FIXED = 1
@@ -92,6 +94,10 @@ export class WorkerSlot {
     Atomics.store(this.cells, this.base + LOOP_LAG, toMicroseconds(ms))
   }
 
+  setShedLevel(level: number): void {
+    Atomics.store(this.cells, this.base + SHED_LEVEL, level)
+  }
+
   /** The newest epoch that the primary has published; 0 before the first. */
   publishedEpoch(): number {
     return Atomics.load(this.cells, PUBLISHED)
@@ -107,6 +113,8 @@ export interface WorkerView {
   readonly beatAgeMs: number
   readonly inFlight: number
   readonly loopLagMs: number
+  /** 0 = serves all requests; up to 3. */
+  readonly shedLevel: number
 }
 
 /** What lib.es2024 declares; the engine has it from Node 16 on. */
@@ -159,6 +167,7 @@ export class EpochBoard {
     Atomics.store(this.cells, base + BEAT, Math.floor(this.clock.nowMs()) | 0)
     Atomics.store(this.cells, base + IN_FLIGHT, 0)
     Atomics.store(this.cells, base + LOOP_LAG, 0)
+    Atomics.store(this.cells, base + SHED_LEVEL, 0)
     Atomics.store(this.cells, base + STATE, states.indexOf('starting'))
   }
 
@@ -167,6 +176,7 @@ export class EpochBoard {
     const base = slotBase(index, this.cells.length)
     Atomics.store(this.cells, base + IN_FLIGHT, 0)
     Atomics.store(this.cells, base + LOOP_LAG, 0)
+    Atomics.store(this.cells, base + SHED_LEVEL, 0)
     Atomics.store(this.cells, base + STATE, states.indexOf('ended'))
     Atomics.add(this.cells, ACKNOWLEDGEMENTS, 1)
     Atomics.notify(this.cells, ACKNOWLEDGEMENTS)
@@ -200,6 +210,7 @@ export class EpochBoard {
       beatAgeMs: Math.max(0, (Math.floor(this.clock.nowMs()) - beat) | 0),
       inFlight: Atomics.load(this.cells, base + IN_FLIGHT),
       loopLagMs: Atomics.load(this.cells, base + LOOP_LAG) / 1000,
+      shedLevel: Atomics.load(this.cells, base + SHED_LEVEL),
     }
   }
 

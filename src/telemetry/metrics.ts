@@ -187,6 +187,13 @@ export const metrics = {
     ['worker'],
     "How late a worker's event loop ran its last timer.",
   ),
+  workerShedLevel: metric(
+    'gateway_overload_level',
+    'gauge',
+    'none',
+    ['worker'],
+    'Level at which a worker sheds load: 0 nothing, 1 routes of priority low, 2 normal, 3 high. What it refused: gateway_refused_requests_total{reason="OVERLOADED"}.',
+  ),
   workerInFlight: metric('gateway_worker_requests_in_flight', 'gauge', 'none', ['worker'], 'Requests being served by a worker.'),
   workerRestarts: metric('gateway_worker_restarts_total', 'counter', 'none', [], 'Workers replaced after a failure.'),
   nodeInfo: metric('apisix_node_info', 'gauge', 'none', ['hostname', 'version'], 'Always 1; the labels say who answers.'),

@@ -245,6 +245,7 @@ function primarySamples({ board, directory, state, limitTable, samples: others }
     const values = [String(worker.index)]
     samples.push({ metric: metrics.workerEpoch, values, value: worker.epoch })
     samples.push({ metric: metrics.workerLag, values, value: worker.loopLagMs / 1000 })
+    samples.push({ metric: metrics.workerShedLevel, values, value: worker.shedLevel })
     samples.push({ metric: metrics.workerInFlight, values, value: worker.inFlight })
   }
   samples.push(...others())

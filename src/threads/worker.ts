@@ -20,6 +20,7 @@ import { Listener } from '../dataplane/listener/listener.js'
 import { nodeBinding } from '../dataplane/listener/node-binding.js'
 import { atQuietTurn } from '../dataplane/listener/quiet-turn.js'
 import { HttpClients } from '../dataplane/outbound/http-clients.js'
+import { Overload } from '../dataplane/overload.js'
 import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
 import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
@@ -105,6 +106,8 @@ class WorkerThread {
     const nodes = new NodeCells(start.regions.nodes, start.process.workers, start.index)
     this.proxy = new RequestProxy(writer, limits, accounts, new NodeFeed(nodes))
     writer.events = this.proxy
+    const { overload } = start.process
+    if (overload.maxLagMs > 0 || overload.maxMemoryBytes > 0) this.proxy.overload = new Overload(overload)
     this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes, createPoolTally(this.metrics))
     this.stores = openLimitStores({
       region: start.regions.limiter,
@@ -255,6 +258,7 @@ class WorkerThread {
     this.lastSweepMs = now
     this.slot.beat(now)
     this.slot.setLoopLag(Math.max(0, late))
+    this.watchLoad(Math.max(0, late))
     this.slot.setInFlight(this.proxy.inFlight)
     this.metrics.setUpstreamConnections(this.pools.tally.connections)
     // Timers run before sockets are read: what came in time, while this thread stood still, is read before a wait is ended.
@@ -267,6 +271,14 @@ class WorkerThread {
   }
 
   private readonly endWaits = (): void => this.proxy.sweep(nowMs())
+
+  private watchLoad(lagMs: number): void {
+    const { overload } = this.proxy
+    if (overload === null || !overload.observe(lagMs, process.memoryUsage.rss())) return
+    this.slot.setShedLevel(overload.level)
+    if (overload.level > 0) this.log.write('warn', `overloaded: requests are refused at level ${overload.level} of 3`)
+    else this.log.write('info', 'not overloaded any more: all requests are served')
+  }
 
   private checkDrained(now: number): void {
     const requests = this.proxy.requestCount

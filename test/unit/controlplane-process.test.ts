@@ -73,6 +73,7 @@ describe('settings of the process', () => {
     redis: null,
     rateLimitTable: { keys: 1_000_000 },
     gatewayNodes: 1,
+    overload: { maxLagMs: 0, maxMemoryBytes: 0, retryAfterSeconds: 1 },
     breakers: { webhook: null },
   }
 

@@ -31,7 +31,7 @@ describe('epoch board', () => {
     slot.setInFlight(12)
     slot.setLoopLag(3.25)
     clock.advance(40)
-    expect(board.read(1)).toEqual({ index: 1, state: 'serving', epoch: 7, beatAgeMs: 40, inFlight: 12, loopLagMs: 3.25 })
+    expect(board.read(1)).toEqual({ index: 1, state: 'serving', epoch: 7, beatAgeMs: 40, inFlight: 12, loopLagMs: 3.25, shedLevel: 0 })
     expect(board.read(0)).toMatchObject({ state: 'vacant', epoch: 0, inFlight: 0 })
   })
 

@@ -48,6 +48,7 @@ const processConfig: ProcessConfig = {
   redis: null,
   rateLimitTable: { keys: 1_000_000 },
   gatewayNodes: 1,
+  overload: { maxLagMs: 0, maxMemoryBytes: 0, retryAfterSeconds: 1 },
   breakers: { webhook: null },
 }
 
