@@ -18,6 +18,8 @@ export async function runCheck(file: string, asJson: boolean): Promise<number> {
   }
   const { routes, upstreams, globalPlugins } = result.compiled
   const parts = [count(routes.length, 'route'), count(upstreams.length, 'upstream'), count(globalPlugins.length, 'global plugin')]
+  const { consumerCount, credentialCount } = result.consumers.tables
+  if (consumerCount > 0) parts.push(count(consumerCount, 'consumer'), count(credentialCount, 'credential'))
   process.stdout.write(`${file} is right: ${parts.join(', ')}; ${count(result.warnings.length, 'warning')}\n`)
   return 0
 }

@@ -1,5 +1,6 @@
 /** The configuration of this process, as often as it is asked for: file, environment and flags in; checked and compiled out. */
 import { checkConfiguration } from '../controlplane/check.js'
+import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import { formatIssue } from '../controlplane/load-issue.js'
 import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
@@ -10,6 +11,7 @@ export interface PreparedConfiguration {
   /** Flags laid over the file. */
   readonly process: ProcessConfig
   readonly compiled: CompiledConfig
+  readonly consumers: CompiledConsumers
   readonly limiters: readonly DeclaredLimiter[]
   /** One line each. */
   readonly warnings: readonly string[]
@@ -37,6 +39,7 @@ export class ConfigurationSource {
     })
     const warnings = result.warnings.map(formatIssue)
     if (!result.ok) return { ok: false, errors: result.errors.map(formatIssue), warnings }
-    return { ok: true, prepared: { process: result.process, compiled: result.compiled, limiters: result.limiters, warnings } }
+    const { process, compiled, consumers, limiters } = result
+    return { ok: true, prepared: { process, compiled, consumers, limiters, warnings } }
   }
 }

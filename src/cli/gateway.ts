@@ -7,6 +7,7 @@
 import { randomUUID } from 'node:crypto'
 import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
+import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import type { DnsResolver } from '../controlplane/dns.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
@@ -60,6 +61,8 @@ const connectionIntervalMs = 250
 const resetLinesMax = 20
 
 export class Gateway {
+  private readonly options: Omit<GatewayOptions, 'first'>
+  private readonly firstProcess: ProcessConfig
   private readonly supervisor: Supervisor
   private readonly board: EpochBoard
   private readonly directory: MetricsDirectory
@@ -74,6 +77,8 @@ export class Gateway {
   private readonly breakers: PrimaryBreakers
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
+  /** Of the first configuration, until it is published: they may be large. */
+  private consumers: CompiledConsumers | null
   /** `compiled` with addresses, as it was published. */
   private resolved: CompiledConfig | null = null
   private tables: RouterTables | null = null
@@ -88,11 +93,14 @@ export class Gateway {
   /** Notifications are programs that run; one after the other, so that they arrive in order. */
   private notified: Promise<void> = Promise.resolve()
 
-  constructor(private readonly options: GatewayOptions) {
+  constructor({ first, ...options }: GatewayOptions) {
     const { config, log } = options
+    this.options = options
     this.config = config
-    this.compiled = options.first.compiled
-    this.limiters = options.first.limiters
+    this.firstProcess = first.process
+    this.consumers = first.consumers
+    this.compiled = first.compiled
+    this.limiters = first.limiters
     this.drainTimeoutMs = config.drainTimeoutMs
     const regions = createRegions(config.workers, tableCapacity(config))
     const nodeId = randomUUID()
@@ -262,7 +270,9 @@ export class Gateway {
         if (of === this.resolved)
           this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates: this.nodes.assignUpdates(updates, of) })
       })
-      const snapshot = packSnapshot(this.nodes.assign(resolved), this.epoch)
+      if (this.consumers === null) throw new Error('the first configuration was published before')
+      const snapshot = packSnapshot(this.nodes.assign(resolved), this.consumers, this.epoch)
+      this.consumers = null
       this.tables = snapshot.tables
       const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
       if (this.isEnding) return null
@@ -321,11 +331,11 @@ export class Gateway {
     }
     const { prepared } = result
     for (const warning of prepared.warnings) log.warn(warning)
-    const waiting = needsRestart(options.first.process, prepared.process)
+    const waiting = needsRestart(this.firstProcess, prepared.process)
     if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
     const compiledMs = systemClock.nowMs()
     const resolved = await options.resolver.resolveAll(prepared.compiled)
-    const snapshot: PackedSnapshot = packSnapshot(this.nodes.assign(resolved), this.epoch + 1)
+    const snapshot: PackedSnapshot = packSnapshot(this.nodes.assign(resolved), prepared.consumers, this.epoch + 1)
     this.epoch = snapshot.epoch
     this.resolved = resolved
     this.tables = snapshot.tables

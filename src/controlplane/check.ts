@@ -10,6 +10,7 @@ import { loadUserPlugins } from '../plugins/user-plugins.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { compileConfiguration } from './compile.js'
+import type { CompiledConsumers } from './compile-consumers.js'
 import type { Environment } from './environment.js'
 import { isKongFile } from './import-kong/import-kong.js'
 import { type KongEnvironment, kongVariables, overlaySluice, readKongEnvironment } from './import-kong/kong-environment.js'
@@ -33,6 +34,7 @@ export type CheckResult =
       /** After `adjust`. */
       readonly process: ProcessConfig
       readonly compiled: CompiledConfig
+      readonly consumers: CompiledConsumers
       readonly limiters: readonly DeclaredLimiter[]
       readonly warnings: readonly ConfigIssue[]
     }
@@ -45,7 +47,11 @@ export async function checkConfiguration(file: string, env: Environment, options
   const issues = new IssueList(read.source)
   const { source, keepalive } = withKongEnvironment(read.source, env, issues)
   const registry = await buildRegistry(source, issues)
-  const loaded = loadSource(source, registry, { builtin: new Set(builtinPlugins.map((plugin) => plugin.name)), keepalive })
+  const loaded = loadSource(source, registry, {
+    builtin: new Set(builtinPlugins.map((plugin) => plugin.name)),
+    keepalive,
+    environment: env,
+  })
   const warnings = sortIssues([...issues.warnings, ...loaded.warnings])
   if (!loaded.ok) {
     const errors = sortIssues([...issues.errors, ...loaded.errors, ...furtherErrors(loaded)])
@@ -61,6 +67,7 @@ export async function checkConfiguration(file: string, env: Environment, options
     config,
     process: settings,
     compiled: compiled.compiled,
+    consumers: compiled.consumers,
     limiters: compiled.limiters,
     warnings: sortIssues([...warnings, ...compiled.warnings]),
   }

@@ -7,8 +7,8 @@ import type { CompiledPlugin, Json, KeySetSpec } from '../schema/compiled.js'
 import { type UpstreamResource, upstreamSchema } from '../schema/upstream.js'
 import { contentKey, type UpstreamTable } from './compile-upstreams.js'
 import type { IssueList } from './load-issue.js'
-import type { CheckedPlugin, LoadedConfig } from './load-types.js'
-import { mergePlugins, type OwnedPlugin, type PluginLayer } from './merge.js'
+import type { CheckedPlugin, LoadedConfig, PluginLayer } from './load-types.js'
+import { mergePlugins, type OwnedPlugin } from './merge.js'
 import { checkPlugins, optionPath } from './validate-plugins.js'
 import { checkSchema } from './validate-schema.js'
 import { checkUpstream } from './validate-upstreams.js'
@@ -147,9 +147,9 @@ export class PluginCompiler {
   private inner(owner: string, outer: CheckedPlugin, name: string, conf: Json, path: string): Json {
     const at = [...outer.path, ...optionPath(path)]
     const { issues } = this
-    const { registry, enabled } = this.config
+    const { registry, enabled, secrets } = this.config
     const before = issues.errors.length
-    const checked = checkPlugins({ [name]: conf }, at, { registry, enabled, issues }).get(name)
+    const checked = checkPlugins({ [name]: conf }, at, { registry, enabled, issues, secrets }).get(name)
     if (checked === undefined || issues.errors.length > before) throw new AlreadyReported()
     if (Object.keys(checked.meta).length > 0) {
       throw new PluginConfigError(`_meta has no effect on a plugin that stands inside of ${outer.name}`, `${path}.${name}._meta`)

@@ -7,6 +7,7 @@ import { defaultTimeout } from '../schema/common.js'
 import type { CompiledConfig, CompiledPlugin, CompiledRoute, CompiledTimeout, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import type { RouteResource } from '../schema/route.js'
+import { type CompiledConsumers, compileConsumers } from './compile-consumers.js'
 import { PluginCompiler } from './compile-plugins.js'
 import { compileTimeout, UpstreamTable } from './compile-upstreams.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
@@ -24,6 +25,7 @@ export type CompileResult =
   | {
       readonly ok: true
       readonly compiled: CompiledConfig
+      readonly consumers: CompiledConsumers
       readonly limiters: readonly DeclaredLimiter[]
       readonly warnings: readonly ConfigIssue[]
     }
@@ -48,8 +50,9 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
     keySets: plugins.keySets,
   })
   checkUnused(config, plugins)
+  const consumers = compileConsumers(config, plugins)
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors) }
-  return { ok: true, compiled, limiters: plugins.limiters, warnings: issues.warnings }
+  return { ok: true, compiled, consumers, limiters: plugins.limiters, warnings: issues.warnings }
 }
 
 /** Global rules in the order of the file; where priorities are equal, earlier rules run first. */

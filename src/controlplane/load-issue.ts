@@ -43,7 +43,10 @@ export interface IssueOptions {
   readonly suggestion?: string | undefined
 }
 
-/** Collects all issues of one document, with positions. */
+/** Errors and warnings kept, of each: more are of one kind, and finding the place of a million would take hours. */
+const ISSUES_MAX = 1_000
+
+/** Collects the issues of one document, with positions. */
 export class IssueList {
   readonly errors: ConfigIssue[] = []
   readonly warnings: ConfigIssue[] = []
@@ -51,11 +54,11 @@ export class IssueList {
   constructor(private readonly source: SourceDocument) {}
 
   error(path: DocumentPath, message: string, expected: string, options: IssueOptions = {}): void {
-    this.errors.push(this.issue(path, message, expected, options))
+    if (this.errors.length < ISSUES_MAX) this.errors.push(this.issue(path, message, expected, options))
   }
 
   warn(path: DocumentPath, message: string, expected: string, options: IssueOptions = {}): void {
-    this.warnings.push(this.issue(path, message, expected, options))
+    if (this.warnings.length < ISSUES_MAX) this.warnings.push(this.issue(path, message, expected, options))
   }
 
   private issue(path: DocumentPath, message: string, expected: string, options: IssueOptions): ConfigIssue {

@@ -19,17 +19,26 @@ export interface LoadOptions {
   readonly keepalive?: { [name: string]: unknown } | null
   /** Wall clock, milliseconds since the epoch; default: now. */
   readonly nowMs?: number
+  /** What references to secrets (`$env://NAME`) are resolved from; default: nothing. */
+  readonly environment?: Environment
 }
 
 /** Reads and validates `file`. Never throws for what stands in the file, nor for a file that cannot be read. */
 export function loadConfiguration(file: string, env: Environment, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
   const source = readSource(file, env)
-  return source.ok ? loadSource(source.source, registry, options) : { ok: false, errors: sortIssues(source.errors), warnings: [] }
+  return source.ok
+    ? loadSource(source.source, registry, { environment: env, ...options })
+    : { ok: false, errors: sortIssues(source.errors), warnings: [] }
 }
 
 /** Validates a document that was read before; a Kong declarative file is translated first. */
 export function loadSource(source: SourceDocument, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
-  const validation = { registry, builtin: options.builtin ?? new Set(registry.names()), nowMs: options.nowMs ?? wallMs() }
+  const validation = {
+    registry,
+    builtin: options.builtin ?? new Set(registry.names()),
+    nowMs: options.nowMs ?? wallMs(),
+    environment: options.environment ?? {},
+  }
   if (!isKongFile(source.value)) return validateDocument(source, validation)
   const issues = new IssueList(source)
   const { value, originOf } = importKong(source.value, registry, issues, options.keepalive ?? null)

@@ -2,19 +2,12 @@
  * Merging of a route with what it refers to. Precedence, highest first: route, plugin_config, service. The whole conf of a plugin
  * wins or loses, nothing is mixed. A plugin that is switched off (`_meta.disable`) on the route stays off: its name is taken.
  *
- * Consumers and consumer groups come later and win over all three. They are not known before authentication, so they will be merged
- * per (route, consumer) pair: `mergePlugins` takes any number of layers, and their layers go in front.
+ * Consumers and consumer groups win over all three. They are not known before authentication: what they have together is merged here
+ * as well (the consumer wins over its group), and laid over the chain of a route by the worker (dataplane/consumers).
  */
 import type { PluginConfigResource, RouteResource, ServiceResource } from '../schema/route.js'
 import type { UpstreamResource } from '../schema/upstream.js'
-import type { CheckedPlugin, Entry } from './load-types.js'
-
-/** Plugins of one resource. */
-export interface PluginLayer {
-  /** `routes/1`. */
-  readonly owner: string
-  readonly plugins: ReadonlyMap<string, CheckedPlugin>
-}
+import type { CheckedPlugin, Entry, PluginLayer } from './load-types.js'
 
 export interface OwnedPlugin {
   readonly owner: string

@@ -10,8 +10,9 @@ import { type PluginMeta, pluginMetaSchema } from '../schema/common.js'
 import type { Json } from '../schema/compiled.js'
 import { expressionProblem } from '../schema/expression.js'
 import { knownPlugins } from '../schema/known-plugins.js'
-import type { DocumentPath, IssueList } from './load-issue.js'
+import type { DocumentPath, IssueList, IssueOptions } from './load-issue.js'
 import type { CheckedPlugin } from './load-types.js'
+import { holdsReference, type ResolvedConf, type SecretResolver } from './secrets.js'
 import { suggest } from './suggest.js'
 import { checkSchema, schemaProblems } from './validate-schema.js'
 import { unknownOptions } from './validate-unknown.js'
@@ -23,6 +24,7 @@ export interface PluginChecks {
   /** Names that the `plugins` list of the file allows; null = there is no list. */
   readonly enabled: ReadonlySet<string> | null
   readonly issues: IssueList
+  readonly secrets: SecretResolver
 }
 
 /** Checks `plugins` of one resource. Confs that are wrong are reported and left out of the answer. */
@@ -33,7 +35,7 @@ export function checkPlugins(plugins: object | undefined, path: DocumentPath, ch
     const at = [...path, name]
     const plugin = findPlugin(name, at, checks)
     if (plugin === null) continue
-    const result = checkConf(plugin, asRecord(conf), at, checks.issues)
+    const result = checkConf(plugin, plugin.name, asRecord(conf), at, checks)
     if (result !== null) checked.set(name, result)
   }
   return checked
@@ -55,10 +57,65 @@ export function findPlugin(name: string, path: DocumentPath, checks: PluginCheck
   return null
 }
 
-function checkConf(plugin: AnyPlugin, raw: { readonly [name: string]: Json }, path: DocumentPath, issues: IssueList): CheckedPlugin | null {
-  const { _meta: rawMeta, ...options } = raw
+/**
+ * Checks one conf: references, schema, own rules of `definition` (of a plugin, or of its credentials), `_meta`. Null when there were
+ * errors.
+ */
+export function checkConf(
+  definition: Pick<AnyPlugin, 'schema' | 'check'>,
+  name: string,
+  raw: { readonly [name: string]: Json },
+  path: DocumentPath,
+  checks: PluginChecks,
+): CheckedPlugin | null {
+  const { _meta: rawMeta, ...own } = raw
+  if (!holdsReference(own)) return checkResolved(definition, name, own, rawMeta, path, checks.issues)
+  const resolved = checks.secrets.resolve(own)
+  for (const problem of resolved.problems) checks.issues.error([...path, ...problem.path], problem.message, problem.expected)
+  if (resolved.problems.length > 0) return null
+  return checkResolved(definition, name, resolved.conf, rawMeta, path, new GuardedIssues(checks.issues, path, resolved.references))
+}
+
+/** Where the value came from a reference, what is wrong with it is said without it. */
+class GuardedIssues {
+  constructor(
+    private readonly issues: IssueList,
+    private readonly base: DocumentPath,
+    private readonly references: ResolvedConf['references'],
+  ) {}
+
+  error(path: DocumentPath, message: string, expected: string, options: IssueOptions = {}): void {
+    this.issues.error(path, this.guarded(path, message), expected, options)
+  }
+
+  warn(path: DocumentPath, message: string, expected: string, options: IssueOptions = {}): void {
+    this.issues.warn(path, this.guarded(path, message), expected, options)
+  }
+
+  private guarded(path: DocumentPath, message: string): string {
+    const below = path.slice(this.base.length)
+    const reference = this.references.find(
+      (one) => one.path.every((part, index) => part === below[index]) || message.includes(one.value.slice(0, SHOWN_LENGTH)),
+    )
+    return reference === undefined ? message : `the value of ${reference.text} does not fit`
+  }
+}
+
+/** Texts of problems repeat no more of a value than this. */
+const SHOWN_LENGTH = 40
+
+type Issues = Pick<IssueList, 'error' | 'warn'>
+
+function checkResolved(
+  plugin: Pick<AnyPlugin, 'schema' | 'check'>,
+  name: string,
+  options: { [name: string]: Json },
+  rawMeta: Json | undefined,
+  path: DocumentPath,
+  issues: Issues,
+): CheckedPlugin | null {
   const meta = checkMeta(rawMeta, [...path, '_meta'], issues)
-  const conf = checkOptions(plugin.schema, options, `plugin ${plugin.name}`, path, issues)
+  const conf = checkOptions(plugin.schema, options, `plugin ${name}`, path, issues)
   if (conf === null) return null
   const problems = plugin.check(conf)
   for (const problem of problems) {
@@ -67,7 +124,7 @@ function checkConf(plugin: AnyPlugin, raw: { readonly [name: string]: Json }, pa
     else issues.error(at, problem.message, '')
   }
   if (meta === null || problems.some((problem) => problem.isWarning !== true)) return null
-  return { name: plugin.name, conf, meta, path }
+  return { name, conf, meta, path }
 }
 
 /** Checks options against the schema of a plugin: wrong ones are errors, unknown ones warnings. Null when there were errors. */
@@ -76,7 +133,7 @@ export function checkOptions(
   options: { [name: string]: Json },
   owner: string,
   path: DocumentPath,
-  issues: IssueList,
+  issues: Issues,
 ): Json | null {
   for (const unknown of unknownOptions(schema, options)) {
     const at = [...path, ...unknown.path]
@@ -95,7 +152,7 @@ export function checkOptions(
   return Value.Default(schema, options) as Json
 }
 
-function checkMeta(raw: Json | undefined, path: DocumentPath, issues: IssueList): PluginMeta | null {
+function checkMeta(raw: Json | undefined, path: DocumentPath, issues: Issues): PluginMeta | null {
   if (raw === undefined) return {}
   const record = asRecord(raw)
   if (record['pre_function'] !== undefined) {
@@ -123,6 +180,6 @@ export function optionPath(path: string): (string | number)[] {
     .map((part) => (/^\d+$/.test(part) ? Number(part) : part))
 }
 
-function asRecord(value: unknown): { readonly [name: string]: Json } {
+export function asRecord(value: unknown): { readonly [name: string]: Json } {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as { [name: string]: Json }) : {}
 }

@@ -37,7 +37,7 @@ export function schemaProblems(schema: object, value: unknown, fill = false): Sc
 }
 
 /** Adds the problems of `value` to `issues`, below `path`. True when there were none. */
-export function checkSchema<T>(schema: object, value: unknown, path: DocumentPath, issues: IssueList): value is T {
+export function checkSchema<T>(schema: object, value: unknown, path: DocumentPath, issues: Pick<IssueList, 'error'>): value is T {
   const problems = schemaProblems(schema, value)
   for (const problem of problems) {
     issues.error([...path, ...problem.path], problem.message, problem.expected, { atKey: problem.atKey, suggestion: problem.suggestion })

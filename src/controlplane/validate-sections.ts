@@ -6,6 +6,7 @@ import { knownPlugins } from '../schema/known-plugins.js'
 import { pluginListSchema, resourceKinds, sectionKinds, unsupportedTopLevel } from '../schema/resources.js'
 import { sluiceSchema } from '../schema/sluice-section.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
+import type { SecretResolver } from './secrets.js'
 import { suggest } from './suggest.js'
 import { findPlugin } from './validate-plugins.js'
 import type { Sections } from './validate-process.js'
@@ -104,6 +105,7 @@ export function readAttributes(
   registry: PluginRegistry,
   builtin: ReadonlySet<string>,
   issues: IssueList,
+  secrets: SecretResolver,
 ): ReadonlyMap<string, Json> {
   const attributes = new Map<string, Json>()
   const value = root['plugin_attr']
@@ -111,7 +113,7 @@ export function readAttributes(
   if (!checkSchema<{ readonly [name: string]: Json }>(pluginAttrSchema, value, ['plugin_attr'], issues)) return attributes
   for (const [name, own] of Object.entries(value)) {
     const path: DocumentPath = ['plugin_attr', name]
-    if (findPlugin(name, path, { registry, enabled: null, issues }) === null) continue
+    if (findPlugin(name, path, { registry, enabled: null, issues, secrets }) === null) continue
     if (builtin.has(name) && !Object.hasOwn(pluginAttrSchema.properties, name)) {
       issues.error(path, `plugin ${name} takes no attributes`, `attributes of ${Object.keys(pluginAttrSchema.properties).join(', ')}`, {
         atKey: true,

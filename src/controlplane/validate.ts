@@ -2,14 +2,19 @@
  * Every check of a configuration, in one place: `start`, a reload and `sluice check` all come here. All errors are reported, not the
  * first only; the configuration is loaded whole or not at all.
  */
+import { dirname, resolve } from 'node:path'
 import type { PluginRegistry } from '../plugins/registry.js'
 import type { Json } from '../schema/compiled.js'
+import type { ConsumerGroupResource } from '../schema/consumer.js'
 import { type ResourceKind, resourceKinds } from '../schema/resources.js'
 import type { GlobalRuleResource, PluginConfigResource, RouteResource, ServiceResource, SslResource } from '../schema/route.js'
 import type { UpstreamResource } from '../schema/upstream.js'
+import type { Environment } from './environment.js'
 import { type DocumentPath, formatPath, IssueList, sortIssues } from './load-issue.js'
 import type { SourceDocument } from './load-source.js'
 import type { CheckedPlugin, Entry, LoadedConfig, LoadResult } from './load-types.js'
+import { readConsumers } from './read-consumers.js'
+import { SECRETS_DIRECTORY, SecretResolver } from './secrets.js'
 import { checkConsumerLimits } from './validate-consumers.js'
 import { checkOptions, checkPlugins, findPlugin, type PluginChecks } from './validate-plugins.js'
 import { processConfig } from './validate-process.js'
@@ -25,6 +30,8 @@ export interface ValidateOptions {
   readonly builtin: ReadonlySet<string>
   /** Wall clock, milliseconds since the epoch: for warnings about certificates. */
   readonly nowMs: number
+  /** What references to secrets are resolved from. */
+  readonly environment: Environment
 }
 
 type RawEntry = { readonly id: string; readonly path: DocumentPath; readonly value: unknown }
@@ -45,8 +52,11 @@ export function validateDocument(source: SourceDocument, options: ValidateOption
 function validateRoot(root: Root, source: SourceDocument, options: ValidateOptions, issues: IssueList): LoadedConfig {
   const { registry } = options
   const sections = readSections(root, issues)
-  const raw = new Map(resourceKinds.map((kind) => [kind.kind, readEntries(root, kind, issues)]))
-  const checks: PluginChecks = { registry, enabled: readPluginList(root, registry, issues), issues }
+  const listed = resourceKinds.filter((kind) => kind.kind !== 'consumers' && kind.kind !== 'credentials')
+  const raw = new Map(listed.map((kind) => [kind.kind, readEntries(root, kind, issues)]))
+  const directory = resolve(dirname(resolve(source.file)), sections.sluice.secrets?.directory ?? SECRETS_DIRECTORY)
+  const secrets = new SecretResolver(options.environment, directory)
+  const checks: PluginChecks = { registry, enabled: readPluginList(root, registry, issues), issues, secrets }
   const ids = (kind: string): ReadonlySet<string> => new Set((raw.get(kind) ?? []).map((entry) => entry.id))
   const mode = sections.sluice.router?.mode ?? sections.apisix.router?.http
   const routeChecks: RouteChecks = {
@@ -63,7 +73,9 @@ function validateRoot(root: Root, source: SourceDocument, options: ValidateOptio
   for (const entry of upstreams) checkUpstream(entry.value, entry.path, issues)
   const globalRules = typed<GlobalRuleResource>('global_rules')
   checkGlobalRules(globalRules, issues)
-  for (const kind of resourceKinds) if (!kind.supported) refuse(kind, raw.get(kind.kind) ?? [], checks)
+  for (const kind of listed) if (!kind.supported) refuse(kind, raw.get(kind.kind) ?? [], checks)
+  const consumerGroups = typed<ConsumerGroupResource>('consumer_groups')
+  checkConsumerGroups(consumerGroups, registry, issues)
   const certificates = checkSsls(typed<SslResource>('ssls'), options.nowMs, issues)
   return {
     file: source.file,
@@ -76,8 +88,15 @@ function validateRoot(root: Root, source: SourceDocument, options: ValidateOptio
     upstreams: byId(upstreams),
     pluginConfigs: byId(typed<PluginConfigResource>('plugin_configs')),
     globalRules,
+    consumerGroups: byId(consumerGroups),
+    consumers: readConsumers(root['consumers'], root['credentials'], {
+      ...checks,
+      groupIds: ids('consumer_groups'),
+      referencesOnly: sections.sluice.secrets?.references_only === true,
+    }),
+    secrets,
     metadata: readMetadata(raw.get('plugin_metadata') ?? [], checks),
-    attributes: readAttributes(root, registry, options.builtin, issues),
+    attributes: readAttributes(root, registry, options.builtin, issues, secrets),
   }
 }
 
@@ -98,7 +117,7 @@ function readEntries(root: Root, kind: ResourceKind, issues: IssueList): RawEntr
       continue
     }
     const value = withoutNulls(item)
-    const given: unknown = kind.kind === 'consumers' ? value['username'] : value['id']
+    const given: unknown = value['id']
     const id = typeof given === 'string' || typeof given === 'number' ? String(given) : `arr_${index + 1}`
     const first = seen.get(id)
     if (first !== undefined) {
@@ -160,6 +179,17 @@ function checkGlobalRules(rules: readonly Entry<GlobalRuleResource>[], issues: I
           'a plugin in one global rule only',
           { atKey: true },
         )
+    }
+  }
+}
+
+/** Groups are known behind authentication only. */
+function checkConsumerGroups(groups: readonly Entry<ConsumerGroupResource>[], registry: PluginRegistry, issues: IssueList): void {
+  for (const group of groups) {
+    for (const name of Object.keys(group.value.plugins)) {
+      if (registry.get(name)?.credential === undefined) continue
+      const message = `plugin ${name} authenticates, which is over when the plugins of a consumer group begin`
+      issues.error([...group.path, 'plugins', name], message, 'other plugins in consumer groups', { atKey: true })
     }
   }
 }

@@ -19,9 +19,12 @@ import type {
   ResponseView,
   RouteInfo,
 } from '../plugins/plugin.js'
+import { LinkedConsumer } from './consumers/directory.js'
+import type { OverlaidChain } from './consumers/overlays.js'
 import { setIdentityHeaders } from './identity-headers.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import type { ClientResponse } from './listener/binding.js'
+import { type Chain, noChain } from './phases/chain.js'
 import { ResponseHeaders } from './response/response-headers.js'
 import type { LinkedRoute, LinkedSnapshot } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
@@ -139,6 +142,10 @@ export class Exchange implements PluginExchange {
   credential: Credential | null = null
   tokenClaims: PluginExchange['tokenClaims'] = null
   requestId = ''
+  /** Number of the consumer's overlay of plugins; -1 = none. */
+  overlay = -1
+  /** The chain with the consumer's plugins, once it is in force. */
+  overlaid: OverlaidChain | null = null
   slots: unknown[] | null = null
 
   // request body on its way
@@ -254,6 +261,8 @@ export class Exchange implements PluginExchange {
     this.credential = null
     this.tokenClaims = null
     this.requestId = ''
+    this.overlay = -1
+    this.overlaid = null
     this.slots = null
     this.bodyQueue = null
     this.bodyQueuedBytes = 0
@@ -308,6 +317,11 @@ export class Exchange implements PluginExchange {
     return Math.round(this.startMs + this.wallOffsetMs)
   }
 
+  /** Plugins that run for this exchange: with those of the consumer, of the route, or of the global rules alone. */
+  get chain(): Chain {
+    return this.overlaid?.chain ?? this.linked?.chain ?? this.snapshot?.globals ?? noChain
+  }
+
   get route(): RouteInfo | null {
     return this.linked
   }
@@ -332,6 +346,7 @@ export class Exchange implements PluginExchange {
     this.consumerName = consumer?.username ?? ''
     this.consumerGroupId = consumer?.groupId ?? ''
     this.credentialId = identifier
+    this.overlay = consumer instanceof LinkedConsumer ? consumer.overlay : -1
     setIdentityHeaders(this.requestHeaders, consumer, identifier)
   }
 

@@ -47,8 +47,8 @@ export interface LimiterSource {
   queue(ms: number): QueuePlace
 }
 
-export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment): ChainKit {
-  let slots = 0
+export function createLinkKit(route: RouteInfo | null, environment: KitEnvironment, firstSlot = 0): ChainKit {
+  let slots = firstSlot
   const { limits, consumers } = environment
   const shared = {
     route,
@@ -67,6 +67,7 @@ export function createLinkKit(route: RouteInfo | null, environment: KitEnvironme
   const kit: ChainKit = {
     expression: compileExpression,
     queue: (ms) => limits.queue(ms),
+    fork: () => createLinkKit(route, environment, slots),
     forPlugin(name) {
       return {
         ...shared,

@@ -12,6 +12,7 @@ import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
 import type { NodeFeed } from './balancer/node-feed.js'
+import type { OverlaidChain } from './consumers/overlays.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
 import { pickAdmitted } from './node-gate.js'
@@ -30,6 +31,13 @@ import type { ResponseHead } from './upstream/response-head.js'
 const SPARE_EXCHANGES_MAX = 2048
 /** Unread request bodies up to this length are drained so that the connection can be kept. */
 const DRAINED_BODY_BYTES_MAX = 65536
+
+/** What comes behind a phase. */
+enum Then {
+  Consumer = 0,
+  Access = 1,
+  Upstream = 2,
+}
 
 export interface ProxyLimits {
   readonly maxBodyBytes: number
@@ -143,14 +151,38 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   }
 
   private phases(exchange: Exchange): void {
-    const chain = exchange.linked?.chain ?? (exchange.snapshot as LinkedSnapshot).globals
-    if (chain.rewrite.length > 0 && !this.phase(exchange, chain.rewrite, 'rewrite', chain.access)) return
-    if (chain.access.length > 0 && !this.phase(exchange, chain.access, 'access', null)) return
+    const { chain } = exchange
+    if (chain.rewrite.length > 0 && !this.phase(exchange, chain.rewrite, 'rewrite', Then.Consumer)) return
+    if (exchange.overlay >= 0) this.withConsumer(exchange)
+    else this.access(exchange, chain.access)
+  }
+
+  /** The consumer is known: its plugins join the chain, and run the rewrite phase that is over for the others. */
+  private withConsumer(exchange: Exchange): void {
+    const { linked, snapshot } = exchange
+    if (linked === null || snapshot === null || exchange.overlay < 0) {
+      this.access(exchange, exchange.chain.access)
+      return
+    }
+    let overlaid: OverlaidChain
+    try {
+      overlaid = snapshot.overlaid(linked, exchange.overlay)
+    } catch (error) {
+      this.pluginFailed(exchange, 'link', error)
+      return
+    }
+    exchange.overlaid = overlaid
+    if (overlaid.lateRewrite.length > 0 && !this.phase(exchange, overlaid.lateRewrite, 'rewrite', Then.Access)) return
+    this.access(exchange, overlaid.chain.access)
+  }
+
+  private access(exchange: Exchange, steps: readonly Step[]): void {
+    if (steps.length > 0 && !this.phase(exchange, steps, 'access', Then.Upstream)) return
     this.toUpstream(exchange)
   }
 
-  /** Runs a phase. False = it answered, failed or waits; a wait goes on by itself with `after` and the upstream. */
-  private phase(exchange: Exchange, steps: readonly Step[], phase: RunPhase, after: readonly Step[] | null): boolean {
+  /** Runs a phase. False = it answered, failed or waits; a wait goes on by itself with what comes `then`. */
+  private phase(exchange: Exchange, steps: readonly Step[], phase: RunPhase, then: Then): boolean {
     let result: ReturnType<typeof runSteps>
     try {
       result = runSteps(steps, phase, exchange)
@@ -163,7 +195,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       exchange.suspended = true
       this.attach(exchange)
       result
-        .then((reply) => this.resumePhases(exchange, reply ?? undefined, after))
+        .then((reply) => this.resumePhases(exchange, reply ?? undefined, then))
         // Also for what goes wrong behind the wait: it concerns this exchange, not the worker.
         .catch((error: unknown) => this.pluginFailed(exchange, phase, error))
       return false
@@ -172,14 +204,15 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     return false
   }
 
-  private resumePhases(exchange: Exchange, reply: Reply | undefined, after: readonly Step[] | null): void {
+  private resumePhases(exchange: Exchange, reply: Reply | undefined, then: Then): void {
     if (exchange.stage === Stage.Done) return
     if (reply !== undefined) {
       this.answer(exchange, reply)
       return
     }
-    if (after !== null && after.length > 0 && !this.phase(exchange, after, 'access', null)) return
-    this.toUpstream(exchange)
+    if (then === Then.Consumer) this.withConsumer(exchange)
+    else if (then === Then.Access) this.access(exchange, exchange.chain.access)
+    else this.toUpstream(exchange)
   }
 
   pluginFailed(exchange: Exchange, phase: string, error: unknown): void {
@@ -490,8 +523,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.next = null
     if (exchange.bodyReader !== null) endCollecting(exchange, null)
     discardChanges(exchange)
-    const log = exchange.linked?.chain.log ?? exchange.snapshot?.globals.log
-    if (log !== undefined && log.length > 0) this.runLog(exchange, log)
+    const { log } = exchange.chain
+    if (log.length > 0) this.runLog(exchange, log)
     this.accounts.finished(exchange)
     // A transform that is behind will call back.
     if (exchange.upstreamHolds > 0) exchange.suspended = true

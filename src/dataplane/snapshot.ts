@@ -9,10 +9,12 @@ import type { RouteInfo } from '../plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
+import { ConsumerDirectory } from './consumers/directory.js'
+import { type OverlaidChain, type OverlayBase, OverlayChains } from './consumers/overlays.js'
 import type { ConsumerSource } from './link-kit.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
 import { rankOf } from './overload.js'
-import { type Chain, type ChainKit, type FilterStep, joinChains, linkChain } from './phases/chain.js'
+import { type Chain, type ChainKit, chainOf, type FilterStep, joinChains, linkChain, linkPlugins } from './phases/chain.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
@@ -22,8 +24,6 @@ export interface LinkEnvironment extends UpstreamEnvironment {
   readonly metrics: WorkerMetrics
   kitFor(route: RouteInfo | null, consumers: ConsumerSource): ChainKit
 }
-
-const noConsumers: ConsumerSource = { credentials: () => ({ find: () => null }), consumer: () => null }
 
 export class LinkedSnapshot {
   readonly epoch: number
@@ -39,6 +39,8 @@ export class LinkedSnapshot {
   /** Newer addresses of named nodes than the records have. */
   private readonly newerNodes = new Map<number, CompiledNode[]>()
   private readonly unmatchedSeries: RouteSeries
+  private readonly consumers: ConsumerDirectory
+  private readonly overlays: OverlayChains
 
   constructor(
     source: SnapshotSource,
@@ -50,7 +52,9 @@ export class LinkedSnapshot {
     this.routes = new Array<LinkedRoute | undefined>(source.routes.count)
     this.upstreams = new Array<LinkedUpstream | undefined>(source.upstreams.count)
     this.globalPlugins = source.globals
-    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null, noConsumers))
+    this.consumers = new ConsumerDirectory(source.consumers, environment.plugins)
+    this.overlays = new OverlayChains(source.overlays, environment.plugins)
+    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null, this.consumers))
     this.responseFilters = [...this.globals.headerFilter, ...this.globals.encodingFilter]
     this.router = new Router(source.tables, (index) => {
       const { remoteAddrs, vars } = this.routeRecord(index)
@@ -69,9 +73,19 @@ export class LinkedSnapshot {
   route(index: number): LinkedRoute {
     const linked = this.routes[index]
     if (linked !== undefined) return linked
-    const created = new LinkedRoute(this.routeRecord(index), this.globalPlugins, this.environment)
+    const created = new LinkedRoute(
+      index,
+      this.routeRecord(index),
+      { globals: this.globalPlugins, consumers: this.consumers },
+      this.environment,
+    )
     this.routes[index] = created
     return created
+  }
+
+  /** The chain of a route with the plugins of the consumers that have this overlay. Throws when a plugin cannot be linked. */
+  overlaid(route: LinkedRoute, overlay: number): OverlaidChain {
+    return this.overlays.get(route.base, overlay)
   }
 
   upstream(index: number): LinkedUpstream {
@@ -98,6 +112,13 @@ export class LinkedSnapshot {
   }
 }
 
+/** What all routes of a snapshot share. */
+export interface SharedByRoutes {
+  /** Plugins of the global rules. */
+  readonly globals: readonly CompiledPlugin[]
+  readonly consumers: ConsumerSource
+}
+
 export class LinkedRoute implements RouteInfo {
   readonly id: string
   readonly name: string
@@ -108,6 +129,8 @@ export class LinkedRoute implements RouteInfo {
   readonly rank: number
   readonly chain: Chain
   readonly responseFilters: readonly FilterStep[]
+  /** What plugins of consumers are laid over. */
+  readonly base: OverlayBase
   readonly upstream: number
   readonly connectMs: number
   readonly sendMs: number
@@ -120,7 +143,7 @@ export class LinkedRoute implements RouteInfo {
   private lastConsumer = ''
   private lastSeries: RouteSeries | null = null
 
-  constructor(record: CompiledRoute, globals: readonly CompiledPlugin[], environment: LinkEnvironment) {
+  constructor(index: number, record: CompiledRoute, shared: SharedByRoutes, environment: LinkEnvironment) {
     this.id = record.id
     this.name = record.name
     this.serviceId = record.serviceId
@@ -135,12 +158,13 @@ export class LinkedRoute implements RouteInfo {
     this.uris = record.uris
     this.hosts = record.hosts
     this.metrics = environment.metrics
-    const kit = environment.kitFor(this, noConsumers)
-    const own = linkChain(record.plugins, environment.plugins, kit)
+    const kit = environment.kitFor(this, shared.consumers)
+    const plugins = linkPlugins(record.plugins, environment.plugins, kit)
     const names = new Set(record.plugins.map((plugin) => plugin.name))
-    const effective = globals.filter((plugin) => plugin.overridable !== true || !names.has(plugin.name))
-    const shared = linkChain(effective, environment.plugins, kit)
-    this.chain = joinChains(shared, own)
+    const effective = shared.globals.filter((plugin) => plugin.overridable !== true || !names.has(plugin.name))
+    const globals = linkChain(effective, environment.plugins, kit)
+    this.chain = joinChains(globals, chainOf(plugins))
+    this.base = { index, plugins, globals, kit: () => kit.fork() }
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
   }
 

@@ -83,6 +83,14 @@ export interface CompiledPlugin {
   readonly owner: string
 }
 
+/** Plugins that consumers bring along: laid over the chain of the route once they are known. */
+export interface CompiledOverlay {
+  /** Merged consumer ⟵ consumer group, in run order. */
+  readonly plugins: CompiledPlugin[]
+  /** Plugins of the route that are switched off for these consumers. */
+  readonly off: string[]
+}
+
 export interface CompiledTimeout {
   readonly connectMs: number
   readonly sendMs: number

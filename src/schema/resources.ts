@@ -1,17 +1,8 @@
 /** The table of everything that may stand at the top of a configuration file. One list: validation, documentation and editor schema read it. */
 import { type TObject, Type } from '@sinclair/typebox'
+import { consumerGroupSchema, consumerSchema, credentialSchema } from './consumer.js'
 import { apisixSchema, deploymentSchema, nginxSchema, pluginAttrSchema } from './gateway-section.js'
-import {
-  consumerGroupSchema,
-  consumerSchema,
-  globalRuleSchema,
-  pluginConfigSchema,
-  pluginMetadataSchema,
-  protoSchema,
-  routeSchema,
-  serviceSchema,
-  sslSchema,
-} from './route.js'
+import { globalRuleSchema, pluginConfigSchema, pluginMetadataSchema, protoSchema, routeSchema, serviceSchema, sslSchema } from './route.js'
 import { sluiceSchema } from './sluice-section.js'
 import { upstreamSchema } from './upstream.js'
 
@@ -32,8 +23,9 @@ export const resourceKinds: readonly ResourceKind[] = [
   { kind: 'global_rules', singular: 'global rule', schema: globalRuleSchema, supported: true },
   { kind: 'plugin_metadata', singular: 'plugin metadata', schema: pluginMetadataSchema, supported: true },
   { kind: 'ssls', singular: 'ssl', schema: sslSchema, supported: true },
-  { kind: 'consumers', singular: 'consumer', schema: consumerSchema, supported: false },
-  { kind: 'consumer_groups', singular: 'consumer group', schema: consumerGroupSchema, supported: false },
+  { kind: 'consumers', singular: 'consumer', schema: consumerSchema, supported: true },
+  { kind: 'credentials', singular: 'credential', schema: credentialSchema, supported: true },
+  { kind: 'consumer_groups', singular: 'consumer group', schema: consumerGroupSchema, supported: true },
   { kind: 'protos', singular: 'proto', schema: protoSchema, supported: false },
 ]
 
@@ -75,6 +67,5 @@ export const unsupportedTopLevel: readonly string[] = [
   'ext-plugin',
   'wasm',
   'xrpc',
-  'credentials',
   'etcd',
 ]

@@ -89,21 +89,6 @@ export const globalRuleSchema = Type.Object(
   },
 )
 
-export const consumerSchema = Type.Object(
-  {
-    ...described,
-    username: Type.String({ minLength: 1, maxLength: 256, pattern: '^[a-zA-Z0-9_-]+$', description: 'Name of the consumer; also its id.' }),
-    group_id: Type.Optional(reference('consumer_groups')),
-    plugins: Type.Optional(pluginsSchema),
-  },
-  { additionalProperties: false, description: 'Somebody who calls the gateway, with credentials and own plugins.' },
-)
-
-export const consumerGroupSchema = Type.Object(
-  { ...described, plugins: pluginsSchema },
-  { additionalProperties: false, description: 'Plugins that several consumers share.' },
-)
-
 export const protoSchema = Type.Object(
   { ...described, content: Type.String({ minLength: 1, description: 'Text of a .proto file, or base64 of a descriptor set.' }) },
   { additionalProperties: false, description: 'A Protocol Buffers definition.' },

@@ -352,6 +352,26 @@ export const sluiceSchema = Type.Object(
         description: 'How many gateways serve the same traffic. Only for checks: with more than one, local limits are warned about.',
       }),
     ),
+    secrets: Type.Optional(
+      Type.Object(
+        {
+          directory: Type.Optional(
+            Type.String({
+              minLength: 1,
+              default: '/run/secrets',
+              description: 'Directory of the files that `$secret://file/…` names; relative to the configuration file.',
+            }),
+          ),
+          references_only: Type.Optional(
+            Type.Boolean({
+              default: false,
+              description: 'Refuse credentials whose secrets stand in the file itself instead of being references.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'Secrets that options of plugins refer to: `$env://NAME` and `$secret://file/path`.' },
+      ),
+    ),
     pid_file: Type.Optional(Type.String({ minLength: 1, description: 'File for the process id, relative to the configuration file.' })),
   },
   { additionalProperties: false, description: 'Settings of the process.' },

@@ -9,6 +9,7 @@ import type { KeySetNews } from '../auth/key-set-news.js'
 import type { BreakerEvent, DeclaredBreaker } from '../breakers/contract.js'
 import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
+import type { ConsumerTables } from '../shared/consumer-tables.js'
 import type { PackedRecords } from '../shared/packed-records.js'
 import type { SharedRegions } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
@@ -24,6 +25,9 @@ export interface SnapshotMessage {
   readonly upstreams: PackedRecords
   /** CompiledPlugin[] of the global rules. */
   readonly globals: readonly CompiledPlugin[]
+  readonly consumers: ConsumerTables
+  /** CompiledOverlay by the number that `consumers` names. */
+  readonly overlays: PackedRecords
 }
 
 /** New addresses of upstreams whose nodes are names, for the snapshot of this epoch. */

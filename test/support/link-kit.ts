@@ -62,6 +62,7 @@ export interface FakeLinkKit extends LinkKit {
   forPlugin(name: string): LinkKit
   /** As `delay`, for the waits that limits ask for. */
   queue(ms: number): QueuePlace
+  fork(): FakeLinkKit
   /** What authentication plugins find. */
   readonly consumers: FakeConsumers
   /** Delays asked for so far, milliseconds. They have passed at once. */
@@ -163,6 +164,7 @@ export function linkKit(
     },
     breakers: (spec) => circuits.bind(spec),
     pathBreakers: (settings) => circuits.bindPaths(settings),
+    fork: () => kit,
     variable: compileVariable,
     template: compileTemplate,
     keyTemplate: compileKeyTemplate,

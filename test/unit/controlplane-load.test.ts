@@ -108,7 +108,7 @@ describe('errors of the schema, each at its place', () => {
     [
       'rotes: []',
       [
-        'f:1:1: rotes: additional properties forbidden, found rotes; expected one of routes, services, upstreams, plugin_configs, global_rules, plugin_metadata, ssls, consumers, consumer_groups, protos, sluice, apisix, nginx_config, deployment, plugin_attr, plugins; did you mean "routes"?',
+        'f:1:1: rotes: additional properties forbidden, found rotes; expected one of routes, services, upstreams, plugin_configs, global_rules, plugin_metadata, ssls, consumers, credentials, consumer_groups, protos, sluice, apisix, nginx_config, deployment, plugin_attr, plugins; did you mean "routes"?',
       ],
     ],
     ['routes: {}\nupstreams: { a: 1 }', ['f:2:12: upstreams: wrong type: expected array, got object; expected a list of upstreams']],
@@ -242,8 +242,6 @@ describe('refused by name', () => {
     [upstream('tls: { client_cert_id: 1 }'), 'upstreams[0].tls.client_cert_id: upstream option tls.client_cert_id is not supported yet'],
     [`routes: [{ uri: /a, enable_websocket: true, ${node} }]`, 'routes[0].enable_websocket: enable_websocket is not supported yet'],
     [`routes: [{ uri: /a, script: x, ${node} }]`, 'routes[0].script: route option script (Lua) is not supported'],
-    ['consumers: [{ username: bob }]', 'consumers: consumers are not supported yet'],
-    ['consumer_groups: [{ id: g, plugins: {} }]', 'consumer_groups: consumer_groups are not supported yet'],
     ['protos: [{ id: 1, content: x }]', 'protos: protos are not supported yet'],
     ['stream_routes: [{ id: 1 }]', 'stream_routes: stream_routes are not supported yet'],
     ['secrets: [{ id: 1 }]', 'secrets: secrets are not supported yet'],

@@ -17,6 +17,15 @@ export interface Step {
   readonly errorBody: string | null
 }
 
+/** A plugin, linked, before it is sorted into phases. */
+export interface LinkedPlugin {
+  readonly name: string
+  readonly priority: number
+  readonly step: Step
+  /** Its steps in the access phase: its own, and that of its limit. */
+  readonly access: readonly Step[]
+}
+
 /** A change to the head of an answer: header filters first, then those that choose a coding of the final body. */
 export interface FilterStep {
   readonly name: string
@@ -33,6 +42,8 @@ export interface Chain {
   /** The groups of limits among the steps of `access`. */
   readonly limits: readonly LimitGroup[]
 }
+
+export const noChain: Chain = Object.freeze({ rewrite: [], access: [], headerFilter: [], encodingFilter: [], log: [], limits: [] })
 
 /** The steps of `first` before those of `second`, phase by phase. */
 export function joinChains(first: Chain, second: Chain): Chain {
@@ -80,6 +91,8 @@ export interface ChainKit extends Pick<LinkKit, 'expression'> {
   forPlugin(name: string): LinkKit
   /** A wait that a limit asks for. */
   queue(ms: number): QueuePlace
+  /** A kit for one more chain that runs beside what was linked so far: its slots come behind. */
+  fork(): ChainKit
 }
 
 /** Links plugins in the order given. A plugin that is not in the registry or whose `link` throws is a bug of the compile step. */
@@ -88,9 +101,16 @@ export function linkChain(
   registry: { get(name: string): AnyPlugin | undefined },
   kit: ChainKit,
 ): Chain {
-  const steps: Step[] = []
-  const access: Step[] = []
-  for (const compiled of plugins) {
+  return chainOf(linkPlugins(plugins, registry, kit))
+}
+
+/** As `linkChain`, before the steps are sorted into phases. */
+export function linkPlugins(
+  plugins: readonly CompiledPlugin[],
+  registry: { get(name: string): AnyPlugin | undefined },
+  kit: ChainKit,
+): LinkedPlugin[] {
+  return plugins.map((compiled) => {
     const plugin = registry.get(compiled.name)
     if (plugin === undefined) throw new Error(`plugin ${compiled.name} of ${compiled.owner} is not loaded in this worker`)
     const own = kit.forPlugin(compiled.name)
@@ -100,17 +120,23 @@ export function linkChain(
       filter: compiled.filter === null ? null : kit.expression(compiled.filter),
       errorBody: errorBody(compiled.errorResponse),
     }
-    steps.push(step)
+    const access: Step[] = []
     const { limit } = step.instance
     if (step.instance.access !== undefined) access.push(step)
     if (limit !== undefined) {
       const member = { limit, filter: step.filter, reply: (reply: Reply) => withErrorBody(reply, step) }
       access.push(limitStep(new LimitGroup([member], own.slot(), kit.queue)))
     }
-  }
+    return { name: compiled.name, priority: compiled.priority, step, access }
+  })
+}
+
+/** The steps of these plugins by phase. */
+export function chainOf(plugins: readonly LinkedPlugin[]): Chain {
+  const steps = plugins.map((plugin) => plugin.step)
   return withGroups({
     rewrite: steps.filter((step) => step.instance.rewrite !== undefined),
-    access,
+    access: plugins.flatMap((plugin) => plugin.access),
     headerFilter: filterSteps(steps, (instance) => instance.headerFilter?.bind(instance)),
     encodingFilter: filterSteps(steps, (instance) => instance.encodingFilter?.bind(instance)),
     log: steps

@@ -455,7 +455,7 @@ export class ResponseWriter {
 }
 
 function filtersOf(exchange: Exchange): readonly FilterStep[] {
-  return exchange.linked?.responseFilters ?? exchange.snapshot?.responseFilters ?? noFilters
+  return exchange.overlaid?.responseFilters ?? exchange.linked?.responseFilters ?? exchange.snapshot?.responseFilters ?? noFilters
 }
 
 /** One more reason not to read from the upstream. */

@@ -17,8 +17,14 @@ function consumerKey(exchange: Exchange): string {
   return exchange.consumerName === '' ? addressKey(exchange) : `consumer:${exchange.consumerName}`
 }
 
-/** Authentication leaves the credential in this header; copies that a client sends are removed before any plugin runs. */
+/**
+ * Ids of credentials are unique within their consumer only; credentials among the plugins of a consumer have none, and count as one.
+ * The header is that of a gateway in front, where `trust_identity_headers` lets it pass.
+ */
 function credentialKey(exchange: Exchange): string {
+  const { credentialId, consumerName } = exchange
+  if (consumerName !== '' && (credentialId !== '' || exchange.credential !== null)) return `credential:${consumerName}/${credentialId}`
+  if (credentialId !== '') return `credential:${credentialId}`
   const credential = exchange.requestHeaders.get('x-credential-identifier')
   return credential === undefined || credential === '' ? addressKey(exchange) : `credential:${credential}`
 }

@@ -175,9 +175,16 @@ export const silentEvents: ConnectionEvents = {
   turnEnded: () => {},
 }
 
+/** Plugins by name, in the order in which they were added. */
+class Registry extends Map<string, AnyPlugin> {
+  position(name: string): number {
+    return [...this.keys()].indexOf(name)
+  }
+}
+
 /** A linked route with these plugin instances in its chain. */
 export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
-  const plugins = new Map<string, AnyPlugin>()
+  const plugins = new Registry()
   const compiled: CompiledPlugin[] = []
   for (const [index, instance] of instances.entries()) {
     const name = `test-${index}`
@@ -193,7 +200,8 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),
   }
-  return new LinkedRoute(compiledRoute({ uris: ['/*'], plugins: compiled }), [], environment)
+  const consumers = { credentials: () => ({ find: () => null }), consumer: () => null }
+  return new LinkedRoute(0, compiledRoute({ uris: ['/*'], plugins: compiled }), { globals: [], consumers }, environment)
 }
 
 /** Name and value pairs of a list, names in lower case. */

@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { UsageError } from '../../../src/base/errors.js'
 import { packSnapshot } from '../../../src/controlplane/publish.js'
 import type { ListenerConfig, ProcessConfig } from '../../../src/schema/process.js'
+import { ConsumerBuilder } from '../../../src/shared/consumer-builder.js'
 import { createRegions } from '../../../src/shared/regions.js'
 import { ListenRefused } from '../../../src/threads/acceptor.js'
 import type { SnapshotMessage } from '../../../src/threads/protocol.js'
@@ -52,10 +53,12 @@ const processConfig: ProcessConfig = {
   breakers: { webhook: null },
 }
 
+const noConsumers = { tables: new ConsumerBuilder([]).finish(), overlays: [] }
+
 function snapshot(epoch: number): SnapshotMessage {
   return {
     type: 'snapshot',
-    ...packSnapshot({ router: processConfig.router, routes: [], upstreams: [], globalPlugins: [], keySets: [] }, epoch),
+    ...packSnapshot({ router: processConfig.router, routes: [], upstreams: [], globalPlugins: [], keySets: [] }, noConsumers, epoch),
   }
 }
 

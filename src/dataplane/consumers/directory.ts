@@ -1,0 +1,96 @@
+/**
+ * Consumers and credentials of one snapshot, as one worker sees them: found in shared memory, parsed on first use, and kept in bounded
+ * caches. A million of them cost a worker nothing but what its own traffic uses.
+ */
+import type { Consumer, Credential, CredentialIndex } from '../../plugins/plugin.js'
+import type { Json } from '../../schema/compiled.js'
+import { ConsumerReader, type ConsumerTables } from '../../shared/consumer-tables.js'
+import type { ConsumerSource } from '../link-kit.js'
+import type { PluginSource } from '../snapshot-source.js'
+import { IndexCache } from './index-cache.js'
+
+/** Consumers and credentials kept per worker; some hundred bytes each. */
+const CACHE_CAPACITY = 32_768
+
+/** What an exchange knows about its consumer. */
+export class LinkedConsumer implements Consumer {
+  readonly id: string
+  readonly groupId: string
+  readonly labels: { readonly [key: string]: string }
+  readonly customId: string
+  readonly groups: readonly string[]
+
+  constructor(
+    readonly username: string,
+    id: string,
+    groupId: string,
+    labels: { readonly [key: string]: string },
+    groups: readonly string[],
+    /** Number of the overlay of plugins in the snapshot; -1 = none. */
+    readonly overlay: number,
+  ) {
+    this.id = id === '' ? username : id
+    this.groupId = groupId
+    this.labels = Object.freeze(labels)
+    this.customId = labels['custom_id'] ?? ''
+    this.groups = Object.freeze(groups)
+    Object.freeze(this)
+  }
+}
+
+const noLabels = Object.freeze({})
+const noGroups: readonly string[] = Object.freeze([])
+const nothing: CredentialIndex = Object.freeze({ find: () => null })
+
+export class ConsumerDirectory implements ConsumerSource {
+  private readonly reader: ConsumerReader
+  /** Made when the first consumer is found: most gateways have none. */
+  private consumerCache: IndexCache<LinkedConsumer> | null = null
+  private credentialCache: IndexCache<Credential> | null = null
+
+  constructor(
+    tables: ConsumerTables,
+    private readonly plugins: PluginSource,
+  ) {
+    this.reader = new ConsumerReader(tables)
+  }
+
+  credentials(name: string): CredentialIndex {
+    const plugin = this.reader.plugin(name)
+    const definition = this.plugins.get(name)?.credential
+    if (plugin < 0 || definition === undefined) return nothing
+    const link = (prepared: Json): unknown => definition.link(prepared)
+    return { find: (key) => this.find(plugin, key, link) }
+  }
+
+  consumer(username: string): LinkedConsumer | null {
+    const index = this.reader.findConsumer(username)
+    return index < 0 ? null : this.consumerAt(index)
+  }
+
+  private find(plugin: number, key: string, link: (prepared: Json) => unknown): Credential | null {
+    const index = this.reader.findCredential(plugin, key)
+    if (index < 0) return null
+    this.credentialCache ??= new IndexCache(CACHE_CAPACITY)
+    let credential = this.credentialCache.get(index)
+    if (credential === undefined) {
+      const record = this.reader.credential(index)
+      const conf = link(record.conf as Json)
+      credential = Object.freeze({ id: record.id, key: record.key, consumer: this.consumerAt(record.consumer), conf })
+      this.credentialCache.set(index, credential)
+    }
+    return credential
+  }
+
+  private consumerAt(index: number): LinkedConsumer {
+    this.consumerCache ??= new IndexCache(CACHE_CAPACITY)
+    let consumer = this.consumerCache.get(index)
+    if (consumer === undefined) {
+      const { username, rest, overlay } = this.reader.consumer(index)
+      const [id, group, labels, groups] = rest
+      consumer = new LinkedConsumer(username, id || '', group || '', labels || noLabels, groups ?? noGroups, overlay)
+      this.consumerCache.set(index, consumer)
+    }
+    return consumer
+  }
+}
