@@ -251,7 +251,7 @@ describe('refused by name', () => {
       'deployment: { role_traditional: { config_provider: etcd } }',
       'deployment.role_traditional.config_provider: config_provider etcd is not supported yet',
     ],
-    ['routes: [{ uri: /a, plugins: { jwt-auth: {} } }]', 'routes[0].plugins.jwt-auth: plugin jwt-auth is not supported yet'],
+    ['routes: [{ uri: /a, plugins: { ldap-auth: {} } }]', 'routes[0].plugins.ldap-auth: plugin ldap-auth is not supported yet'],
     [
       'routes: [{ uri: /a, plugins: { cors: { _meta: { pre_function: x } } } }]',
       'routes[0].plugins.cors._meta.pre_function: _meta.pre_function (a Lua function) is not supported',
@@ -290,12 +290,12 @@ describe('plugins', () => {
     )
   })
   test('the list `plugins` limits what may be used', () => {
-    expect(short(`plugins: [cors, jwt-auth]\n${plugins('{ echo: { body: x } }')}`)).toEqual([
+    expect(short(`plugins: [cors, ldap-auth]\n${plugins('{ echo: { body: x } }')}`)).toEqual([
       '4:16 routes[0].plugins.echo: plugin echo is not enabled',
     ])
     expect(errors(`plugins: [cors, nonsense]`)[0]).toContain('unknown plugin [nonsense]')
-    expect(warnings('plugins: [cors, jwt-auth]')).toEqual([
-      '1:17 plugins[1]: plugin jwt-auth is not supported yet, the entry has no effect',
+    expect(warnings('plugins: [cors, ldap-auth]')).toEqual([
+      '1:17 plugins[1]: plugin ldap-auth is not supported yet, the entry has no effect',
     ])
   })
 })
