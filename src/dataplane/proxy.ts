@@ -21,6 +21,7 @@ import { type RunPhase, runSteps, type Step } from './phases/chain.js'
 import { endCollecting, RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
 import { discardChanges, type ResponseWriter, type WriterEvents } from './response/writer.js'
+import { isIdempotent, isSafe, statusText } from './semantics.js'
 import type { LinkedSnapshot } from './snapshot.js'
 import type { ConnectionEvents, UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
@@ -585,22 +586,4 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
         : failures.UPSTREAM_SEND_TIMEOUT
     this.fail(exchange, connection, failure, false)
   }
-}
-
-function isSafe(method: string): boolean {
-  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
-}
-
-/** RFC 9110 §9.2.2. */
-function isIdempotent(method: string): boolean {
-  return isSafe(method) || method === 'PUT' || method === 'DELETE' || method === 'TRACE'
-}
-
-const statusTexts: string[] = []
-
-function statusText(status: number): string {
-  const known = statusTexts[status]
-  if (known !== undefined) return known
-  statusTexts[status] = `${status}`
-  return `${status}`
 }
