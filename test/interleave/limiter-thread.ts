@@ -1,6 +1,6 @@
 /** One thread that hammers limits in shared memory: says that it is ready, waits at the gate, decides, reports, ends. */
 import { parentPort, workerData } from 'node:worker_threads'
-import type { LimiterSpec } from '../../src/limits/contract.js'
+import type { Decision, LimiterSpec } from '../../src/limits/contract.js'
 import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
 
 export interface LimiterThreadStart {
@@ -9,6 +9,8 @@ export interface LimiterThreadStart {
   /** int32[0]: 0 = wait, 1 = go, 2 = stop. */
   readonly gate: SharedArrayBuffer
   readonly spec: LimiterSpec
+  /** Decided together with `spec`; every thread names them in another order. */
+  readonly others: readonly LimiterSpec[]
   /** Keys of one request, per round: one per rule. */
   readonly rounds: readonly (readonly string[])[]
   /** Clients that this thread serves in turn, and requests of each per round. */
@@ -32,10 +34,23 @@ const decisions = Array.from({ length: start.clients }, () => limiter.decision()
 const admitted = new Int32Array(start.admitted)
 const gate = new Int32Array(start.gate)
 
+const others = start.others.map((spec) => store.bind(spec))
+
+/** The limiters of one request in the order of this thread. */
+function decideTogether(keys: readonly string[], out: Decision): void {
+  const asks = [{ limiter, keys, cost: 1, overrides: undefined, out }]
+  for (const other of others) asks.push({ limiter: other, keys, cost: 1, overrides: undefined, out: other.decision() })
+  const turn = start.member % asks.length
+  const turned = [...asks.slice(turn), ...asks.slice(0, turn)]
+  limiter.joint?.decide(turned, false)
+  out.allowed = asks.every((ask) => ask.out.allowed)
+}
+
 function decideRound(keys: readonly string[], round: number): void {
   for (let request = 0; request < start.requests; request++) {
     for (const out of decisions) {
-      limiter.check(keys, 1, out)
+      if (others.length === 0) limiter.check(keys, 1, out)
+      else decideTogether(keys, out)
       if (!out.allowed) continue
       Atomics.add(admitted, round, 1)
       if (start.release) limiter.release(out.hold)

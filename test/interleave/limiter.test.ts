@@ -20,6 +20,7 @@ const NOW_MS = Date.UTC(2026, 0, 2, 3, 4, 5, 678)
 
 interface RaceOptions {
   readonly spec: LimiterSpec
+  readonly others?: readonly LimiterSpec[]
   readonly rounds: readonly (readonly string[])[]
   readonly requests: number
   readonly nowMs: number
@@ -40,12 +41,13 @@ class Race {
   }
 
   async add(member: number): Promise<Worker> {
-    const { spec, rounds, requests, nowMs, release = false, endless = false } = this.options
+    const { spec, others = [], rounds, requests, nowMs, release = false, endless = false } = this.options
     const start: LimiterThreadStart = {
       member,
       region: this.region,
       gate: this.gate.buffer as SharedArrayBuffer,
       spec,
+      others,
       rounds,
       clients: CLIENTS_PER_THREAD,
       requests,
@@ -174,4 +176,25 @@ describe('threads that die in the middle', () => {
     expect(counted).toBeGreaterThan(0)
     expect(race.store.stats().recoveredLocks).toBeGreaterThan(0)
   })
+})
+
+test('limiters that are decided together, by every thread in another order: exactly N, and nothing counted for a refused request', async () => {
+  const window = (limit: number, windowMs: number): LimitRule => ({ algorithm: 'fixed-window', limit, windowMs, start: 'clock' })
+  const limits = [LIMIT + 7, LIMIT, LIMIT + 3]
+  const specs = limits.map((limit, index) => specOf([window(limit, 60_000), window(limit * 2, 3_600_000)], { scope: `together ${index}` }))
+  const [spec, ...others] = specs
+  if (spec === undefined) throw new Error('there are three')
+  const rounds = Array.from({ length: 6 }, (_, round) => [`a${round}`, `b${round % 3}`])
+  const race = new Race({ spec, others, rounds, requests: 40, nowMs: NOW_MS })
+  await race.start()
+  await race.finished()
+  // Two rounds share the second key, which admits twice the limit.
+  expect([...race.admitted]).toEqual(rounds.map(() => LIMIT))
+  for (const one of specs) {
+    const limiter = race.store.bind(one)
+    for (const [round, keys] of rounds.entries()) {
+      const { rules } = limiter.peek(keys, 1, limiter.decision())
+      expect([round, ...rules.map((outcome) => outcome.used)]).toEqual([round, LIMIT, 2 * LIMIT])
+    }
+  }
 })
