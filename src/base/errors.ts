@@ -36,6 +36,8 @@ export const failures = {
   HEADERS_TOO_LARGE: failure('HEADERS_TOO_LARGE', 431, 'client', 'request header fields are too large', true),
   UPGRADE_NOT_SUPPORTED: failure('UPGRADE_NOT_SUPPORTED', 501, 'gateway', 'protocol upgrades are not supported', true),
   HTTP_VERSION_NOT_SUPPORTED: failure('HTTP_VERSION_NOT_SUPPORTED', 505, 'client', 'this HTTP version is not supported', true),
+  // authentication
+  CONSUMER_REVOKED: failure('CONSUMER_REVOKED', 401, 'client', 'the credentials of this consumer are revoked'),
   // routing
   NO_ROUTE: failure('NO_ROUTE', 404, 'gateway', '404 Route Not Found'),
   NO_UPSTREAM: failure('NO_UPSTREAM', 503, 'gateway', 'the route has no upstream'),

@@ -9,7 +9,7 @@
 
 import { nowMs, recentMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
-import type { Reply } from '../plugins/plugin.js'
+import type { Consumer, Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
 import type { NodeFeed } from './balancer/node-feed.js'
 import type { OverlaidChain } from './consumers/overlays.js'
@@ -60,6 +60,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   snapshot: LinkedSnapshot | null = null
   /** Null = nothing is shed. */
   overload: Overload | null = null
+  /** Null = no consumer is ever revoked. */
+  revocations: { isConsumerRevoked(consumer: Consumer): boolean } | null = null
   private isEnding = false
   inFlight = 0
   requestCount = 0
@@ -178,6 +180,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   }
 
   private access(exchange: Exchange, steps: readonly Step[]): void {
+    const { consumer } = exchange
+    if (consumer !== null && this.revocations?.isConsumerRevoked(consumer) === true) {
+      this.answerFailure(exchange, failures.CONSUMER_REVOKED)
+      return
+    }
     if (steps.length > 0 && !this.phase(exchange, steps, 'access', Then.Upstream)) return
     this.toUpstream(exchange)
   }

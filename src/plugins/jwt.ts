@@ -178,13 +178,17 @@ class Attempt implements KeySource {
   private readonly wrongAlgorithm = new TokenProblem('kong', 'Invalid algorithm')
   private readonly noKey = new TokenProblem('kong', 'Invalid key/secret')
   private readonly separator: string
+  private readonly source: KeySource
 
   constructor(
     private readonly conf: Prepared,
     private readonly kit: LinkKit,
   ) {
     const { keyClaim } = conf
-    this.credentials = kit.credentials<JwtSecret>()
+    const credentials = kit.credentials<JwtSecret>()
+    this.credentials = credentials
+    // Routes that ask the same question share what is known.
+    this.source = kit.tokens.once(credentials, JSON.stringify([keyClaim, conf.secretIsBase64]), () => this)
     this.noMandatory = new TokenProblem('kong', `No mandatory '${keyClaim}' in claims`)
     this.invalidKey = new TokenProblem('kong', `Invalid '${keyClaim}' in claims`)
     this.noCredentials = new TokenProblem('kong', `No credentials found for given '${keyClaim}'`)
@@ -195,7 +199,7 @@ class Attempt implements KeySource {
     const text = this.findToken(exchange)
     if (text === null) return jsonReply(401, 'message', 'Unauthorized', [['WWW-Authenticate', this.conf.challenge]])
     if (text === several) return this.refuse('Multiple tokens provided')
-    const outcome = this.kit.tokens.check(text, this)
+    const outcome = this.kit.tokens.check(text, this.source)
     return outcome instanceof Promise ? outcome.then((found) => this.conclude(exchange, found)) : this.conclude(exchange, outcome)
   }
 

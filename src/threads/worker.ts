@@ -134,6 +134,7 @@ class WorkerThread {
       askForKeys: (id) => send({ type: 'key-set-wanted', id }),
       log: (level, message) => this.log.write(level, message),
     })
+    this.proxy.revocations = this.tokens
     this.environment = {
       plugins: registry,
       pools: this.pools,

@@ -3,7 +3,7 @@ import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypt
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { rs256 } from '../plugins/tokens.js'
+import { hs256, rs256 } from '../plugins/tokens.js'
 import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
 import { eventually, RedisServer, redisMissing } from '../support/redis.js'
 import { TestBed } from '../support/test-bed.js'
@@ -197,6 +197,37 @@ describe('an issuer with published keys', () => {
     const response = await fetch(`${gateway.adminUrl}/v1/revocations`, { method: 'POST', body: '{"jti":"a"}' })
     expect(response.status).toBe(401)
   })
+})
+
+describe('consumers', () => {
+  test('are refused with whatever credential once they are revoked', async () => {
+    const upstream = await bed.upstream()
+    const nodes = { [`127.0.0.1:${upstream.port}`]: 1 }
+    const secret = 'a secret of the tests, long enough'
+    const consumer = (username: string) => ({
+      username,
+      plugins: { 'jwt-auth': { key: `${username}-key`, secret }, 'key-auth': { key: `${username} key` } },
+    })
+    const routes = [
+      { uri: '/jwt/*', plugins: { 'jwt-auth': {} }, upstream: { nodes } },
+      { uri: '/key/*', plugins: { 'key-auth': {} }, upstream: { nodes } },
+    ]
+    const gateway = await bed.gateway({ config: { routes, consumers: [consumer('jack'), consumer('jill')] }, admin: true, workers: 2 })
+    const statuses = async (name: string): Promise<number[]> => {
+      const asked = [
+        fetch(`${gateway.url}/jwt/a`, { headers: { authorization: `Bearer ${hs256({ key: `${name}-key` }, secret)}` } }),
+        fetch(`${gateway.url}/key/a`, { headers: { apikey: `${name} key` } }),
+      ]
+      return (await Promise.all(asked)).map(({ status }) => status)
+    }
+    expect([await statuses('jack'), await statuses('jill')]).toEqual([
+      [200, 200],
+      [200, 200],
+    ])
+    expect((await revoke(gateway, { consumer: 'jack' })).status).toBe(201)
+    for (let turn = 0; turn < 10; turn++) expect(await statuses('jack')).toEqual([401, 401])
+    expect(await statuses('jill')).toEqual([200, 200])
+  }, 60_000)
 })
 
 describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {

@@ -40,10 +40,10 @@ export class LinkedConsumer implements Consumer {
 
 const noLabels = Object.freeze({})
 const noGroups: readonly string[] = Object.freeze([])
-const nothing: CredentialIndex = Object.freeze({ find: () => null })
 
 export class ConsumerDirectory implements ConsumerSource {
   private readonly reader: ConsumerReader
+  private readonly indexes = new Map<string, CredentialIndex>()
   /** Made when the first consumer is found: most gateways have none. */
   private consumerCache: IndexCache<LinkedConsumer> | null = null
   private credentialCache: IndexCache<Credential> | null = null
@@ -55,10 +55,19 @@ export class ConsumerDirectory implements ConsumerSource {
     this.reader = new ConsumerReader(tables)
   }
 
+  /** The same object for the same name: routes share what they keep about it. */
   credentials(name: string): CredentialIndex {
+    const known = this.indexes.get(name)
+    if (known !== undefined) return known
+    const index = this.indexOf(name)
+    this.indexes.set(name, index)
+    return index
+  }
+
+  private indexOf(name: string): CredentialIndex {
     const plugin = this.reader.plugin(name)
     const definition = this.plugins.get(name)?.credential
-    if (plugin < 0 || definition === undefined) return nothing
+    if (plugin < 0 || definition === undefined) return { find: () => null }
     const link = (prepared: Json): unknown => definition.link(prepared)
     return { find: (key) => this.find(plugin, key, link) }
   }
