@@ -1,0 +1,105 @@
+/**
+ * What tokens cost a whole gateway, and what a flood of bad ones does to good requests.
+ *
+ *   npm run build && node native-bench/tokens.mjs [seconds per part, default 4]
+ *
+ * Parts, each over 32 connections to one worker: `plain` (no plugin), `known` (10,000 different tokens that were seen before, HS256 and
+ * RS256), `flood` (half of the requests carry a forged token, each another one; percentiles are those of the good half). The client runs
+ * in this process and the upstream beside it, so compare the parts of one run with one another, on a machine that does nothing else.
+ */
+import { spawn } from 'node:child_process'
+import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { fileURLToPath } from 'node:url'
+import { SignJWT } from 'jose'
+import { Pool } from 'undici'
+
+const seconds = Number(process.argv[2] ?? 4)
+const connections = 32
+const secret = 'a secret of the benchmark, long enough'
+const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+const upstream = createServer((_request, response) => response.end('ok')).listen(0, '127.0.0.1')
+await once(upstream, 'listening')
+const nodes = { [`127.0.0.1:${upstream.address().port}`]: 1 }
+const config = {
+  consumers: [
+    { username: 'hs', plugins: { 'jwt-auth': { key: 'hs', secret } } },
+    {
+      username: 'rs',
+      plugins: { 'jwt-auth': { key: 'rs', algorithm: 'RS256', public_key: publicKey.export({ type: 'spki', format: 'pem' }) } },
+    },
+  ],
+  routes: [
+    { uri: '/plain', upstream: { nodes } },
+    { uri: '/token', plugins: { 'jwt-auth': {} }, upstream: { nodes } },
+  ],
+}
+const folder = mkdtempSync(join(tmpdir(), 'sluice-bench-'))
+writeFileSync(join(folder, 'sluice.json'), JSON.stringify(config))
+const entry = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+const flags = ['start', '-c', join(folder, 'sluice.json'), '--workers', '1', '--listen', '127.0.0.1:0', '--metrics', '127.0.0.1:0']
+const gateway = spawn(process.execPath, [entry, ...flags], { stdio: ['ignore', 'pipe', 'inherit'] })
+const url = await new Promise((resolve, reject) => {
+  gateway.once('exit', (code) => reject(new Error(`the gateway ended with ${code}`)))
+  gateway.stdout.on('data', (text) => {
+    const found = /http:\/\/127\.0\.0\.1:\d+/.exec(String(text))
+    if (found !== null) resolve(found[0])
+  })
+})
+
+async function tokens(count, alg, key) {
+  const made = []
+  for (let index = 0; index < count; index++)
+    made.push(await new SignJWT({ key: alg === 'HS256' ? 'hs' : 'rs', sub: `user-${index}` }).setProtectedHeader({ alg }).sign(key))
+  return made
+}
+
+const pool = new Pool(url, { connections, pipelining: 1 })
+
+/** `tokenOf` gives a token and whether it is good; only good requests are timed. */
+async function part(name, path, tokenOf) {
+  const times = []
+  let count = 0
+  const begin = performance.now()
+  const lane = async () => {
+    while (performance.now() - begin < seconds * 1000) {
+      const [token, isGood] = tokenOf()
+      const sent = performance.now()
+      const { statusCode, body } = await pool.request({
+        path,
+        method: 'GET',
+        headers: token === '' ? {} : { authorization: `Bearer ${token}` },
+      })
+      await body.dump()
+      if (statusCode !== (isGood ? 200 : 401)) throw new Error(`${name}: status ${statusCode}`)
+      if (isGood) times.push(performance.now() - sent)
+      count++
+    }
+  }
+  await Promise.all(Array.from({ length: connections }, lane))
+  times.sort((a, b) => a - b)
+  const at = (share) => (times[Math.floor(times.length * share)] ?? Number.NaN).toFixed(2).padStart(7)
+  process.stdout.write(
+    `${name.padEnd(22)}${String(Math.round(count / seconds)).padStart(8)} /s   good: p50${at(0.5)} ms  p99${at(0.99)} ms\n`,
+  )
+}
+
+const hs = await tokens(10_000, 'HS256', Buffer.from(secret))
+const rs = await tokens(2_000, 'RS256', privateKey)
+const pick = (list) => list[randomInt(list.length)]
+const forged = () => `${pick(rs).split('.').slice(0, 2).join('.')}.${randomBytes(256).toString('base64url')}`
+await part('warm', '/token', () => [hs[randomInt(hs.length)], true])
+await part('plain', '/plain', () => ['', true])
+await part('known HS256', '/token', () => [pick(hs), true])
+await part('known RS256', '/token', () => [pick(rs), true])
+await part('flood, RS256 forged', '/token', () => (randomInt(2) === 0 ? [pick(rs), true] : [forged(), false]))
+await pool.close()
+gateway.kill('SIGTERM')
+await once(gateway, 'exit')
+upstream.close()
+rmSync(folder, { recursive: true })
