@@ -307,10 +307,12 @@ class LimitCount implements PluginInstance, RequestLimit {
     const decision = exchange.getSlot(this.slot)
     if (!(decision instanceof Decision)) return
     const { headers } = exchange.response
-    for (const [index, names] of this.prepared.headers.entries()) {
+    const shown = this.prepared.headers
+    for (let index = 0; index < shown.length; index++) {
+      const names = shown[index]
       const outcome = decision.rules[index]
       // A rule that was left out has no limit to show.
-      if (outcome === undefined || outcome.limit === LIMIT_MAX) continue
+      if (names === undefined || outcome === undefined || outcome.limit === LIMIT_MAX) continue
       headers.set(names.limit, String(outcome.limit))
       headers.set(names.remaining, String(outcome.remaining))
       headers.set(names.reset, hundredths(outcome.resetMs))

@@ -38,6 +38,18 @@ function needleOf(name: string): string {
   return needle
 }
 
+/** How the line of a field begins, the end of the line before it included. */
+const lineStarts = new Map<string, string>()
+
+function lineStartOf(name: string): string {
+  let start = lineStarts.get(name)
+  if (start === undefined) {
+    start = `\r\n${name}: `
+    if (lineStarts.size < NEEDLES_MAX) lineStarts.set(name, start)
+  }
+  return start
+}
+
 /** Fields that the writer and the binding write, whoever else sets them. */
 function isFraming(name: string): boolean {
   switch (name.length) {
@@ -124,8 +136,9 @@ export class ResponseHeaders extends HeaderList {
     else if (pairs !== null)
       text = this.addedCount === 0 ? blockOf(status, this.contentType, pairs) : linesOf(startOf(status, this.contentType), pairs)
     if (text === null) return null
-    for (let index = 0; index < this.addedCount; index++)
-      text += `\r\n${this.addedNames[index] as string}: ${this.addedValues[index] as string}`
+    for (let index = 0; index < this.addedCount; index++) {
+      text = text + lineStartOf(this.addedNames[index] as string) + (this.addedValues[index] as string)
+    }
     return text
   }
 
