@@ -294,8 +294,10 @@ function releaseHolds(asks: readonly Ask[]): void {
 
 /** Undoes what limiters charged, but those that count refused requests and were asked before `refuser` or are it. */
 function giveBack(asks: readonly Ask[], refuser = asks.findIndex(({ isUnasked, out }) => !isUnasked && !out.allowed)): void {
-  for (const [index, ask] of asks.entries()) {
-    if (ask.limiter.spec.countRefused && index <= refuser) continue
+  for (let index = 0; index < asks.length; index++) {
+    const ask = asks[index] as Ask
+    // Usually it is the refusal itself, which charged nothing.
+    if ((!ask.out.isCharged && ask.out.hold < 0) || (ask.limiter.spec.countRefused && index <= refuser)) continue
     ask.limiter.giveBack(ask)
   }
 }
