@@ -1,40 +1,56 @@
 /**
- * One rate-limit decision, in nanoseconds: every algorithm on 1, 1,000 and 10 million keys, on one thread and on two at once;
- * rate-limiter-flexible (memory) beside ours.
+ * One rate-limit decision, in nanoseconds: every algorithm on 1, 1,000 and 10 million keys, on one thread and on two at once; decisions
+ * in Redis, exact and by leases; `rate-limiter-flexible` (memory, Redis) beside ours.
  *
- *   npm run build && node native-bench/micro/limits.mjs        (SLUICE_DIST: another build folder; about a minute)
+ *   npm run build && node native-bench/micro/limits.mjs [--write] [--huge-pages]     (SLUICE_DIST: another build folder; about two minutes on a quiet machine)
  *
- * A decision includes hashing the key. Keys are strings made before the clock starts. 10 million keys are all alive, about 68 % of the cells,
- * and visited at random: nearly every decision waits for main memory. `best` of the rounds is what the code costs, `median` what it cost
- * on this machine while other things ran; two threads report the mean of what each saw.
+ * --write       also as native-bench/results/limits.md (limits-huge-pages.md)
+ * --huge-pages  asks the C library for huge pages (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): see docs/rate-limiting.md
+ *
+ * A decision includes hashing the key. All keys are strings made before the first clock starts. 10 million keys are all alive, about 68 %
+ * of the cells, and visited at random, each once: nearly every decision waits for main memory. `best` of the rounds is what the code
+ * costs, `median` what it cost on this machine while other things ran; two threads report the mean of what each saw. A concurrency row
+ * is two decisions, check and release. Redis: `alone` = one decision after the other, `100 at a time` = that many requests wait together.
  */
-import { pathToFileURL } from 'node:url'
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { cpus, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import { RateLimiterMemory } from 'rate-limiter-flexible'
 
 const dist = process.env.SLUICE_DIST === undefined ? new URL('../../dist/', import.meta.url) : pathToFileURL(`${process.env.SLUICE_DIST}/`)
 const { createLimiterRegion } = await import(new URL('shared/limiter-layout.js', dist))
 const { LocalLimiterStore } = await import(new URL('shared/limiter-store.js', dist))
 
 const million = 1_000_000
-const rounds = 25
-const decisions = 100_000
-const sampleSize = 20_000
+/** Short, and many: a round that nothing else interrupts is found also on a machine that does other things. */
+const rounds = 200
+const decisions = 2000
+const manyKeys = 10 * million
+/** The log keeps a chunk of 32 times for each of its keys: its memory bounds them. */
+const manyLogKeys = million
 const nowMs = Date.UTC(2026, 0, 2)
 const windowMs = 3_600_000
+const plenty = 2_000_000_000
 const rules = {
-  'fixed-window': { algorithm: 'fixed-window', limit: 2_000_000_000, windowMs, start: 'clock' },
-  'sliding-window': { algorithm: 'sliding-window', limit: 2_000_000_000, windowMs },
-  'token-bucket': { algorithm: 'token-bucket', rate: million, burst: 2_000_000_000 },
-  'leaky-bucket': { algorithm: 'leaky-bucket', rate: million, burst: 2_000_000_000 },
-  concurrency: { algorithm: 'concurrency', limit: 2_000_000_000, ttlMs: windowMs },
+  'fixed-window': { algorithm: 'fixed-window', limit: plenty, windowMs, start: 'clock' },
+  'sliding-window': { algorithm: 'sliding-window', limit: plenty, windowMs },
+  'token-bucket': { algorithm: 'token-bucket', rate: million, burst: plenty },
+  'leaky-bucket': { algorithm: 'leaky-bucket', rate: million, burst: plenty },
+  concurrency: { algorithm: 'concurrency', limit: plenty, ttlMs: windowMs },
   // Its entries are bounded: mostly refusals, which read the oldest entry.
   'sliding-log': { algorithm: 'sliding-log', limit: 100, windowMs },
 }
 
+function specOf(name, store = { kind: 'local' }) {
+  return { scope: name, rules: [rules[name]], countRefused: false, dryRun: false, store }
+}
+
 function limiterOf(region, member, name) {
   const store = new LocalLimiterStore(region, member, () => nowMs)
-  const limiter = store.bind({ scope: name, rules: [rules[name]], countRefused: false, dryRun: false, store: { kind: 'local' } })
+  const limiter = store.bind(specOf(name))
   return { store, limiter, out: limiter.decision() }
 }
 
@@ -52,34 +68,47 @@ function keyOf(index) {
   return Buffer.from(`10.${index >> 16}.${(index >> 8) & 255}.${index & 255}`).toString('latin1')
 }
 
-function sampleOf(keys, indexes) {
-  return Array.from({ length: sampleSize }, () => keyOf(keys === 1 ? 0 : indexes.next().value))
+const kept = new Map()
+
+/** Keys for every round. Where they are many, each round has its own: a second visit would find its cell in the caches. */
+function samplesOf(keys, seed) {
+  const name = `${keys} ${seed}`
+  let samples = kept.get(name)
+  if (samples === undefined) {
+    const indexes = randomIndexes(keys, seed)
+    const one = () => Array.from({ length: decisions }, () => keyOf(keys === 1 ? 0 : indexes.next().value))
+    const first = one()
+    samples = Array.from({ length: rounds }, () => (keys > decisions ? one() : first))
+    kept.set(name, samples)
+  }
+  return samples
 }
 
-/** Nanoseconds per call of `decide(key)`: best and median round. Each round has a sample of its own. */
+/** Nanoseconds per call of `decide(key)`: best and median round. */
 function measure(keys, seed, decide) {
-  const indexes = randomIndexes(keys, seed)
-  const times = []
-  for (let round = 0; round < rounds; round++) {
-    const sample = sampleOf(keys, indexes)
-    const started = process.hrtime.bigint()
-    for (let index = 0; index < decisions; index++) {
-      // A round visits every key of its sample once where keys are many: a second visit would find it in the caches.
-      if (index === sampleSize && keys > sampleSize) break
-      decide(sample[index % sampleSize])
-    }
-    times.push(Number(process.hrtime.bigint() - started) / (keys > sampleSize ? sampleSize : decisions))
-  }
+  const samples = samplesOf(keys, seed)
+  const warmUp = samplesOf(1, seed)
+  for (let round = 0; round < 20; round++) for (const key of warmUp[round]) decide(key)
+  return bestAndMedian(
+    samples.map((sample) => {
+      const started = process.hrtime.bigint()
+      for (const key of sample) decide(key)
+      return Number(process.hrtime.bigint() - started) / decisions
+    }),
+  )
+}
+
+function bestAndMedian(times) {
   times.sort((a, b) => a - b)
-  return { best: times[0], median: times[rounds >> 1] }
+  return { best: times[0], median: times[times.length >> 1] }
 }
 
 function measureOurs(region, member, name, keys) {
   const { limiter, out } = limiterOf(region, member, name)
-  const releases = name === 'concurrency'
+  if (name !== 'concurrency') return measure(keys, 1 + member, (key) => limiter.check(key, 1, out))
   return measure(keys, 1 + member, (key) => {
     limiter.check(key, 1, out)
-    if (releases) limiter.release(out.hold)
+    limiter.release(out.hold)
   })
 }
 
@@ -100,55 +129,187 @@ function meet(gate) {
   else Atomics.notify(cells, 0)
 }
 
-function rowOf(name, keys, threads, { best, median }) {
-  return { limiter: name, keys, threads, 'best ns': Math.round(best), 'median ns': Math.round(median) }
+function rowOf(name, keys, how, { best, median }) {
+  return { limiter: name, keys: keys.toLocaleString('en'), how, 'best ns': Math.round(best), 'median ns': Math.round(median) }
 }
 
-async function measureAll() {
+async function measureBoth(region, name, keys) {
+  const one = rowOf(name, keys, '1 thread', measureOurs(region, 0, name, keys))
+  return [one, rowOf(name, keys, '2 threads', await measureTwo(region, name, keys))]
+}
+
+async function measureFew() {
+  const region = createLimiterRegion({ members: 2, cells: 200_000, logEntries: 2 * million, seed: [1, 2] })
   const rows = []
-  const small = createLimiterRegion({ members: 2, cells: 200_000, logEntries: 2 * million, seed: [1, 2] })
-  for (const name of Object.keys(rules)) {
-    for (const keys of [1, 1000]) {
-      rows.push(rowOf(name, keys, 1, measureOurs(small, 0, name, keys)))
-      rows.push(rowOf(name, keys, 2, await measureTwo(small, name, keys)))
-    }
-  }
-  const keys = 10 * million
-  const large = createLimiterRegion({ members: 2, cells: 14.6 * million, logEntries: 1, seed: [1, 2] })
-  const { limiter, out, store } = limiterOf(large, 0, 'fixed-window')
+  for (const name of Object.keys(rules)) for (const keys of [1, 1000]) rows.push(...(await measureBoth(region, name, keys)))
+  return rows
+}
+
+/** A table of its own for each algorithm, with all keys alive. Holds in flight are few, so theirs come and go among 10 million others. */
+async function measureMany(name) {
+  const isLog = name === 'sliding-log'
+  const keys = isLog ? manyLogKeys : manyKeys
+  const region = createLimiterRegion({ members: 2, cells: keys * 1.46, logEntries: isLog ? keys * 1.5 * 32 : 1, seed: [1, 2] })
+  const { limiter, out, store } = limiterOf(region, 0, name === 'concurrency' ? 'fixed-window' : name)
   for (let index = 0; index < keys; index++) limiter.check(keyOf(index), 1, out)
-  rows.push(rowOf('fixed-window', keys, 1, measureOurs(large, 0, 'fixed-window', keys)))
-  rows.push(rowOf('fixed-window', keys, 2, await measureTwo(large, 'fixed-window', keys)))
-  const { bytes, sharedDecisions } = store.stats()
-  console.log(
-    `10 million live keys: ${(bytes / keys).toFixed(1)} bytes a key, ${(store.fill() * 100).toFixed(1)} % of the cells, ${sharedDecisions} shared`,
-  )
-  rows.push(...(await measureRival()))
-  console.table(rows)
+  const { bytes, sharedDecisions, fullDecisions } = store.stats()
+  const fill = `${(bytes / keys).toFixed(1)} bytes a key, ${(store.fill() * 100).toFixed(1)} % of the cells`
+  console.log(`${name}: ${keys.toLocaleString('en')} live keys, ${fill}, ${sharedDecisions} shared, ${fullDecisions} full`)
+  return measureBoth(region, name, keys)
+}
+
+// ---------------------------------------------------------------- Redis
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address()
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+async function withRedis(use) {
+  // Not before the other rows: until our client is loaded behind it, ioredis slows all strings down (see src/base/string-prototype.ts).
+  const { Redis } = await import('ioredis')
+  await import(new URL('cluster/redis-store.js', dist))
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-micro-'))
+  const port = await freePort()
+  const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''], { stdio: 'ignore' })
+  const ended = new Promise((resolve) => server.once('exit', resolve))
+  const client = new Redis({ host: '127.0.0.1', port })
+  client.on('error', () => undefined)
+  try {
+    await client.ping()
+    return await use(client, port)
+  } finally {
+    client.disconnect()
+    server.kill('SIGTERM')
+    await ended
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const redisDecisions = 500
+const redisRounds = 20
+const together = 100
+
+/** `decide()` may return a promise. */
+async function measureAwaited(decide, atOnce) {
+  const times = []
+  for (let round = 0; round < redisRounds; round++) {
+    const started = process.hrtime.bigint()
+    for (let done = 0; done < redisDecisions; done += atOnce) {
+      if (atOnce === 1) await decide(0)
+      else await Promise.all(Array.from({ length: atOnce }, (_, index) => decide(index)))
+    }
+    times.push(Number(process.hrtime.bigint() - started) / redisDecisions)
+  }
+  return bestAndMedian(times)
+}
+
+async function measureRedis(client, port) {
+  const { RedisStore } = await import(new URL('cluster/redis-store.js', dist))
+  const { systemClock } = await import(new URL('base/clock.js', dist))
+  const ignore = () => undefined
+  const counters = {
+    called: ignore,
+    failed: ignore,
+    decidedByPolicy: ignore,
+    leased: ignore,
+    spent: ignore,
+    returned: ignore,
+    lost: ignore,
+  }
+  const local = limiterOf(createLimiterRegion({ members: 1, cells: 10_000, logEntries: 1, seed: [1, 2] }), 0, 'fixed-window').store
+  const store = new RedisStore({ clock: systemClock, nodeId: 'bench', workerId: 'bench:0', local, counters, log: ignore })
+  const connection = {
+    nodes: [{ host: '127.0.0.1', port }],
+    username: null,
+    password: null,
+    database: 0,
+    tls: null,
+    timeoutMs: 1000,
+    sentinel: null,
+  }
+  const rows = []
+  const both = async (name, decide) => {
+    rows.push(rowOf(name, 1, 'alone', await measureAwaited(decide, 1)))
+    rows.push(rowOf(name, 1, `${together} at a time`, await measureAwaited(decide, together)))
+  }
+  for (const mode of ['exact', 'lease']) {
+    const limiter = store.bind(specOf('fixed-window', { kind: 'redis', mode, connection, onFailure: 'refuse' }))
+    const outs = Array.from({ length: together }, () => limiter.decision())
+    await limiter.check('10.0.0.0', 1, outs[0])
+    await both(`Redis ${mode}`, (index) => limiter.check('10.0.0.0', 1, outs[index]))
+    if (outs[0].basis !== 'exact') throw new Error(`Redis ${mode} did not decide: ${outs[0].basis}`)
+  }
+  const { RateLimiterRedis } = await import('rate-limiter-flexible')
+  const rival = new RateLimiterRedis({ storeClient: client, points: plenty, duration: windowMs / 1000 })
+  await both('rate-limiter-flexible Redis', () => rival.consume('10.0.0.0'))
+  await store.close()
+  return rows
 }
 
 /** Its decisions are promises: awaited one by one, as a request would. */
 async function measureRival() {
+  const { RateLimiterMemory } = await import('rate-limiter-flexible')
   const rows = []
   for (const keys of [1, 1000]) {
-    const rival = new RateLimiterMemory({ points: 2_000_000_000, duration: windowMs / 1000 })
+    const rival = new RateLimiterMemory({ points: plenty, duration: windowMs / 1000 })
+    const [sample] = samplesOf(keys, 1)
     const times = []
-    const sample = sampleOf(keys, randomIndexes(keys, 1))
     for (let round = 0; round < rounds; round++) {
       const started = process.hrtime.bigint()
-      for (let index = 0; index < decisions; index++) await rival.consume(sample[index % sampleSize])
+      for (let index = 0; index < decisions; index++) await rival.consume(sample[index])
       times.push(Number(process.hrtime.bigint() - started) / decisions)
     }
-    times.sort((a, b) => a - b)
-    rows.push(rowOf('rate-limiter-flexible', keys, 1, { best: times[0], median: times[rounds >> 1] }))
+    rows.push(rowOf('rate-limiter-flexible memory', keys, '1 thread', bestAndMedian(times)))
     for (const key of new Set(sample)) await rival.delete(key)
   }
   return rows
 }
 
-if (isMainThread) await measureAll()
+async function measureAll(isHuge) {
+  const rows = isHuge ? [] : await measureFew()
+  for (const name of Object.keys(rules)) rows.push(...(await measureMany(name)))
+  if (isHuge) return rows
+  rows.push(...(await measureRival()))
+  if (spawnSync('redis-server', ['--version']).status === 0) rows.push(...(await withRedis(measureRedis)))
+  else console.log('No rows for Redis: redis-server is not installed (apt-get install redis-server).')
+  return rows
+}
+
+function asMarkdown(rows, isHuge) {
+  const columns = Object.keys(rows[0])
+  const line = (cells) => `| ${cells.join(' | ')} |`
+  const table = [line(columns), line(columns.map(() => '---')), ...rows.map((row) => line(columns.map((column) => row[column])))]
+  const machine = `${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}`
+  const title = `# One rate-limit decision${isHuge ? ', with huge pages' : ''}`
+  return `${title}\n\n${machine}. Method: the head of [../micro/limits.mjs](../micro/limits.mjs), which made this table; what was tried: [../notes/limits.md](../notes/limits.md).\n\n${table.join('\n')}\n`
+}
+
+async function main() {
+  const isHuge = process.argv.includes('--huge-pages')
+  const tunable = 'glibc.malloc.hugetlb=1'
+  if (isHuge && process.env.GLIBC_TUNABLES !== tunable) {
+    const again = spawn(process.execPath, process.argv.slice(1), { stdio: 'inherit', env: { ...process.env, GLIBC_TUNABLES: tunable } })
+    process.exitCode = await new Promise((resolve) => again.once('exit', resolve))
+    return
+  }
+  const rows = await measureAll(isHuge)
+  console.table(rows)
+  if (!process.argv.includes('--write')) return
+  const file = fileURLToPath(new URL(`../results/limits${isHuge ? '-huge-pages' : ''}.md`, import.meta.url))
+  writeFileSync(file, asMarkdown(rows, isHuge))
+}
+
+if (isMainThread) await main()
 else {
   const { region, member, name, keys, gate } = workerData
+  samplesOf(keys, 1 + member)
   meet(gate)
   parentPort.postMessage(measureOurs(region, member, name, keys))
 }
