@@ -135,7 +135,7 @@ class Reader {
   }
 
   private consumer(value: Fields, index: number): void {
-    if (!this.fits<ConsumerResource>(consumerSchema, value, ['consumers', index])) return
+    if (!isPlainConsumer(value) && !this.fits<ConsumerResource>(consumerSchema, value, ['consumers', index])) return
     const { username } = value
     const consumer = this.builder.addConsumer(username, restOf(value))
     this.entries.push(index)
@@ -276,6 +276,28 @@ class Reader {
   private wrongEntry(path: DocumentPath, value: unknown, expected: string): void {
     this.checks.issues.error(path, `wrong type: expected object, got ${typeName(value)}`, expected)
   }
+}
+
+const plainName = /^[a-zA-Z0-9_-]{1,256}$/
+const plainGroup = /^[a-zA-Z0-9_.-]{1,64}$/
+
+/** What the schema says of most consumers there are, in a tenth of its time; false = the schema decides. */
+function isPlainConsumer(value: Fields): value is Fields & ConsumerResource {
+  if (typeof value['username'] !== 'string') return false
+  for (const name in value) {
+    const field = value[name]
+    if (name === 'username' || name === 'group_id') {
+      if (typeof field !== 'string' || !(name === 'username' ? plainName : plainGroup).test(field)) return false
+    } else if (name === 'plugins') {
+      if (!isMap(field)) return false
+      for (const plugin in field) if (plugin === '' || !isMap(field[plugin])) return false
+    } else return false
+  }
+  return true
+}
+
+function isMap(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 /** The fields of an entry without those that are null; null = it is no map. */

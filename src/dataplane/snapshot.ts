@@ -19,6 +19,9 @@ import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
 
+/** Series that a route keeps at hand. */
+const SERIES_KEPT_MAX = 4_096
+
 export interface LinkEnvironment extends UpstreamEnvironment {
   readonly plugins: PluginSource
   readonly metrics: WorkerMetrics
@@ -182,6 +185,8 @@ export class LinkedRoute implements RouteInfo {
         consumer,
         node,
       })
+      // Consumers may be a million: those who come back later are looked up once more.
+      if (this.seriesByNode.size >= SERIES_KEPT_MAX) this.seriesByNode.clear()
       this.seriesByNode.set(key, series)
     }
     this.lastNode = node
