@@ -33,6 +33,8 @@ export interface LimiterParts {
   /** Null unless the policy is `local`. */
   readonly fallback: Fallback | null
   readonly onFailure: 'refuse' | 'allow' | 'local'
+  /** Worker threads of this process. */
+  readonly workers: number
 }
 
 const HEADER = 2

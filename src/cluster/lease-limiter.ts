@@ -20,12 +20,17 @@ import { redisDefaults } from './settings.js'
 
 /** A batch is meant to last so long at the present rate: about two calls a second for a busy key. */
 const TARGET_MS = 500
+/**
+ * The same for each worker of the process, if that is more: workers hold leases of their own, and a key's requests are spread over all
+ * of them, so with more workers each has to come back less often for the process to keep to 0.01 calls per request at 1000 a second.
+ */
+const TARGET_MS_PER_WORKER = 125
 export const IDLE_MS = 250
 const SWEEP_MS = 100
 /** Redis is not asked again about a key that it refused, for so long: others may have given units back meanwhile. */
 export const REFUSAL_MS = 100
-/** Longest time for which units of a token bucket are held; half of its burst stays usable in any case. */
-const BUCKET_HOLD_MAX_MS = 200
+/** Longest time for which units of a token bucket are held with one worker; half of its burst stays usable in any case. */
+const BUCKET_HOLD_MS = 200
 /** Part of the hold in which a batch is meant to be spent. */
 const BUCKET_TARGET = 0.75
 /** Near the end of a limit a batch is not cut to less than this part of what was wanted. */
@@ -46,10 +51,11 @@ export function leaseProblem(spec: LimiterSpec): string | null {
 }
 
 /** Milliseconds for which units of these rules may be held besides their windows; Infinity without a bucket. */
-function bucketHoldMs(spec: LimiterSpec): number {
+function bucketHoldMs(spec: LimiterSpec, workers: number): number {
+  const most = Math.max(BUCKET_HOLD_MS, (workers * TARGET_MS_PER_WORKER) / BUCKET_TARGET)
   return Math.min(
     ...spec.rules.map((rule) =>
-      rule.algorithm === 'token-bucket' ? Math.min(BUCKET_HOLD_MAX_MS, ((rule.burst / 2) * 1000) / rule.rate) : Number.POSITIVE_INFINITY,
+      rule.algorithm === 'token-bucket' ? Math.min(most, ((rule.burst / 2) * 1000) / rule.rate) : Number.POSITIVE_INFINITY,
     ),
   )
 }
@@ -73,8 +79,8 @@ export class LeaseLimiter implements BoundLimiter {
   ) {
     const problem = leaseProblem(spec)
     if (problem !== null) throw new RangeError(problem)
-    this.holdMs = bucketHoldMs(spec)
-    this.targetMs = Math.min(TARGET_MS, this.holdMs * BUCKET_TARGET)
+    this.holdMs = bucketHoldMs(spec, parts.workers)
+    this.targetMs = Math.min(Math.max(TARGET_MS, parts.workers * TARGET_MS_PER_WORKER), this.holdMs * BUCKET_TARGET)
     const reserves = spec.rules.map((rule) => (rule.algorithm === 'token-bucket' ? (rule.rate * this.holdMs) / 1000 : 0))
     this.layout = new RuleLayout(spec, redisDefaults.keyPrefix, reserves)
     this.exact = new ExactLimiter(spec, parts)

@@ -20,6 +20,8 @@ import { type RedisSettings, redisDefaults, settingsKey } from './settings.js'
 type RedisStoreSpec = Exclude<StoreSpec, { readonly kind: 'local' }>
 
 export interface RedisStoreOptions {
+  /** Worker threads of this process: each has a store of its own. */
+  readonly workers: number
   readonly clock: Clock
   /** Names this process among all nodes; the same for its workers. */
   readonly nodeId: string
@@ -96,6 +98,7 @@ export class RedisStore implements LimiterStore {
       holds: this.holds,
       fallback: store.onFailure === 'local' ? new Fallback(spec, this.options.local, this.nodesOf(client)) : null,
       onFailure: store.onFailure,
+      workers: this.options.workers,
     }
     if (store.mode === 'exact') {
       client()

@@ -10,6 +10,7 @@ export interface LimitStoresOptions {
   readonly region: SharedArrayBuffer
   /** Member of the region: the index of the worker. */
   readonly member: number
+  readonly workers: number
   /** Names this process among all gateways. */
   readonly nodeId: string
   readonly metrics: WorkerMetrics
@@ -20,6 +21,7 @@ export function openLimitStores(options: LimitStoresOptions): { readonly local: 
   const local = new LocalLimiterStore(options.region, options.member, wallMs, fineWallClock())
   const redis = new RedisStore({
     clock: systemClock,
+    workers: options.workers,
     nodeId: options.nodeId,
     workerId: `${options.nodeId}:${options.member}:${randomUUID()}`,
     local,

@@ -112,6 +112,7 @@ class WorkerThread {
     this.stores = openLimitStores({
       region: start.regions.limiter,
       member: start.index,
+      workers: start.process.workers,
       nodeId: start.nodeId,
       metrics: this.metrics,
       log: (level, message) => this.log.write(level, message),

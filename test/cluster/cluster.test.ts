@@ -20,6 +20,7 @@ describe.skipIf(redisMissing !== null)('redis-cluster', () => {
     stores = [0, 1].map(
       (index) =>
         new RedisStore({
+          workers: 1,
           clock: systemClock,
           nodeId: `node-${index}`,
           workerId: `node-${index}/0`,

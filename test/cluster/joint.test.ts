@@ -48,6 +48,7 @@ describe.skipIf(redisMissing !== null)('limits that are decided together on Redi
     const count = (): void => undefined
     const counters = { failed: count, decidedByPolicy: count, leased: count, spent: count, returned: count, lost: count }
     store = new RedisStore({
+      workers: 1,
       clock: systemClock,
       nodeId: 'n',
       workerId: 'n/0',

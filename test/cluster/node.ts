@@ -17,6 +17,7 @@ const failures: Record<string, number> = {}
 const logged: string[] = []
 const region = createLimiterRegion({ members: 1, cells: 10_000, logEntries: 10_000, seed: [1, 2] })
 const store = new RedisStore({
+  workers: 1,
   clock: systemClock,
   nodeId: start.id,
   workerId: `${start.id}/0`,
