@@ -48,6 +48,7 @@ export class PrimaryLimits {
     this.redis ??= import('../cluster/redis-store.js').then(
       (module) =>
         new module.RedisStore({
+          workers: 1,
           clock: systemClock,
           nodeId: this.options.nodeId,
           workerId: `${this.options.nodeId}:primary`,
