@@ -63,6 +63,7 @@ function configuration(upstream: number, url: string, sluice: object = {}): obje
     'jwt-auth': {
       issuer: 'https://issuer.test',
       jwks_uri: url,
+      timeout: 30,
       jwks_min_interval: 0.2,
       jwks_refresh_interval: 5,
       claims_to_headers: { 'X-User-ID': 'sub' },
