@@ -3,11 +3,12 @@
  *
  *   begin → route → rewrite → access → try ⇄ (retry) → head → body → finish
  *
- * Every error edge comes to `fail`, which retries, answers or aborts. `finish` runs the log phase and the accounts, exactly once.
+ * What happens between picking a node and its answer is in `tries.ts`; every error edge of it comes to `Tries.fail`, which retries,
+ * answers or aborts. `finish` runs the log phase and the accounts, exactly once.
  * Runs on workers.
  */
 
-import { nowMs, recentMs, wallMs } from '../base/clock.js'
+import { nowMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import type { Consumer, Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
@@ -15,17 +16,14 @@ import type { NodeFeed } from './balancer/node-feed.js'
 import type { OverlaidChain } from './consumers/overlays.js'
 import { Exchange, type ExchangeCallbacks, Stage } from './exchange.js'
 import type { ClientResponse } from './listener/binding.js'
-import { pickAdmitted } from './node-gate.js'
 import type { Overload } from './overload.js'
 import { type RunPhase, runSteps, type Step } from './phases/chain.js'
 import { endCollecting, RequestBody } from './request-body.js'
 import { gatewayReply, type ReplyParts } from './response/reply.js'
 import { discardChanges, type ResponseWriter, type WriterEvents } from './response/writer.js'
-import { isIdempotent, isSafe, statusText } from './semantics.js'
 import type { LinkedSnapshot } from './snapshot.js'
+import { Tries, type TryEndings } from './tries.js'
 import type { ConnectionEvents, UpstreamConnection } from './upstream/connection.js'
-import type { NodePool } from './upstream/pool.js'
-import { buildRequestHead } from './upstream/request-head.js'
 import type { ResponseHead } from './upstream/response-head.js'
 
 /** Records kept for reuse; more are left to the garbage collector after a burst. */
@@ -55,7 +53,7 @@ export interface ProxyAccounts {
   pluginFailed(plugin: string, error: unknown): void
 }
 
-export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents {
+export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, WriterEvents, TryEndings {
   /** Set before the first request arrives; swapped whole by a reload. */
   snapshot: LinkedSnapshot | null = null
   /** Null = nothing is shed. */
@@ -69,14 +67,16 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   private readonly spare: Exchange[] = []
   private first: Exchange | null = null
   private readonly requestBody: RequestBody
+  private readonly tries: Tries
 
   constructor(
     private readonly writer: ResponseWriter,
     private readonly limits: ProxyLimits,
     private readonly accounts: ProxyAccounts,
-    private readonly nodes: NodeFeed,
+    nodes: NodeFeed,
   ) {
     this.requestBody = new RequestBody(limits)
+    this.tries = new Tries(this.requestBody, nodes, accounts.retries, this)
   }
 
   get isDraining(): boolean {
@@ -248,110 +248,16 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       this.answerFailure(exchange, failures.BODY_TOO_LARGE)
       return
     }
-    const upstream = (exchange.snapshot as LinkedSnapshot).upstream(exchange.upstreamIndex)
-    const { record } = upstream
-    const route = exchange.linked
-    exchange.upstream = upstream
-    exchange.connectTimeoutMs = route.connectMs >= 0 ? route.connectMs : record.timeout.connectMs
-    exchange.sendTimeoutMs = route.sendMs >= 0 ? route.sendMs : record.timeout.sendMs
-    exchange.readTimeoutMs = route.readMs >= 0 ? route.readMs : record.timeout.readMs
-    exchange.triesLeft = upstream.retries
-    exchange.retryUntilMs = record.retryTimeoutMs === 0 ? 0 : nowMs() + record.retryTimeoutMs
     this.attach(exchange)
-    if (exchange.requestBodyLength !== 0 && isIdempotent(exchange.upstreamMethod)) exchange.bodyReplay = []
-    exchange.stage = Stage.Upstream
-    const pool = pickAdmitted(exchange, upstream)
-    if (pool === undefined && exchange.nodeGate !== null) this.answer(exchange, exchange.nodeGate.refuse(exchange))
-    else this.tryNode(exchange, pool ?? null, false)
-  }
-
-  private tryNode(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
-    if (pool === null) {
-      this.answerFailure(exchange, failures.NO_NODES)
-      return
-    }
-    // Nothing was waited for on the way here, unless a plugin did or this is another try.
-    const now = exchange.suspended || exchange.tryCount > 0 || exchange.staleRetryUsed ? nowMs() : recentMs()
-    exchange.pool = pool
-    exchange.tryCount++
-    exchange.upstreamStartMs = now
-    exchange.upstreamAddress = pool.address
-    this.nodes.begin(exchange, now)
-    const hasBody = exchange.requestBodyLength !== 0
-    const pipelined = pool.keepalive.pipelining > 1 && !hasBody && !fresh && isSafe(exchange.upstreamMethod)
-    const connection = fresh ? pool.fresh() : pipelined ? pool.lane(now) : pool.exclusive()
-    exchange.connection = connection
-    exchange.deadlineMs =
-      now + (connection.isConnected ? (hasBody ? exchange.sendTimeoutMs : exchange.readTimeoutMs) : exchange.connectTimeoutMs)
-    const upstream = exchange.upstream
-    if (upstream === null) return
-    const head = buildRequestHead(exchange, upstream.record, pool.settings.node)
-    connection.send(exchange, head, exchange.upstreamMethod === 'HEAD', hasBody)
-    if (hasBody && connection.isConnected) this.requestBody.pump(exchange)
+    this.tries.begin(exchange, exchange.linked, (exchange.snapshot as LinkedSnapshot).upstream(exchange.upstreamIndex))
   }
 
   connected(connection: UpstreamConnection): void {
-    const now = nowMs()
-    connection.forEachWaiting((exchange) => {
-      const sending = exchange.requestBodyLength !== 0 && !connection.requestComplete
-      exchange.deadlineMs = now + (sending ? exchange.sendTimeoutMs : exchange.readTimeoutMs)
-      if (exchange.requestBodyLength !== 0) this.requestBody.pump(exchange)
-    })
+    this.tries.connected(connection)
   }
 
   failed(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
-    if (exchange.connection !== connection) return
-    exchange.connection = null
-    this.fail(exchange, connection, failure, answered)
-  }
-
-  /** The one place where a failed try is repeated, answered or cut off. */
-  private fail(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
-    if (exchange.stage === Stage.Done) return
-    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
-    if (exchange.stage === Stage.Responding) {
-      this.nodes.failed(exchange, failure)
-      exchange.upstreamCut = true
-      this.abortClient(exchange)
-      return
-    }
-    if (exchange.response.source === 'upstream') {
-      this.nodes.failed(exchange, failure)
-      // Its head was accepted and plugins saw it; only the body was held back.
-      this.answerFailure(exchange, failure)
-      return
-    }
-    const pool = connection.pool
-    const nothingSent = !connection.isConnected
-    const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.requestBody.rewind(exchange)
-    const repeatable = bodyIntact && (nothingSent || isIdempotent(exchange.upstreamMethod))
-    // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
-    if (repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed) {
-      exchange.staleRetryUsed = true
-      this.nodes.dropped(exchange)
-      exchange.tryCount--
-      this.accounts.retries.add(1)
-      this.tryNode(exchange, pool, true)
-      return
-    }
-    this.nodes.failed(exchange, failure)
-    exchange.upstreamLastStatus = failure.status
-    exchange.upstreamStatus = exchange.upstreamStatus === '' ? `${failure.status}` : `${exchange.upstreamStatus}, ${failure.status}`
-    exchange.triedNodes ??= []
-    exchange.triedNodes.push(pool)
-    if (!repeatable || exchange.triesLeft <= 0) {
-      this.answerFailure(exchange, failure)
-      return
-    }
-    if (exchange.retryUntilMs !== 0 && nowMs() >= exchange.retryUntilMs) {
-      this.answerFailure(exchange, failures.UPSTREAM_RETRIES_TIMEOUT)
-      return
-    }
-    exchange.triesLeft--
-    this.accounts.retries.add(1)
-    const next = exchange.upstream === null ? null : pickAdmitted(exchange, exchange.upstream)
-    if (next === undefined) this.answerFailure(exchange, failure)
-    else this.tryNode(exchange, next, false)
+    this.tries.failed(exchange, connection, failure, answered)
   }
 
   // ---------------------------------------------------------------- request body
@@ -400,47 +306,35 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   // ---------------------------------------------------------------- response
 
   whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
-    exchange.connection = null
-    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
-    this.answered(exchange, head)
-    this.nodes.completed(exchange)
+    this.tries.answered(exchange, head, true)
+    this.letClientEnd(exchange)
     this.writer.whole(exchange, head, bytes, start, end)
   }
 
   head(exchange: Exchange, head: ResponseHead, length: number): void {
-    exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
-    this.answered(exchange, head)
+    this.tries.answered(exchange, head, false)
+    this.letClientEnd(exchange)
     this.writer.head(exchange, head, length)
   }
 
   body(exchange: Exchange, bytes: Buffer, start: number, end: number, isLast: boolean): void {
-    if (isLast) {
-      exchange.connection = null
-      exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
-      this.nodes.completed(exchange)
-    } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
+    this.tries.progressed(exchange, isLast)
     this.writer.body(exchange, bytes, start, end, isLast)
   }
 
-  private answered(exchange: Exchange, head: ResponseHead): void {
-    this.nodes.answered(exchange, head.status)
-    exchange.response.status = head.status
-    exchange.response.source = 'upstream'
-    exchange.upstreamLastStatus = head.status
-    exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(head.status) : `${exchange.upstreamStatus}, ${head.status}`
-    // The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it.
-    if (!exchange.bodyComplete) {
-      exchange.closeClient = true
-      this.requestBody.resumeClient(exchange)
-    }
+  /** The rest of an upload that nobody waits for must not hold the answer up; the connection is not kept behind it. */
+  private letClientEnd(exchange: Exchange): void {
+    if (exchange.bodyComplete) return
+    exchange.closeClient = true
+    this.requestBody.resumeClient(exchange)
   }
 
   /** The answer of a plugin. */
-  private answer(exchange: Exchange, reply: Reply): void {
+  answer(exchange: Exchange, reply: Reply): void {
     this.reply(exchange, gatewayReply(exchange, reply))
   }
 
-  private answerFailure(exchange: Exchange, failure: Failure): void {
+  answerFailure(exchange: Exchange, failure: Failure): void {
     exchange.failure = failure
     if (failure.closes) exchange.closeClient = true
     this.reply(exchange, gatewayReply(exchange, failure))
@@ -493,11 +387,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   }
 
   cancelUpstream(exchange: Exchange): void {
-    const connection = exchange.connection
-    if (connection === null) return
-    exchange.connection = null
-    this.nodes.dropped(exchange)
-    connection.cancel(exchange)
+    this.tries.cancel(exchange)
   }
 
   responseTooLarge(exchange: Exchange): void {
@@ -583,14 +473,6 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
       return
     }
-    exchange.connection = null
-    connection.hasTimedOut = true
-    connection.cancel(exchange)
-    const failure = !connection.isConnected
-      ? failures.UPSTREAM_CONNECT_TIMEOUT
-      : connection.requestComplete
-        ? failures.UPSTREAM_READ_TIMEOUT
-        : failures.UPSTREAM_SEND_TIMEOUT
-    this.fail(exchange, connection, failure, false)
+    this.tries.timedOut(exchange, connection)
   }
 }
