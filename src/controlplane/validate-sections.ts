@@ -84,6 +84,12 @@ function checkSection<T>(name: string, schema: object, value: unknown, issues: I
 export function readPluginList(root: Root, registry: PluginRegistry, issues: IssueList): ReadonlySet<string> | null {
   const list = root['plugins']
   if (list === undefined || list === null) return null
+  if (isKongPluginList(list)) {
+    issues.error(['plugins'], "these are plugins in Kong's form", "_format_version: '3.0' at the top of a Kong file, or a list of names", {
+      atKey: true,
+    })
+    return null
+  }
   if (!checkSchema<(string | { name: string; stream?: boolean })[]>(pluginListSchema, list, ['plugins'], issues)) return null
   const enabled = new Set<string>()
   for (const [index, item] of list.entries()) {
@@ -97,6 +103,10 @@ export function readPluginList(root: Root, registry: PluginRegistry, issues: Iss
       issues.error(['plugins', index], `unknown plugin [${name}]`, 'the name of a plugin', { suggestion: suggest(name, registry.names()) })
   }
   return enabled
+}
+
+function isKongPluginList(list: unknown): boolean {
+  return Array.isArray(list) && list.some((item) => typeof item === 'object' && item !== null && 'name' in item && 'config' in item)
 }
 
 /** `plugin_attr` by plugin. Built-in plugins without attributes take none; those of user plugins are theirs to judge. */

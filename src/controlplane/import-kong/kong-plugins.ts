@@ -5,6 +5,7 @@
 
 import { type Static, type TObject, type TSchema, Type } from '@sinclair/typebox'
 import type { PluginRegistry } from '../../plugins/registry.js'
+import { knownPlugins } from '../../schema/known-plugins.js'
 import type { DocumentPath, IssueList } from '../load-issue.js'
 import { suggest } from '../suggest.js'
 import { checkSchema } from '../validate-schema.js'
@@ -190,7 +191,10 @@ export function importPlugin(
   const here = [...sameNamedPlugins, ...Object.keys(translations)]
     .filter((name) => registry.get(translations[name]?.to ?? name) !== undefined)
     .sort()
-  issues.error([...path, 'name'], `Kong's plugin ${value.name} has no counterpart here`, `one of ${here.join(', ')}`, {
+  const message = knownPlugins.has(value.name)
+    ? `plugin ${value.name} is not supported yet`
+    : `Kong's plugin ${value.name} has no counterpart here`
+  issues.error([...path, 'name'], message, `one of ${here.join(', ')}`, {
     suggestion: suggest(value.name, here),
   })
   return null
