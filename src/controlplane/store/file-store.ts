@@ -1,0 +1,354 @@
+/**
+ * The store of a gateway of its own: the resources of the configuration file, and over them what the Admin API changed, kept in a
+ * journal beside the file.
+ *
+ * A change notes what the file said about the resource at that time (a digest). It is in force as long as the file still says the same.
+ * When the file says something else later, the file is the newer change and wins; the change of the Admin API is *set aside*: kept in
+ * the journal, listed by `describe`, in force again when the file goes back to what it said, forgotten with the next change of the same
+ * resource. So whoever changed a resource last is right, and nothing is lost unseen.
+ *
+ *   record of the journal: {revision, at, changes: [Change]}, or one of those that `compact` writes: {revision, changes}
+ */
+import { createHash } from 'node:crypto'
+import { UsageError } from '../../base/errors.js'
+import { type JournalContent, JournalWriter, readJournal, reasonOf } from './journal.js'
+import { dropOwnership, takeOwnership } from './owner-lock.js'
+import { putOver, ResourceMap } from './resource-map.js'
+import {
+  type ApplyOutcome,
+  type Mutation,
+  type ResourceStore,
+  type ResourceValue,
+  resourceKey,
+  type StoreDescription,
+  type StoredResource,
+} from './resource-store.js'
+
+/** What the Admin API last did to one resource. `base`: digest of what the file said then, null = nothing. */
+type Change =
+  | (Omit<StoredResource, 'origin'> & { readonly type: 'put'; readonly base: string | null })
+  | {
+      readonly type: 'delete'
+      readonly kind: string
+      readonly id: string
+      readonly modifiedIndex: number
+      readonly leavesGap: boolean
+      readonly base: string | null
+    }
+
+interface JournalRecord {
+  readonly revision: number
+  readonly changes: readonly Change[]
+}
+
+interface SetAside {
+  readonly kind: string
+  readonly id: string
+  readonly reason: string
+  /** What the Admin API had put; null = it had deleted the resource. */
+  readonly value: ResourceValue | null
+}
+
+/** A configuration file as the store sees it. */
+export interface FileBase {
+  readonly resources: ReadonlyMap<string, StoredResource>
+}
+
+/** Resources of a file and changes over them, at one moment. */
+export interface FileView {
+  readonly base: FileBase
+  readonly map: ResourceMap
+  readonly setAside: readonly SetAside[]
+  /** Changes in force. 0 = the configuration is the file as it is. */
+  readonly inForce: number
+}
+
+/** The journal is written anew when it is larger than this, and than twice what it was then. */
+const COMPACT_BYTES_MIN = 1_048_576
+const COMPACT_BATCH = 1_000
+
+export class FileStore implements ResourceStore {
+  private writer: JournalWriter | null = null
+  private problem: string | null = null
+  private view: FileView = { base: { resources: new Map() }, map: ResourceMap.empty, setAside: [], inForce: 0 }
+  private compactedBytes = 0
+  private revision: number
+
+  private constructor(
+    private readonly file: string,
+    private content: Omit<JournalContent, 'records'>,
+    private changes: Map<string, Change>,
+    private journalRevision: number,
+  ) {
+    this.revision = journalRevision
+  }
+
+  /** Reads the journal `file`, which need not exist. Writes nothing. Rejects with UsageError when it is damaged. */
+  static async open(file: string): Promise<FileStore> {
+    const content = await readJournal(file)
+    const { changes, revision } = replay(content, file)
+    return new FileStore(file, content, changes, revision)
+  }
+
+  /** Bytes of a change that nobody was told to be stored: discarded. */
+  get tornBytes(): number {
+    return this.content.tornBytes
+  }
+
+  /** What the store would hold with this file; changes nothing. */
+  viewOf(base: FileBase): FileView {
+    const resources = new Map(base.resources)
+    const setAside: SetAside[] = []
+    const gaps: string[] = []
+    let inForce = 0
+    for (const [key, change] of this.changes) {
+      const inFile = digestIn(base, key)
+      if (change.type === 'put' && inFile === digestOf(change.value)) continue
+      if (change.type === 'delete' && inFile === null) {
+        if (change.leavesGap) gaps.push(key)
+      } else if (change.base !== inFile) {
+        setAside.push(asideOf(change, inFile))
+      } else if (change.type === 'put') {
+        const own = resources.get(key)
+        const { type: _type, base: _base, ...resource } = change
+        resources.set(key, { ...resource, createdIndex: own?.createdIndex ?? change.createdIndex, origin: null })
+        inForce++
+      } else {
+        resources.delete(key)
+        if (change.leavesGap) gaps.push(key)
+        inForce++
+      }
+    }
+    return {
+      base,
+      map: ResourceMap.of(resources.values(), Math.max(this.revision, base.resources.size), gaps),
+      setAside,
+      inForce: inForce + gaps.length,
+    }
+  }
+
+  /** From now on this is what the store holds. */
+  adopt(view: FileView): void {
+    this.view = view
+    this.revision = Math.max(this.revision, view.map.revision)
+  }
+
+  current(): ResourceMap {
+    return this.view.map
+  }
+
+  /** The view that `current` belongs to. */
+  currentView(): FileView {
+    return this.view
+  }
+
+  /** Changes that are not in force, with what they hold. */
+  setAside(): readonly SetAside[] {
+    return this.view.setAside
+  }
+
+  async apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome> {
+    const { map, base } = this.view
+    if (expectedRevision !== map.revision) return { state: 'conflict', revision: map.revision }
+    const reason = await this.beginWriting()
+    if (reason !== null) return { state: 'unavailable', reason }
+    const revision = map.revision + 1
+    const changes = changesOf(mutations, map, base, revision, atMs)
+    try {
+      await this.writer?.append({ revision, at: atMs, changes } satisfies JournalRecord & { at: number })
+    } catch (error) {
+      return { state: 'unavailable', reason: this.fail(`the change was not stored: ${this.file} cannot be written (${reasonOf(error)})`) }
+    }
+    this.problem = null
+    this.revision = revision
+    for (const change of changes) this.changes.set(resourceKey(change.kind, change.id), change)
+    const changed = new Set(changes.map((change) => resourceKey(change.kind, change.id)))
+    this.view = {
+      base,
+      map: map.with(mutations, revision, atMs),
+      setAside: this.view.setAside.filter(({ kind, id }) => !changed.has(resourceKey(kind, id))),
+      inForce: this.view.inForce + changes.length,
+    }
+    await this.compactIfLarge()
+    return { state: 'stored', revision }
+  }
+
+  /** Forgets changes that were set aside. Resolves with their number, or with why that is not possible. */
+  async forgetSetAside(): Promise<number | string> {
+    const reason = await this.beginWriting()
+    if (reason !== null) return reason
+    const { setAside } = this.view
+    const kept = new Map(this.changes)
+    for (const { kind, id } of setAside) kept.delete(resourceKey(kind, id))
+    try {
+      await this.writer?.rewrite(recordsOf(kept.values(), this.revision))
+    } catch (error) {
+      return this.fail(`nothing was forgotten: ${this.file} cannot be written (${reasonOf(error)})`)
+    }
+    this.changes = kept
+    this.view = { ...this.view, setAside: [] }
+    return setAside.length
+  }
+
+  /** Nobody else writes the journal of this process. */
+  watch(): () => void {
+    return () => {}
+  }
+
+  describe(): StoreDescription {
+    return {
+      kind: 'file',
+      revision: this.view.map.revision,
+      place: this.file,
+      problem: this.problem,
+      setAside: this.view.setAside.map(({ kind, id, reason }) => ({ kind, id, reason })),
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.writer === null) return
+    await this.writer.close()
+    this.writer = null
+    await dropOwnership(this.lockFile)
+  }
+
+  private get lockFile(): string {
+    return `${this.file}.lock`
+  }
+
+  /** Takes the journal for this process. Null, or why that cannot be. */
+  private async beginWriting(): Promise<string | null> {
+    if (this.writer !== null) return null
+    try {
+      const owner = await takeOwnership(this.lockFile)
+      if (owner !== null) {
+        return this.fail(
+          `${this.file} is written by process ${owner}; send changes there, or give each gateway a sluice.admin.state_file of its own`,
+        )
+      }
+      const content = await readJournal(this.file)
+      if (content.validBytes !== this.content.validBytes || replay(content, this.file).revision !== this.journalRevision) {
+        await dropOwnership(this.lockFile)
+        return this.fail(`${this.file} was changed by another process since it was read; reload or restart this gateway first`)
+      }
+      this.writer = await JournalWriter.open(this.file, content)
+      this.compactedBytes = this.writer.size
+      return null
+    } catch (error) {
+      return this.fail(error instanceof UsageError ? error.message : `${this.file} cannot be written (${reasonOf(error)})`)
+    }
+  }
+
+  /** Reads again what another process may have written. Nothing to do for the process that writes it. */
+  async refresh(): Promise<void> {
+    if (this.writer !== null) return
+    const content = await readJournal(this.file)
+    const { changes, revision } = replay(content, this.file)
+    this.content = content
+    this.changes = changes
+    this.journalRevision = revision
+    this.revision = Math.max(this.revision, revision)
+  }
+
+  private fail(reason: string): string {
+    this.problem = reason
+    return reason
+  }
+
+  private async compactIfLarge(): Promise<void> {
+    const { writer } = this
+    if (writer === null || writer.size < Math.max(COMPACT_BYTES_MIN, 2 * this.compactedBytes)) return
+    // Deletions of what neither file nor journal holds any more have done their work.
+    for (const [key, change] of this.changes) {
+      if (change.type === 'delete' && change.base === null && !change.leavesGap && !this.view.base.resources.has(key))
+        this.changes.delete(key)
+    }
+    try {
+      await writer.rewrite(recordsOf(this.changes.values(), this.revision))
+      this.compactedBytes = writer.size
+    } catch (error) {
+      // The long journal is as good as a short one.
+      this.problem = `${this.file} cannot be written anew (${reasonOf(error)})`
+      this.compactedBytes = writer.size
+    }
+  }
+}
+
+export function baseOf(resources: readonly StoredResource[]): FileBase {
+  return { resources: new Map(resources.map((resource) => [resourceKey(resource.kind, resource.id), resource])) }
+}
+
+/** What the file says about one resource, for comparing it with later files; null = nothing. */
+function digestIn(base: FileBase, key: string): string | null {
+  const resource = base.resources.get(key)
+  return resource === undefined ? null : digestOf(resource.value)
+}
+
+function replay(content: JournalContent, file: string): { changes: Map<string, Change>; revision: number } {
+  const changes = new Map<string, Change>()
+  let revision = 0
+  for (const record of content.records) {
+    if (!isRecord(record)) throw new UsageError(`${file}: holds a record of another version of this program; expected one of this version`)
+    revision = record.revision
+    for (const change of record.changes) changes.set(resourceKey(change.kind, change.id), change)
+  }
+  return { changes, revision }
+}
+
+/** The checksum says that we wrote it; the shape is looked at for the sake of other versions. */
+function isRecord(value: unknown): value is JournalRecord {
+  return typeof value === 'object' && value !== null && 'revision' in value && 'changes' in value && Array.isArray(value.changes)
+}
+
+function* recordsOf(changes: Iterable<Change>, revision: number): Generator<JournalRecord> {
+  let batch: Change[] = []
+  for (const change of changes) {
+    batch.push(change)
+    if (batch.length < COMPACT_BATCH) continue
+    yield { revision, changes: batch }
+    batch = []
+  }
+  yield { revision, changes: batch }
+}
+
+/** One change per resource: the last one counts. */
+function changesOf(mutations: readonly Mutation[], map: ResourceMap, base: FileBase, revision: number, atMs: number): Change[] {
+  const changes = new Map<string, Change>()
+  for (const mutation of mutations) {
+    const { kind, id } = mutation
+    const key = resourceKey(kind, id)
+    const inFile = digestIn(base, key)
+    if (mutation.type === 'put') {
+      const before = changes.get(key)?.type === 'delete' ? undefined : map.get(kind, id)
+      const { origin: _origin, ...resource } = putOver(before, mutation, revision, atMs)
+      changes.set(key, { type: 'put', ...resource, base: inFile })
+    } else {
+      changes.set(key, { type: 'delete', kind, id, modifiedIndex: revision, leavesGap: mutation.leavesGap, base: inFile })
+    }
+  }
+  return [...changes.values()]
+}
+
+function asideOf(change: Change, inFile: string | null): SetAside {
+  const done = change.type === 'put' ? (change.base === null ? 'created' : 'changed') : 'deleted'
+  const since =
+    inFile === null
+      ? 'was then removed from the file'
+      : change.base === null
+        ? 'was then added to the file'
+        : 'was then changed in the file'
+  const reason = `${done} by the Admin API (revision ${change.modifiedIndex}), ${since}: the file counts`
+  return { kind: change.kind, id: change.id, reason, value: change.type === 'put' ? change.value : null }
+}
+
+function digestOf(value: ResourceValue): string {
+  return createHash('sha256').update(canonical(value)).digest('base64url').slice(0, 22)
+}
+
+/** JSON with sorted names: the order of fields is no difference. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
+  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `{${fields.map(([name, inner]) => `${JSON.stringify(name)}:${canonical(inner)}`).join(',')}}`
+}
