@@ -397,9 +397,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   /** Places in flight are free before the client can know that its request is over. */
   ending(exchange: Exchange): void {
-    const limits = exchange.linked?.chain.limits ?? exchange.snapshot?.globals.limits
-    if (limits === undefined || limits.length === 0) return
-    for (const group of limits) group.release(exchange)
+    for (const group of exchange.chain.limits) group.release(exchange)
   }
 
   /** The writer handed the last byte to the client. */
