@@ -27,7 +27,7 @@ export type BreakerReason =
   | 'manual'
   | 'other-gateway'
 
-/** How one request ended for the breaker; `failed` and `slow` may both hold. */
+/** How one request ended for the breaker; bits: 1 failed, 2 slow, 4 not ended, 8 counted before. */
 export const Outcome = {
   /** It says nothing about the upstream: refused here, or the client left. */
   none: -1,
@@ -35,6 +35,11 @@ export const Outcome = {
   failed: 1,
   slow: 2,
   failedAndSlow: 3,
+  /** Slow already, though it has not ended: says nothing of failures in a row. */
+  slowSoFar: 6,
+  /** The end of a request that was counted as `slowSoFar`: it is not counted as a request again. */
+  laterOk: 8,
+  laterFailed: 9,
 } as const
 
 /** Permits of a half-open breaker. */

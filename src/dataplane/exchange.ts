@@ -18,6 +18,7 @@ import type {
   Exchange as PluginExchange,
   ResponseView,
   RouteInfo,
+  SlowWatch,
 } from '../plugins/plugin.js'
 import { LinkedConsumer } from './consumers/directory.js'
 import type { OverlaidChain } from './consumers/overlays.js'
@@ -181,6 +182,8 @@ export class Exchange implements PluginExchange {
   tryCount = 0
   triedNodes: NodePool[] | null = null
   nodeGate: NodeGate | null = null
+  slowWatch: SlowWatch | null = null
+  slowWatchMs = 0
   /** This try went out on a reused connection and may be repeated once without counting. */
   staleRetryUsed = false
   retryUntilMs = 0
@@ -285,6 +288,8 @@ export class Exchange implements PluginExchange {
     this.tryCount = 0
     this.triedNodes = null
     this.nodeGate = null
+    this.slowWatch = null
+    this.slowWatchMs = 0
     this.staleRetryUsed = false
     this.retryUntilMs = 0
     this.upstreamStatus = ''

@@ -449,9 +449,19 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     let exchange = this.first
     while (exchange !== null) {
       const next: Exchange | null = exchange.next
+      if (exchange.slowWatchMs !== 0) this.watchSlow(exchange, now)
       if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
       exchange = next
     }
+  }
+
+  /** Tells whoever wants to know that the upstream takes long. What the client holds up says nothing about it. */
+  private watchSlow(exchange: Exchange, now: number): void {
+    const { slowWatch, slowWatchMs } = exchange
+    const isHeldUp = exchange.connection === null || exchange.isClientFull || !exchange.bodyComplete
+    if (slowWatch === null || isHeldUp || now - exchange.upstreamStartMs < slowWatchMs) return
+    exchange.slowWatchMs = 0
+    slowWatch.slow(exchange)
   }
 
   private expire(exchange: Exchange): void {

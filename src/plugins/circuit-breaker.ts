@@ -26,6 +26,7 @@ import {
   type PrepareKit,
   REFUSED,
   type Reply,
+  type SlowWatch,
   type Static,
   SUCCESSES_MAX,
   Type,
@@ -34,6 +35,10 @@ import {
 const seconds = (description: string, fallback: number, minimum: number, maximum: number) =>
   Type.Number({ description, default: fallback, minimum, maximum })
 const ratio = (description: string) => Type.Optional(Type.Number({ description, exclusiveMinimum: 0, maximum: 1 }))
+const NEVER_SLOW = Number.MAX_SAFE_INTEGER
+/** In place of the ticket: the request was counted as slow while it was under way. */
+const TOLD = -2
+
 const LONGEST = BREAKER_TIME_MAX_MS / 1000
 
 const schema = Type.Object({
@@ -50,7 +55,12 @@ const schema = Type.Object({
   }),
   error_ratio: ratio('Share of failures in the window that opens it. Absent = do not look at this.'),
   slow_call_ratio: ratio('Share of slow calls in the window that opens it. Absent = do not look at this. A slow probe then fails, too.'),
-  slow_call_seconds: seconds('A call is slow from this time on: until the last byte of the answer.', 5, 0.001, LONGEST),
+  slow_call_seconds: seconds(
+    'A call is slow from this time on: until the last byte of the answer. It counts as soon as it has taken so long, not when it ends.',
+    5,
+    0.001,
+    LONGEST,
+  ),
   minimum_requests: Type.Integer({
     description: 'Requests in the window below which ratios are not looked at.',
     default: 20,
@@ -162,14 +172,14 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
     },
     scope: conf.scope,
     statuses: conf.failure_statuses,
-    slowMs: conf.slow_call_ratio === undefined ? Number.MAX_SAFE_INTEGER : ms(conf.slow_call_seconds),
+    slowMs: conf.slow_call_ratio === undefined ? NEVER_SLOW : ms(conf.slow_call_seconds),
     code: conf.rejected_code,
     message: conf.rejected_msg,
     isDryRun: conf.dry_run,
   }
 }
 
-class CircuitBreaker implements PluginInstance, NodeGate {
+class CircuitBreaker implements PluginInstance, NodeGate, SlowWatch {
   private readonly breakers: BreakerSet
   /** Of scope `route`: the only one. */
   private readonly single: BoundBreaker | null
@@ -202,9 +212,9 @@ class CircuitBreaker implements PluginInstance, NodeGate {
     const breaker = this.breakerOf(exchange)
     if (breaker === null) return undefined
     const ticket = breaker.admit()
-    if (ticket === ADMITTED) return undefined
     if (ticket !== REFUSED) {
-      exchange.setSlot(this.slot, ticket)
+      if (ticket !== ADMITTED) exchange.setSlot(this.slot, ticket)
+      this.watch(exchange)
       return undefined
     }
     breaker.countRefusal(this.prepared.isDryRun)
@@ -225,6 +235,7 @@ class CircuitBreaker implements PluginInstance, NodeGate {
     }
     exchange.setSlot(this.breakerSlot, breaker)
     if (ticket !== ADMITTED) exchange.setSlot(this.slot, ticket)
+    this.watch(exchange)
     return true
   }
 
@@ -237,9 +248,27 @@ class CircuitBreaker implements PluginInstance, NodeGate {
     if (breaker !== null) this.tell(exchange, breaker, this.outcomeOf(exchange))
   }
 
+  /** An upstream that hangs must not stay undetected until the read timeout. */
+  private watch(exchange: Exchange): void {
+    if (this.prepared.slowMs === NEVER_SLOW) return
+    exchange.slowWatch = this
+    exchange.slowWatchMs = this.prepared.slowMs
+  }
+
+  slow(exchange: Exchange): void {
+    const breaker = this.breakerOf(exchange)
+    if (breaker === null) return
+    this.tell(exchange, breaker, Outcome.slowSoFar)
+    exchange.setSlot(this.slot, TOLD)
+  }
+
   private tell(exchange: Exchange, breaker: BoundBreaker, outcome: number): void {
     const ticket = exchange.getSlot(this.slot)
-    if (typeof ticket === 'number') breaker.settle(ticket, outcome)
+    if (ticket === TOLD) {
+      // That it was slow is counted; how it ended is not. A probe was settled: the record of it comes too late to be looked at.
+      if (outcome !== Outcome.none)
+        breaker.record((outcome & Outcome.failed) !== 0 ? Outcome.laterFailed : Outcome.laterOk, exchange.elapsedMs())
+    } else if (typeof ticket === 'number') breaker.settle(ticket, outcome)
     else if (outcome !== Outcome.none) breaker.record(outcome, outcome === Outcome.ok ? 0 : exchange.elapsedMs())
   }
 

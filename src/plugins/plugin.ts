@@ -186,6 +186,12 @@ export interface NodeGate {
   refuse(exchange: Exchange): Reply
 }
 
+/** Told that an upstream takes long, while it still does. Part of a plugin; set on the exchange. */
+export interface SlowWatch {
+  /** The try under way has lasted for `slowWatchMs`, and it is not the client that it waits for. At most once each time it is set. */
+  slow(exchange: Exchange): void
+}
+
 /** One request with its response, as plugins see it. Fixed shape, reused for later requests: never keep it past `log`. */
 export interface Exchange {
   /** Upper-case. */
@@ -225,6 +231,9 @@ export interface Exchange {
   upstreamHost: string
   /** Asked about every node before it is tried; null = nobody is. The last plugin that sets it is asked. */
   nodeGate: NodeGate | null
+  /** Told once when a try has lasted for `slowWatchMs` milliseconds, to some ten of them; 0 = not at all. The last plugin that sets it is told. */
+  slowWatch: SlowWatch | null
+  slowWatchMs: number
   /** Index of the upstream in the snapshot; -1 = none. traffic-split sets it. */
   upstreamIndex: number
 

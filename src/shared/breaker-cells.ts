@@ -233,7 +233,8 @@ export class BreakerCells {
     if ((outcome & Outcome.failed) !== 0) {
       const inARow = Atomics.add(this.words, base + IN_A_ROW, 1) + 1
       if (settings.consecutiveFailures > 0 && inARow >= settings.consecutiveFailures) reason = 'consecutive-failures'
-    } else if (Atomics.load(this.words, base + IN_A_ROW) !== 0) Atomics.store(this.words, base + IN_A_ROW, 0)
+    } else if (outcome !== Outcome.slowSoFar && Atomics.load(this.words, base + IN_A_ROW) !== 0)
+      Atomics.store(this.words, base + IN_A_ROW, 0)
     if (settings.errorRatio > 0 || settings.slowRatio > 0) {
       const bucket = this.window.count(base, settings.windowMs, outcome, nowMs)
       reason ??= this.window.reason(base, settings, bucket, nowMs, this.closedForMs(slot, nowMs))

@@ -27,7 +27,7 @@ export class BreakerWindow {
   count(base: number, windowMs: number, outcome: number, nowMs: number): number {
     const { words } = this
     const bucket = this.turn(base, Math.floor((nowMs * BUCKETS) / windowMs) | 0)
-    Atomics.add(words, base + TOTALS, 1)
+    if ((outcome & Outcome.laterOk) === 0) Atomics.add(words, base + TOTALS, 1)
     if ((outcome & Outcome.failed) !== 0) Atomics.add(words, base + TOTALS + 1, 1)
     if ((outcome & Outcome.slow) !== 0) Atomics.add(words, base + TOTALS + 2, 1)
     return bucket

@@ -121,6 +121,48 @@ describe('ratios', () => {
   })
 })
 
+describe('slow calls that have not ended', () => {
+  const conf = { consecutive_failures: 3, slow_call_ratio: 0.5, slow_call_seconds: 2, minimum_requests: 4, open_seconds: 1 }
+  const hang = (site: Site): FakeExchange => {
+    const { exchange, reply } = site.begin()
+    expect([reply, exchange.slowWatchMs]).toEqual([undefined, 2000])
+    exchange.slowWatch?.slow(exchange)
+    return exchange
+  }
+
+  test('open it while they hang, and do not count again as requests when they end', () => {
+    const site = new Site({ ...conf, consecutive_failures: 0, error_ratio: 0.6 })
+    for (const ending of [ok, ok]) site.ask(ending)
+    const hanging = [hang(site), hang(site)]
+    expect(site.transitions).toEqual(['closed open slow-ratio'])
+    expect(site.ask()).toBe(503)
+    site.wait(1000)
+    const probe = hang(site)
+    expect(site.transitions.at(-1)).toBe('half-open open probe-failed')
+    for (const exchange of [...hanging, probe]) site.end(exchange, { ...failed, elapsed: 5000 })
+    expect(site.transitions).toHaveLength(3)
+  })
+
+  test('say nothing of failures in a row until they end', () => {
+    const site = new Site({ ...conf, minimum_requests: 100 })
+    site.ask(failed)
+    site.ask(failed)
+    const hanging = hang(site)
+    expect(site.transitions).toEqual([])
+    site.end(hanging, { ...failed, upstreamFailed: true })
+    expect(site.transitions).toEqual(['closed open consecutive-failures'])
+    const recovered = new Site({ ...conf, minimum_requests: 100 })
+    for (const ending of [failed, failed]) recovered.ask(ending)
+    recovered.end(hang(recovered), { ...ok, upstreamResponseMs: 3000 })
+    recovered.ask(failed)
+    expect(recovered.transitions).toEqual([])
+  })
+
+  test('are not watched where nothing is said of slow calls', () => {
+    expect(new Site({}).begin().exchange.slowWatchMs).toBe(0)
+  })
+})
+
 describe('scope', () => {
   const one = { consecutive_failures: 1 }
 

@@ -9,7 +9,7 @@
  */
 import { HeaderList } from '../../src/base/headers.js'
 import { setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
-import type { BodyTransform, Consumer, Credential, Exchange, NodeGate, ResponseView, RouteInfo } from '../../src/plugins/plugin.js'
+import type { BodyTransform, Consumer, Credential, Exchange, NodeGate, ResponseView, RouteInfo, SlowWatch } from '../../src/plugins/plugin.js'
 
 export type FakeHeaders = { readonly [name: string]: string | readonly string[] }
 
@@ -94,6 +94,8 @@ export class FakeExchange implements Exchange {
   upstreamFailed = false
   upstreamKey = ''
   nodeGate: NodeGate | null = null
+  slowWatch: SlowWatch | null = null
+  slowWatchMs = 0
   upstreamResponseMs = -1
   bodyBytesSent = 0
   private readonly slots: unknown[] = []

@@ -53,6 +53,8 @@ export class HypotheticalExchange implements Exchange {
   readonly upstreamFailed = false
   readonly upstreamKey = ''
   readonly nodeGate = null
+  readonly slowWatch = null
+  readonly slowWatchMs = 0
   readonly upstreamResponseMs = -1
   readonly bodyBytesSent = 0
 
