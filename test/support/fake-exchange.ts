@@ -9,7 +9,16 @@
  */
 import { HeaderList } from '../../src/base/headers.js'
 import { setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
-import type { BodyTransform, Consumer, Credential, Exchange, NodeGate, ResponseView, RouteInfo, SlowWatch } from '../../src/plugins/plugin.js'
+import type {
+  BodyTransform,
+  Consumer,
+  Credential,
+  Exchange,
+  NodeGate,
+  ResponseView,
+  RouteInfo,
+  SlowWatch,
+} from '../../src/plugins/plugin.js'
 
 export type FakeHeaders = { readonly [name: string]: string | readonly string[] }
 
