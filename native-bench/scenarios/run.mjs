@@ -13,7 +13,7 @@ import { count, runProgram } from '../lib/options.mjs'
 import { machineLines, markdownTable, textTable, writeResults } from '../lib/report.mjs'
 import { ScenarioKit } from '../lib/scenario-kit.mjs'
 
-const names = ['slow-upstream']
+const names = ['slow-upstream', 'errors', 'black-hole', 'half-closed', 'slow-drip', 'one-of-100', 'all-down', 'redis-breaker']
 const head = ['scenario', 'measured', 'value', 'goal', 'met']
 
 async function main() {

@@ -78,7 +78,7 @@ export async function run(kit) {
     atMost('p99 of the other nine, by that of ten healthy ones at the same time', kept.p99 / base.p99, 1.1, '', 3),
     finding(
       'p50 and p99 of the other nine; of ten healthy ones',
-      [kept.p50, kept.p99, base.p50, base.p99].map((ms) => ms.toFixed(1)).join(', ') + ' ms',
+      `${[kept.p50, kept.p99, base.p50, base.p99].map((ms) => ms.toFixed(1)).join(', ')} ms`,
     ),
     atLeast('throughput of the other nine, by that of ten healthy ones', (100 * kept.good) / base.good, 95, ' %', 1),
     atMost('time until the sick one is cut', cutAt - sickAt, 1000, ' ms'),

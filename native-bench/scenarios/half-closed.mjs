@@ -1,0 +1,40 @@
+/**
+ * Nodes that close their connections at bad moments. `idle`: FIN right behind an answer whose connection was to be kept, so that the next
+ * request meets a half-closed socket; nobody may notice. `middle`: FIN in the middle of an answer; its client must see that it is cut
+ * off, at once, and nothing may be left behind.
+ */
+import { pause, summary } from '../lib/open-loop.mjs'
+import { atLeast, atMost, finding, until } from '../lib/scenario-kit.mjs'
+
+export const title = 'Half-closed sockets'
+
+const rate = 400
+const runMs = 5000
+
+export async function run(kit) {
+  const [idle, middle] = await Promise.all([kit.nodes(2, { kind: 'close' }), kit.nodes(2, { kind: 'half' })])
+  const route = (id, nodes) => ({ id, uri: `/${id}`, upstream: { nodes: nodes.map } })
+  const gateway = await kit.gateway({ routes: [route('idle', idle), route('middle', middle)] })
+  const paths = ['idle', 'middle']
+  const load = kit.load({
+    rate,
+    next: (number) => ({
+      port: gateway.port,
+      path: `/${paths[number % 2]}`,
+      tag: paths[number % 2],
+      method: number % 4 < 2 ? 'GET' : 'POST',
+    }),
+  })
+  await pause(runMs)
+  const records = await load.stop()
+  const [kept, cut] = paths.map((tag) => summary(records.filter((record) => record.tag === tag)))
+  const sent = (await idle.times()).reduce((sum, times) => sum + times.length, 0)
+  await until('all requests ended', async () => (await gateway.metric('gateway_worker_requests_in_flight')) === 0)
+  return [
+    atLeast('FIN behind the answer: right answers (half of them to POST)', 100 * kept.share, 100, ' %', 2),
+    finding('FIN behind the answer: requests sent to nodes per request', (sent / kept.requests).toFixed(3)),
+    atLeast('FIN in the middle: clients that saw it', (100 * cut.count(0)) / cut.requests, 100, ' %', 2),
+    finding('FIN in the middle: p50 and p99 until they saw it', `${cut.p50.toFixed(1)}, ${cut.p99.toFixed(1)} ms`),
+    atMost('requests in flight afterwards', await gateway.metric('gateway_worker_requests_in_flight'), 0),
+  ]
+}
