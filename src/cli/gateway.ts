@@ -33,6 +33,7 @@ import type { ConfigurationSource, PreparedConfiguration } from './configuration
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { PrimaryBreakers } from './primary-breakers.js'
+import { PrimaryHealth } from './primary-health.js'
 import { PrimaryLimits } from './primary-limits.js'
 import { PrimaryNodes } from './primary-nodes.js'
 import { PrimaryTokens } from './primary-tokens.js'
@@ -73,6 +74,7 @@ export class Gateway {
   private servers: OperatorServers | null = null
   private readonly limits: PrimaryLimits
   private readonly nodes: PrimaryNodes
+  private readonly health: PrimaryHealth
   private readonly tokens: PrimaryTokens
   private readonly breakers: PrimaryBreakers
   private compiled: CompiledConfig
@@ -125,6 +127,7 @@ export class Gateway {
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
     this.nodes = new PrimaryNodes({ region: regions.nodes, workers: config.workers, log })
+    this.health = new PrimaryHealth({ region: regions.nodes, board: this.nodes.board, clock: systemClock, log })
     this.connections = new ConnectionWatch(
       config.limits.maxConnections,
       {
@@ -254,7 +257,9 @@ export class Gateway {
         limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
         limitTable: () => this.limits.tableState(),
         nodes: () => this.nodes.state(),
-        samples: () => this.breakers.samples(),
+        healthchecks: () => this.health.list(),
+        healthcheck: (key) => this.health.one(key),
+        samples: () => [...this.breakers.samples(), ...this.health.samples()],
         breakers: this.breakers,
         reload: () => this.requestReload(),
         revoke: (request) => this.tokens.revoke(request),
@@ -267,13 +272,17 @@ export class Gateway {
       this.resolved = resolved
       options.resolver.onChange((updates, of) => {
         // Between the resolution and the publication of a reload, changes belong to a snapshot that nobody has yet.
-        if (of === this.resolved)
-          this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates: this.nodes.assignUpdates(updates, of) })
+        if (of !== this.resolved) return
+        const assigned = this.nodes.assignUpdates(updates, of)
+        this.supervisor.updateNodes({ type: 'nodes', epoch: this.epoch, updates: assigned })
+        this.health.followUpdates(assigned)
       })
       if (this.consumers === null) throw new Error('the first configuration was published before')
-      const snapshot = packSnapshot(this.nodes.assign(resolved), this.consumers, this.epoch)
+      const assigned = this.nodes.assign(resolved)
+      const snapshot = packSnapshot(assigned, this.consumers, this.epoch)
       this.consumers = null
       this.tables = snapshot.tables
+      this.health.follow(assigned)
       const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
       if (this.isEnding) return null
       this.announce(ports)
@@ -335,7 +344,9 @@ export class Gateway {
     if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
     const compiledMs = systemClock.nowMs()
     const resolved = await options.resolver.resolveAll(prepared.compiled)
-    const snapshot: PackedSnapshot = packSnapshot(this.nodes.assign(resolved), prepared.consumers, this.epoch + 1)
+    const assigned = this.nodes.assign(resolved)
+    const snapshot: PackedSnapshot = packSnapshot(assigned, prepared.consumers, this.epoch + 1)
+    this.health.follow(assigned)
     this.epoch = snapshot.epoch
     this.resolved = resolved
     this.tables = snapshot.tables
@@ -379,6 +390,7 @@ export class Gateway {
     else if (message.type === 'series') this.directory.declare(index, message.slot, message.labels)
     else if (message.type === 'breaker') this.breakers.declare(message.breaker)
     else if (message.type === 'breaker-event') this.breakers.report(message.event)
+    else if (message.type === 'node-news') this.health.tell(message.news)
     else this.options.log[message.level](message.message, { worker: index, ...toFields(message.fields) })
   }
 
@@ -409,6 +421,7 @@ export class Gateway {
   private async takeDown(): Promise<void> {
     await this.supervisor.close()
     this.options.resolver.close()
+    this.health.close()
     await this.servers?.close()
     await this.limits.close()
     await this.tokens.close()

@@ -1,7 +1,7 @@
 /** The primary's part in the state of upstream nodes: it gives slots, shows what is known, and cleans up behind workers that ended. */
 import { nowMs, systemClock } from '../base/clock.js'
 import type { NodesUpdate } from '../controlplane/dns.js'
-import { NodeDirectory, needsNodeState } from '../controlplane/node-slots.js'
+import { NodeDirectory, needsNodeState, readNodeKey } from '../controlplane/node-slots.js'
 import type { CompiledConfig, Json } from '../schema/compiled.js'
 import { NodeBoard, NodeSlots, NodeStatus } from '../shared/node-cells.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
@@ -50,14 +50,16 @@ export class PrimaryNodes {
   state(): Json {
     const { board } = this
     const now = nowMs()
-    const nodes = this.slots.entries().map(([key, slot]) => {
-      const split = key.lastIndexOf('|')
+    const nodes = this.slots.entries().flatMap(([key, slot]) => {
+      const place = readNodeKey(key)
+      if (place === null) return []
       const status = board.status(slot)
       const openMs = board.openForMs(slot, now)
       const latencyUs = board.latencyUs(slot)
-      return {
-        address: key.slice(0, split),
-        port: Number(key.slice(split + 1)),
+      const state = {
+        address: place.address,
+        port: place.port,
+        upstream: place.upstream === '' ? null : place.upstream,
         usable: status === 0,
         reasons: reasons.filter(([bit]) => (status & bit) !== 0).map(([, name]) => name),
         in_flight: board.inFlight(slot),
@@ -67,6 +69,7 @@ export class PrimaryNodes {
         consecutive_failures: board.consecutiveFailures(slot),
         open_for_s: Number.isFinite(openMs) ? Math.round(openMs) / 1000 : null,
       }
+      return [state]
     })
     return { nodes: nodes.sort((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : a.port - b.port)) }
   }

@@ -22,6 +22,8 @@ export interface OperatorServersOptions {
   readonly limits: StatusServerOptions['limits']
   readonly limitTable: StatusServerOptions['limitTable']
   readonly nodes: StatusServerOptions['nodes']
+  readonly healthchecks: StatusServerOptions['healthchecks']
+  readonly healthcheck: StatusServerOptions['healthcheck']
   readonly breakers: AdminActions['breakers']
   readonly samples: StatusServerOptions['samples']
   readonly reload: AdminActions['reload']
@@ -39,7 +41,7 @@ export interface OperatorServers {
 
 /** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
 export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
-  const { config, board, directory, state, explain, limits, limitTable, nodes, samples, log } = options
+  const { config, board, directory, state, explain, limits, limitTable, nodes, healthchecks, healthcheck, samples, log } = options
   const running: (StatusServer | AdminServer)[] = []
   const close = async () => void (await Promise.all(running.map((server) => server.close())))
   let metrics: SocketAddress | null = null
@@ -56,6 +58,8 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         limits,
         limitTable,
         nodes,
+        healthchecks,
+        healthcheck,
         samples,
         log: (message) => log.error(message),
       })

@@ -4,6 +4,7 @@ import { defaultTimeout, type TimeoutResource } from '../schema/common.js'
 import type { CompiledTimeout, CompiledUpstream, CompiledUpstreamTls, Json } from '../schema/compiled.js'
 import type { UpstreamResource } from '../schema/upstream.js'
 import { compileBalancing } from './compile-balancing.js'
+import { compileChecks, compileOutlierDetection } from './compile-health.js'
 import { readNodes } from './compile-nodes.js'
 import type { Entry } from './load-types.js'
 import { milliseconds } from './validate-process.js'
@@ -74,6 +75,8 @@ function compileUpstream(key: string, value: UpstreamResource, rotor: number): C
     },
     tls: scheme === 'https' ? compileTls(value) : null,
     rotor,
+    ...(value.checks?.active !== undefined && { checks: compileChecks(value, value.checks.active) }),
+    ...(value.outlier_detection !== undefined && { outlierDetection: compileOutlierDetection(value.outlier_detection) }),
   }
 }
 

@@ -4,10 +4,12 @@ import { readNodes } from './compile-nodes.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
 import { checkBalancing } from './validate-balancing.js'
 import { pairProblem, parseCertificate } from './validate-certificates.js'
+import { checkHealth } from './validate-health.js'
 
 export function checkUpstream(value: UpstreamResource, path: DocumentPath, issues: IssueList): void {
   checkUnsupported(value, path, issues)
   checkBalancing(value, path, issues)
+  checkHealth(value, path, issues)
   checkNodes(value, path, issues)
   checkHost(value, path, issues)
   checkTls(value, path, issues)
@@ -23,7 +25,6 @@ function checkUnsupported(value: UpstreamResource, path: DocumentPath, issues: I
   if (scheme !== 'http' && scheme !== 'https')
     issues.error([...path, 'scheme'], `upstream scheme ${scheme} is not supported yet`, 'http or https')
   const instead: [keyof UpstreamResource, string][] = [
-    ['checks', 'no checks'],
     ['service_name', 'nodes'],
     ['discovery_type', 'nodes'],
     ['discovery_args', 'nodes'],

@@ -177,6 +177,8 @@ export class Exchange implements PluginExchange {
   tryOutcome = 0
   /** When the request, as far as it is known to be complete, was sent: latency is measured from there. */
   sentMs = 0
+  /** Without an answer for so long, the try under way counts as slow; 0 = it does not, or has been counted. The node feed keeps it. */
+  slowAfterMs = 0
   connection: UpstreamConnection | null = null
   triesLeft = 0
   tryCount = 0
@@ -283,6 +285,7 @@ export class Exchange implements PluginExchange {
     this.openSlot = 0
     this.tryOutcome = 0
     this.sentMs = 0
+    this.slowAfterMs = 0
     this.connection = null
     this.triesLeft = 0
     this.tryCount = 0

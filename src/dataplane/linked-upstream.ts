@@ -2,9 +2,11 @@
 import { recentMs } from '../base/clock.js'
 import type { CompiledNode, CompiledUpstream } from '../schema/compiled.js'
 import type { NodeCells } from '../shared/node-cells.js'
+import type { NodeHealth, NodeNews } from '../shared/node-health.js'
 import type { Rotors } from '../shared/rotors.js'
 import { createBalancer } from './balancer/balancer.js'
 import { type BalancedTier, NodeGroup } from './balancer/node-group.js'
+import { NodeJudge } from './balancer/node-judge.js'
 import { SlowStart } from './balancer/slow-start.js'
 import { divideByLabels, Subsets } from './balancer/subsets.js'
 import { Tier } from './balancer/tier.js'
@@ -16,9 +18,14 @@ export interface UpstreamEnvironment {
   readonly pools: PoolRegistry
   readonly rotors: Rotors
   readonly nodes: NodeCells
+  readonly nodeHealth: NodeHealth
+  /** A judgement about a node changed. */
+  nodeNews(news: NodeNews): void
 }
 
 export class LinkedUpstream {
+  /** Learns about nodes from tries; null = nobody wants to know. */
+  readonly judge: NodeJudge | null
   private all: NodeGroup<NodePool> = new NodeGroup([])
   private subsets: Subsets<NodeGroup<NodePool>> | null = null
   private nodeCount = 0
@@ -28,6 +35,8 @@ export class LinkedUpstream {
     nodes: readonly CompiledNode[],
     private readonly environment: UpstreamEnvironment,
   ) {
+    const { nodes: cells, nodeHealth: health } = environment
+    this.judge = NodeJudge.of(record, { cells, health, tell: (news) => environment.nodeNews(news) })
     this.setNodes(nodes)
   }
 
@@ -41,6 +50,7 @@ export class LinkedUpstream {
         ? null
         : new Subsets(subset, new Map([...divideByLabels(usable, subset)].map(([key, members]) => [key, this.group(members)])))
     this.nodeCount = usable.length
+    if (this.judge !== null) this.judge.members = usable.length
   }
 
   get retries(): number {

@@ -117,6 +117,72 @@ export interface CompiledUpstream {
   readonly tls: CompiledUpstreamTls | null
   /** Slot of the shared round-robin rotor (shared/rotors); the same key keeps the same slot across reloads. */
   readonly rotor: number
+  /** Absent = none. */
+  readonly checks?: CompiledChecks
+  readonly outlierDetection?: CompiledOutlierDetection
+}
+
+export interface CompiledChecks {
+  readonly active: CompiledActiveCheck
+  /** Null = the traffic says nothing about health. */
+  readonly passive: CompiledPassiveCheck | null
+}
+
+export interface CompiledActiveCheck {
+  readonly type: 'http' | 'https' | 'tcp'
+  readonly timeoutMs: number
+  readonly concurrency: number
+  /** Host of the request and TLS name; empty = that of the node. */
+  readonly host: string
+  /** 0 = that of the node. */
+  readonly port: number
+  readonly path: string
+  readonly method: string
+  readonly body: string
+  /** `Name: value`. */
+  readonly headers: readonly string[]
+  readonly verify: boolean
+  readonly healthyIntervalMs: number
+  readonly unhealthyIntervalMs: number
+  readonly limits: CompiledHealthLimits
+}
+
+export interface CompiledPassiveCheck {
+  readonly type: 'http' | 'https' | 'tcp'
+  readonly limits: CompiledHealthLimits
+}
+
+/** How many observations in a row decide (0 = they do not count), and which statuses are which. */
+export interface CompiledHealthLimits {
+  readonly healthyStatuses: readonly number[]
+  readonly unhealthyStatuses: readonly number[]
+  readonly successes: number
+  readonly httpFailures: number
+  readonly tcpFailures: number
+  readonly timeouts: number
+}
+
+/** Counts, percentages and factors of 0 are off. */
+export interface CompiledOutlierDetection {
+  /** Of the upstream in shared/node-cells, given together with those of its nodes; 0 = there was none left. */
+  readonly slot: number
+  readonly consecutive5xx: number
+  readonly consecutiveGatewayFailure: number
+  readonly successRateMinimumHosts: number
+  readonly successRateRequestVolume: number
+  /** Standard deviations, not thousandths. */
+  readonly successRateStdevFactor: number
+  readonly failurePercentageThreshold: number
+  readonly failurePercentageMinimumHosts: number
+  readonly failurePercentageRequestVolume: number
+  readonly slowCallMs: number
+  readonly consecutiveSlowCalls: number
+  readonly slowCallPercentage: number
+  readonly slowCallRequestVolume: number
+  readonly intervalMs: number
+  readonly baseEjectionMs: number
+  readonly maxEjectionMs: number
+  readonly maxEjectionPercent: number
 }
 
 export type BalancerType = 'roundrobin' | 'chash' | 'least_conn' | 'ewma' | 'random'

@@ -1,6 +1,7 @@
 /** Schema of `upstreams`, also used inline in routes, services and traffic-split. */
 import { type Static, Type } from '@sinclair/typebox'
 import { described, host, oneOf, reference, timeoutSchema } from './common.js'
+import { checksSchema, outlierDetectionSchema } from './health.js'
 
 const node = Type.Object(
   {
@@ -218,7 +219,8 @@ export const upstreamSchema = Type.Object(
         description: 'When no node is healthy: `fail_open` uses all of them, `fail` answers 503.',
       }),
     ),
-    checks: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Health checks.' })),
+    checks: Type.Optional(checksSchema),
+    outlier_detection: Type.Optional(outlierDetectionSchema),
     service_name: Type.Optional(Type.String({ minLength: 1, maxLength: 256, description: 'Name in a service registry.' })),
     discovery_type: Type.Optional(Type.String({ description: 'Kind of service registry.' })),
     discovery_args: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Arguments of the service registry.' })),

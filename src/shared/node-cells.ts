@@ -1,5 +1,7 @@
 /**
- * Node state: what all workers know together about a node (`address:port`), whichever upstream it is reached through.
+ * Node state: what all workers know together about a node (`address:port`), whichever upstream it is reached through. In an upstream that
+ * judges its nodes (health checks, outlier detection) they have a line of their own, because another upstream may judge otherwise; and
+ * the upstream has one, of which only `ejected` is used. Judgements are made in shared/node-health.
  *
  *   one line of 64 bytes per slot, 65,536 slots; behind them one column of int32 per worker, a cell per slot
  *
@@ -17,9 +19,12 @@
  *   int32[8]   failures      modulo 2^32: readers take differences           workers, by atomic add
  *   int32[9]   ejectedUntil  ms modulo 2^32, while the bit `Ejected` is set  whoever ejects
  *   int32[10]  ejections     ejections in a row; prolongs the next one       whoever ejects or forgives
- *   int32[11]  health        state machine of the health checks              its owner
- *   int32[12]  counters      its four counters of 8 bits                     its owner
- *   int32[13…15] unused
+ *   int32[11]  health        health checks: state and counters, see          workers and primary, by compare-exchange
+ *                            shared/health-state
+ *   int32[12]  slow          slow calls so far, modulo 2^32                  workers, by atomic add
+ *   int32[13]  slowInARow    slow calls since the last quick one             workers
+ *   int32[14]  ejected       in the line of an upstream: its ejected nodes   whoever ejects or takes back, by compare-exchange
+ *   int32[15]  unused
  *
  *   column of worker i
  *   int32[slot]  its own share of `inFlight`                                 worker i; the primary, after that worker has ended
@@ -28,25 +33,26 @@
  * A worker that dies leaves its column behind; the primary takes it out of the totals (`NodeBoard.retire`), so that no count is left over.
  * Times are monotonic milliseconds (base/clock), comparable between threads; differences are right for 24 days.
  */
+import {
+  CONSECUTIVE,
+  EJECTED_UNTIL,
+  EJECTIONS,
+  FAILURES,
+  GATEWAY,
+  IN_FLIGHT,
+  LATENCY,
+  LATENCY_AT,
+  OPENED_AT,
+  SLOW_IN_A_ROW,
+  STATUS,
+  SUCCESSES,
+  stamp,
+} from './node-layout.js'
 import { allocateRegion, assertRegionSize, CACHE_LINE_BYTES, INT32_PER_LINE } from './region.js'
 
 export const NODE_SLOTS = 65_536
 const LINES_BYTES = NODE_SLOTS * CACHE_LINE_BYTES
 const COLUMN_BYTES = NODE_SLOTS * Int32Array.BYTES_PER_ELEMENT
-
-const IN_FLIGHT = 0
-const STATUS = 1
-const LATENCY = 2
-const LATENCY_AT = 3
-const CONSECUTIVE = 4
-const GATEWAY = 5
-const OPENED_AT = 6
-const SUCCESSES = 7
-const FAILURES = 8
-const EJECTED_UNTIL = 9
-const EJECTIONS = 10
-const HEALTH = 11
-const COUNTERS = 12
 
 /** Reasons for not picking a node; a node without any is usable. */
 export enum NodeStatus {
@@ -85,11 +91,6 @@ export function nodesBytes(workers: number): number {
 
 export function createNodesRegion(workers: number): SharedArrayBuffer {
   return allocateRegion('nodes', nodesBytes(workers))
-}
-
-/** Milliseconds as a cell holds them; 0 is kept free for "never". */
-function stamp(nowMs: number): number {
-  return Math.floor(nowMs) | 0 || 1
 }
 
 /** What one thread reads and writes of the nodes. Slots must be from 1 to NODE_SLOTS - 1. */
@@ -198,7 +199,7 @@ export class NodeCells {
     return opened === 0 ? Number.POSITIVE_INFINITY : Math.max(0, (Math.floor(nowMs) - opened) | 0)
   }
 
-  // ---------------------------------------------------------------- what health checks and ejection read and write
+  // ---------------------------------------------------------------- what judges and pages read and write
 
   consecutiveFailures(slot: number): number {
     return Atomics.load(this.cells, slot * INT32_PER_LINE + CONSECUTIVE)
@@ -233,6 +234,7 @@ export class NodeCells {
     if (before !== 0 && (before & ~bits) === 0) {
       Atomics.store(cells, base + CONSECUTIVE, 0)
       Atomics.store(cells, base + GATEWAY, 0)
+      Atomics.store(cells, base + SLOW_IN_A_ROW, 0)
       Atomics.store(cells, base + LATENCY, 0)
       Atomics.store(cells, base + OPENED_AT, stamp(nowMs))
     }
@@ -244,34 +246,8 @@ export class NodeCells {
     return (Atomics.load(this.cells, slot * INT32_PER_LINE + EJECTED_UNTIL) - Math.floor(nowMs)) | 0
   }
 
-  setEjectedUntil(slot: number, untilMs: number): void {
-    Atomics.store(this.cells, slot * INT32_PER_LINE + EJECTED_UNTIL, stamp(untilMs))
-  }
-
   ejections(slot: number): number {
     return Atomics.load(this.cells, slot * INT32_PER_LINE + EJECTIONS)
-  }
-
-  setEjections(slot: number, count: number): void {
-    Atomics.store(this.cells, slot * INT32_PER_LINE + EJECTIONS, count)
-  }
-
-  /** State and packed counters of the health checks' state machine; their meaning is that machine's. */
-  health(slot: number): number {
-    return Atomics.load(this.cells, slot * INT32_PER_LINE + HEALTH)
-  }
-
-  setHealth(slot: number, state: number): void {
-    Atomics.store(this.cells, slot * INT32_PER_LINE + HEALTH, state)
-  }
-
-  healthCounters(slot: number): number {
-    return Atomics.load(this.cells, slot * INT32_PER_LINE + COUNTERS)
-  }
-
-  /** True when the counters were `expected` and are now `next`. */
-  swapHealthCounters(slot: number, expected: number, next: number): boolean {
-    return Atomics.compareExchange(this.cells, slot * INT32_PER_LINE + COUNTERS, expected, next) === expected
   }
 }
 

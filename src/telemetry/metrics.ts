@@ -131,6 +131,27 @@ export const metrics = {
     ['event'],
     'Units of batches taken from Redis (taken), and what became of them: spent, returned or lost. spent / taken is the efficiency.',
   ),
+  upstreamStatus: metric(
+    'apisix_upstream_status',
+    'gauge',
+    'none',
+    ['name', 'ip', 'port'],
+    'Health of an upstream node by its checks: 1 healthy, 0 unhealthy.',
+  ),
+  upstreamEjected: metric(
+    'gateway_upstream_node_ejected',
+    'gauge',
+    'none',
+    ['name', 'ip', 'port'],
+    'Whether an upstream node is ejected as an outlier: 1 it is, 0 it is not.',
+  ),
+  upstreamEjections: metric(
+    'gateway_upstream_node_ejections_total',
+    'counter',
+    'none',
+    ['name', 'ip', 'port'],
+    'Ejections of an upstream node as an outlier.',
+  ),
   breakerRefusals: metric(
     'gateway_circuit_breaker_refusals_total',
     'counter',

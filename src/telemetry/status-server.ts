@@ -7,6 +7,8 @@
  *   GET /v1/explain?method=&host=&path=        which route matches and why the others do not
  *   GET /v1/limits?key=[&route=]               live state of a key in the rate limits that may count it
  *   GET /v1/nodes                              upstream nodes of which something is known: load, latency, health
+ *   GET /v1/healthcheck                        upstreams with health checks, their nodes with state and counters, as APISIX shows them
+ *   GET /v1/healthcheck/<kind>/<id>            one of them: upstreams/1, routes/1, services/1
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -60,6 +62,9 @@ export interface StatusServerOptions {
   readonly explain: (query: ExplainQuery) => Json
   /** The page `/v1/nodes`. */
   readonly nodes: () => Json
+  /** The page `/v1/healthcheck`, and `/v1/healthcheck/<key>`: null when there is no such upstream with checks. */
+  readonly healthchecks: () => Json
+  readonly healthcheck: (key: string) => Json | null
   /** Rejects with UsageError as `explain` throws it. */
   readonly limits: (query: { readonly key: string; readonly route: string | null }) => Promise<Json>
   readonly limitTable: () => LimitTableState
@@ -188,7 +193,7 @@ function answer(request: IncomingMessage, options: StatusServerOptions): Answer 
   const target = request.url ?? '/'
   const question = target.indexOf('?')
   const path = question === -1 ? target : target.slice(0, question)
-  const page = pages[path]
+  const page = path.startsWith(HEALTHCHECK_PREFIX) ? healthcheckPage(path.slice(HEALTHCHECK_PREFIX.length)) : pages[path]
   if (page === undefined) {
     return json(404, { status: 'error', error: `no page ${path}; there are ${Object.keys(pages).join(', ')}` })
   }
@@ -208,7 +213,31 @@ const pages: Readonly<Record<string, Page | undefined>> = Object.assign(Object.c
   '/v1/explain': explainPage,
   '/v1/limits': limitsPage,
   '/v1/nodes': ({ nodes }) => json(200, nodes()),
+  '/v1/healthcheck': ({ healthchecks }) => json(200, healthchecks()),
 } satisfies Record<string, Page>)
+
+const HEALTHCHECK_PREFIX = '/v1/healthcheck/'
+
+/** The page of the upstream with this key. Its errors have the form of the reference gateway. */
+function healthcheckPage(encoded: string): Page {
+  return ({ healthcheck }) => {
+    const [kind = '', id = ''] = encoded.split('/').map(decodeSafely)
+    // Upstreams written into a plugin have a key without a kind.
+    const found = healthcheck(id === '' ? kind : `${kind}/${id}`)
+    if (found !== null) return json(200, found)
+    if (id === '') return json(404, { error_msg: `missing src id for src type ${kind}` })
+    return json(404, { error_msg: `${kind}[${id}] not found, or it has no health checks` })
+  }
+}
+
+/** A part that is not well encoded is looked up as it is, and not found. */
+function decodeSafely(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
 
 function json(status: number, body: Json): Answer {
   return { status, type: 'application/json', body: `${JSON.stringify(body)}\n` }

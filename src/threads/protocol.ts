@@ -10,6 +10,7 @@ import type { BreakerEvent, DeclaredBreaker } from '../breakers/contract.js'
 import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import type { ConsumerTables } from '../shared/consumer-tables.js'
+import type { NodeNews } from '../shared/node-health.js'
 import type { PackedRecords } from '../shared/packed-records.js'
 import type { SharedRegions } from '../shared/regions.js'
 import type { RouterTables } from '../shared/router-tables.js'
@@ -82,6 +83,8 @@ export type FromWorker =
   | { readonly type: 'breaker'; readonly breaker: DeclaredBreaker }
   /** A circuit breaker changed its state; sent by the worker that changed it. */
   | { readonly type: 'breaker-event'; readonly event: BreakerEvent }
+  /** A judgement about an upstream node changed; sent by the worker that made it. */
+  | { readonly type: 'node-news'; readonly news: NodeNews }
   | { readonly type: 'drained' }
   /** Uncaught error. Sockets are closed and the thread ends a turn later; with accept `primary`, it waits to be sent `close` for that. */
   | { readonly type: 'failed'; readonly message: string; readonly stack: string }

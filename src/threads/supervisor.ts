@@ -71,7 +71,7 @@ export interface SupervisorOptions {
   readonly closeTimeoutMs?: number
 }
 
-export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' | 'key-set-wanted' | 'breaker' | 'breaker-event' }>
+export type WorkerReport = Extract<FromWorker, { type: 'log' | 'series' | 'key-set-wanted' | 'breaker' | 'breaker-event' | 'node-news' }>
 type Phase = 'starting' | 'serving' | 'draining' | 'closing'
 
 const deathsOfLoop = 5

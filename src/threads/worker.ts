@@ -33,6 +33,7 @@ import type { LimitsConfig, ListenerConfig } from '../schema/process.js'
 import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { NodeCells } from '../shared/node-cells.js'
+import { NodeHealth } from '../shared/node-health.js'
 import { Rotors } from '../shared/rotors.js'
 import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
@@ -141,6 +142,8 @@ class WorkerThread {
       pools: this.pools,
       rotors: new Rotors(start.regions.rotors),
       nodes,
+      nodeHealth: new NodeHealth(start.regions.nodes, nodes),
+      nodeNews: (news) => send({ type: 'node-news', news }),
       metrics: this.metrics,
       kitFor: (route, consumers) =>
         createLinkKit(route, {

@@ -10,6 +10,8 @@ export type RacerJob =
   | { readonly kind: 'metrics'; readonly rounds: number }
   /** Begins and ends `rounds` tries on a node, and leaves `left` of them in flight, as a worker that dies does. */
   | { readonly kind: 'tries'; readonly slot: number; readonly rounds: number; readonly left: number }
+  /** Judges nodes 1 to `nodes` at random for `rounds` times: ejects them (the upstream has slot `nodes` + 1), finds them up and down. */
+  | { readonly kind: 'judge'; readonly nodes: number; readonly rounds: number }
 
 export interface RacerStart {
   readonly index: number

@@ -1,8 +1,10 @@
 /** One racing thread: says that it is ready, waits at the gate, does its job on shared memory, reports, ends. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { WorkerSlot } from '../../src/shared/epochs.js'
+import { HealthEvent } from '../../src/shared/health-state.js'
 import { type SeriesDeclared, WorkerMetrics } from '../../src/shared/metrics-slab.js'
-import { NodeCells, Outcome } from '../../src/shared/node-cells.js'
+import { NodeCells, NodeStatus, Outcome } from '../../src/shared/node-cells.js'
+import { NodeHealth } from '../../src/shared/node-health.js'
 import { Rotors } from '../../src/shared/rotors.js'
 import { type RacerJob, type RacerReport, type RacerStart, ROUND_AMOUNT } from './jobs.js'
 
@@ -57,9 +59,28 @@ function tryNode(start: RacerStart, { slot, rounds, left }: RacerJob & { kind: '
 }
 
 const start = workerData as RacerStart
+function judgeNodes(start: RacerStart, { nodes, rounds }: Extract<RacerJob, { kind: 'judge' }>): void {
+  const { regions } = start
+  const health = new NodeHealth(regions.nodes, new NodeCells(regions.nodes, regions.metrics.length, start.index))
+  const rules = { slot: nodes + 1, baseEjectionMs: 1, maxEjectionMs: 1, maxEjectionPercent: 20 }
+  for (let round = 0; round < rounds; round++) {
+    const slot = 1 + ((round * 7 + start.index * 3) % nodes)
+    health.eject(slot, nodes, rules, round + 1)
+    health.observe(
+      slot,
+      (round + start.index) % 2 === 0 ? HealthEvent.Success : HealthEvent.TcpFailure,
+      1,
+      NodeStatus.PassiveDown,
+      round + 1,
+    )
+  }
+  report({ type: 'done' })
+}
+
 report({ type: 'ready' })
 Atomics.wait(new Int32Array(start.gate), 0, 0)
 if (start.job.kind === 'rotor') drawNumbers(start, start.job.slot, start.job.picks)
 else if (start.job.kind === 'tries') tryNode(start, start.job)
+else if (start.job.kind === 'judge') judgeNodes(start, start.job)
 else if (start.job.kind === 'epochs') acknowledgeEpochs(start)
 else recordRounds(start, start.job.rounds)

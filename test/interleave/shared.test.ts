@@ -2,9 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { LATENCY_BUCKETS } from '../../src/base/latency-buckets.js'
 import { EpochBoard } from '../../src/shared/epochs.js'
+import { isUsable } from '../../src/shared/health-state.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import { INGRESS_CELL } from '../../src/shared/metrics-slab.js'
-import { NodeBoard } from '../../src/shared/node-cells.js'
+import { NodeBoard, NodeStatus } from '../../src/shared/node-cells.js'
+import { NodeHealth } from '../../src/shared/node-health.js'
 import { createRegions } from '../../src/shared/regions.js'
 import { ROTOR_CELLS } from '../../src/shared/rotors.js'
 import { ROUND_AMOUNT } from './jobs.js'
@@ -170,5 +172,36 @@ describe('node cells under contention', () => {
       board.retire(worker)
       expect(board.inFlight(9)).toBe(left)
     }
+  })
+
+  test('never more nodes are ejected than may be, none is lost, and every bit is in line with the state behind it', async () => {
+    const threads = 4
+    const nodes = 20
+    const most = 4
+    const slots = Array.from({ length: nodes }, (_, index) => index + 1)
+    const regions = createRegions(threads)
+    const board = new NodeBoard(regions.nodes, threads)
+    const health = new NodeHealth(regions.nodes, board)
+    const ended: number[] = []
+    const racers = new Racers(racer.file, regions, (index) => ended.push(index))
+    for (let index = 0; index < threads; index++) await racers.add(index, { kind: 'judge', nodes, rounds: 50_000 })
+    racers.go()
+    const finished = racers.finished()
+    let largest = 0
+    let taken = 0
+    while (ended.length < threads) {
+      // A place is taken before the bit is set and given back after it went: there are never more bits than places.
+      largest = Math.max(largest, slots.filter((slot) => health.isEjected(slot)).length, health.ejectedCount(nodes + 1))
+      for (const slot of slots) if (health.takeBack(slot, nodes + 1, 1)) taken++
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await finished
+    expect(largest).toBeLessThanOrEqual(most)
+    for (const slot of slots) {
+      expect((board.status(slot) & (NodeStatus.ActiveDown | NodeStatus.PassiveDown)) === 0).toBe(isUsable(health.health(slot)))
+      if (health.takeBack(slot, nodes + 1, 1)) taken++
+    }
+    expect(taken).toBeGreaterThan(0)
+    expect(health.ejectedCount(nodes + 1)).toBe(0)
   })
 })

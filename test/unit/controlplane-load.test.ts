@@ -235,7 +235,7 @@ describe('rules across fields', () => {
 describe('refused by name', () => {
   const upstream = (fields: string) => `upstreams: [{ id: u, nodes: {}, ${fields} }]`
   const cases: [string, string][] = [
-    [upstream('checks: { active: {} }'), 'upstreams[0].checks: upstream option checks is not supported yet'],
+    [upstream('checks: { passive: {} }'), 'upstreams[0].checks: object matches none of the required: ["active"] or ["active","passive"]'],
     [upstream('scheme: grpc'), 'upstreams[0].scheme: upstream scheme grpc is not supported yet'],
     [upstream('service_name: x'), 'upstreams[0].service_name: upstream option service_name is not supported yet'],
     [upstream('discovery_type: dns'), 'upstreams[0].discovery_type: upstream option discovery_type is not supported yet'],

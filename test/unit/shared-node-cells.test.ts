@@ -119,18 +119,6 @@ describe('status', () => {
     board.open(SLOT, NodeStatus.Ejected, 8000)
     expect(one.openForMs(SLOT, 9000)).toBe(4000)
   })
-
-  test('ejections and the state of checks are kept', () => {
-    const [board, one] = pair()
-    one.setEjectedUntil(SLOT, 4000)
-    one.setEjections(SLOT, 3)
-    one.setHealth(SLOT, 2)
-    expect(one.swapHealthCounters(SLOT, 0, 0x01020304)).toBe(true)
-    expect(board.swapHealthCounters(SLOT, 0, 5)).toBe(false)
-    expect([board.ejectedForMs(SLOT, 3000), board.ejections(SLOT), board.health(SLOT), board.healthCounters(SLOT)]).toEqual([
-      1000, 3, 2, 0x01020304,
-    ])
-  })
 })
 
 test('a region of another number of workers is refused', () => {

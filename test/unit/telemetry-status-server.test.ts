@@ -40,6 +40,8 @@ async function setup(port = 0) {
       return { key, route }
     },
     nodes: () => ({ nodes: [] }),
+    healthchecks: () => [{ name: '/apisix/upstreams/1' }],
+    healthcheck: (key) => (key === 'upstreams/a b' || key === 'traffic-split:1' ? { name: key } : null),
     limitTable: () => ({ fill: 0.25, capacityBytes: 4096, shared: 3, full: 1 }),
     samples: () => [{ metric: metrics.breakerState, values: ['route:1'], value: 2 }],
     log: (message) => logged.push(message),

@@ -26,6 +26,7 @@ export class NodeFeed {
     if (slot === 0) return
     exchange.openSlot = slot
     exchange.tryOutcome = Outcome.Neutral
+    exchange.slowAfterMs = exchange.upstream?.judge?.slowMs ?? 0
     this.cells.begin(slot)
   }
 
@@ -37,6 +38,16 @@ export class NodeFeed {
     const now = nowMs()
     // An error is often quick; it must not draw further requests.
     this.cells.observe(slot, now - exchange.sentMs, now, decayOf(exchange), status >= 500)
+    const judge = exchange.upstream?.judge ?? null
+    if (judge === null) return
+    judge.answered(slot, exchange.upstreamAddress, status, now - exchange.sentMs, exchange.slowAfterMs === 0, now)
+    exchange.slowAfterMs = 0
+  }
+
+  /** The answer does not come within the time that makes a call slow. Counted once, without waiting for the end. */
+  slow(exchange: Exchange, now: number): void {
+    exchange.slowAfterMs = 0
+    exchange.upstream?.judge?.slow(exchange.openSlot, exchange.upstreamAddress, now)
   }
 
   /** The answer is complete. */
@@ -49,6 +60,7 @@ export class NodeFeed {
     if (slot === 0) return
     const now = nowMs()
     this.cells.penalise(slot, now - exchange.sentMs, now)
+    exchange.upstream?.judge?.failed(slot, exchange.upstreamAddress, failure, now)
     this.end(exchange, unreached.has(failure) ? Outcome.ConnectError : Outcome.GatewayError)
   }
 
@@ -68,7 +80,10 @@ export class NodeFeed {
     const slot = exchange.openSlot
     if (slot === 0) return
     exchange.openSlot = 0
+    exchange.slowAfterMs = 0
     this.cells.end(slot, outcome)
+    if (outcome === Outcome.Success || outcome === Outcome.Neutral) return
+    exchange.upstream?.judge?.counted(slot, exchange.upstreamAddress, recentMs())
   }
 }
 

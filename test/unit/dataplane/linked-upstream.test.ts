@@ -5,6 +5,7 @@ import type { NodePool } from '../../../src/dataplane/upstream/pool.js'
 import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
 import type { CompiledNode, CompiledUpstream } from '../../../src/schema/compiled.js'
 import { createNodesRegion, NodeBoard, NodeCells, NodeStatus } from '../../../src/shared/node-cells.js'
+import { NodeHealth } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
 import { balancingOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
 
@@ -12,10 +13,13 @@ import { balancingOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf 
 function linked(nodes: readonly Partial<CompiledNode>[], fields: Partial<CompiledUpstream> = {}) {
   const region = createNodesRegion(1)
   const list = nodes.map((node, index) => nodeOf({ address: `10.0.0.${index + 1}`, host: `10.0.0.${index + 1}`, slot: index + 1, ...node }))
+  const cells = new NodeCells(region, 1, 0)
   const upstream = new LinkedUpstream(upstreamOf(fields), list, {
     pools: new PoolRegistry(silentEvents, 16384, silentTally()),
     rotors: new Rotors(new SharedArrayBuffer(ROTORS_BYTES)),
-    nodes: new NodeCells(region, 1, 0),
+    nodes: cells,
+    nodeHealth: new NodeHealth(region, cells),
+    nodeNews: () => {},
   })
   const exchange = exchangeOf()
   const pick = (tried: readonly NodePool[] | null = null): NodePool | null => upstream.pick(exchange, tried)

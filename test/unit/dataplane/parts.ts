@@ -10,6 +10,7 @@ import { type AnyPlugin, definePlugin, type PluginInstance, Type } from '../../.
 import type { CompiledBalancing, CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
 import { METRICS_SLAB_BYTES, WorkerMetrics } from '../../../src/shared/metrics-slab.js'
 import { createNodesRegion, NodeCells } from '../../../src/shared/node-cells.js'
+import { NodeHealth } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
 import { compiledRoute } from '../../support/compiled-route.js'
 import { linkKit } from '../../support/link-kit.js'
@@ -192,11 +193,15 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
     plugins.set(name, definePlugin({ name, priority: 0, description: 'Test.', schema: Type.Object({}), prepare: () => null, link }))
     compiled.push({ name, priority: 0, prepared: null, filter: null, errorResponse: null, owner: 'routes/1' })
   }
+  const region = createNodesRegion(1)
+  const nodes = new NodeCells(region, 1, 0)
   const environment: LinkEnvironment = {
     plugins,
     pools: new PoolRegistry(silentEvents, 16384, silentTally()),
     rotors: new Rotors(new SharedArrayBuffer(ROTORS_BYTES)),
-    nodes: new NodeCells(createNodesRegion(1), 1, 0),
+    nodes,
+    nodeHealth: new NodeHealth(region, nodes),
+    nodeNews: () => {},
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),
   }
