@@ -451,7 +451,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       const next: Exchange | null = exchange.next
       if (exchange.slowWatchMs !== 0) this.watchSlow(exchange, now)
       if (exchange.slowAfterMs !== 0 && exchange.bodyComplete && now - exchange.sentMs >= exchange.slowAfterMs) {
-        this.nodes.slow(exchange, now)
+        this.tries.slow(exchange, now)
       }
       if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
       exchange = next

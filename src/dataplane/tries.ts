@@ -131,6 +131,11 @@ export class Tries {
     this.fail(exchange, connection, failure, false)
   }
 
+  /** The answer takes longer than the upstream allows before it counts as slow; the wait goes on. */
+  slow(exchange: Exchange, now: number): void {
+    this.nodes.slow(exchange, now)
+  }
+
   /** Nobody wants the answer any more. */
   cancel(exchange: Exchange): void {
     const connection = exchange.connection
