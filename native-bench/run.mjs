@@ -1,27 +1,32 @@
-/** Side-by-side runs; see README.md in this folder. Exit codes: 0 fine, 1 a rival failed requests or answers, 2 cannot run here. */
+/** Side-by-side runs; see README.md in this folder. Exit codes: 0 fine, 1 a gateway failed requests or answers, 2 cannot run here. */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { goals, jobs } from './jobs/index.mjs'
 import { barChart } from './lib/charts.mjs'
-import { checkAnswers, jobs, measure } from './lib/jobs.mjs'
+import { idleRows, runIdle } from './lib/idle.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { count, list, runProgram } from './lib/options.mjs'
-import { summarise } from './lib/parse.mjs'
-import { Workshop } from './lib/processes.mjs'
-import { jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
-import { available, rivals, startUpstream } from './lib/rivals.mjs'
+import { goalRows, jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
+import { rivals } from './lib/rivals.mjs'
+import { measureSizes, sizeRows } from './lib/route-sizes.mjs'
+import { judge, runJobs } from './lib/run-jobs.mjs'
 
-const usage = `native-bench/run: our gateway next to nginx, HAProxy and http-proxy, on this machine, in one run
+const specialJobs = ['routes', 'idle']
+const allJobs = [...Object.keys(jobs), ...specialJobs]
+/** They need most of the time of a run and change least. */
+const slowRivals = ['http-proxy', 'http-proxy-default']
+const idleConnections = 10_000
 
-  --rounds N        interleaved rounds, the table shows medians (3)
-  --seconds N       length of one measurement (5)
-  --connections N   client connections of wrk (64)
-  --only A,B        rivals: ${Object.keys(rivals).join(', ')} ("sluice" means all of ours)
-  --jobs A,B        jobs: ${Object.keys(jobs).join(', ')}
-  --quick           1 round of 1 s, writes no results
+const usage = `native-bench/run: our gateway next to others, on this machine, in one run
+
+  --rounds N        interleaved rounds, the table shows medians (5)
+  --seconds N       length of one measurement (3)
+  --connections N   client connections of wrk, where a job does not say otherwise (64)
+  --only A,B        rivals: ${Object.keys(rivals).join(', ')}
+  --jobs A,B        jobs: ${allJobs.join(', ')}
+  --quick           1 round of 1 s, without ${slowRivals.join(' and ')}; writes no results
   --out DIR         where results go (native-bench/results)
   --force           run although there is one core only`
-
-const warmUpSeconds = 2
 
 async function main() {
   const { values } = parseArgs({
@@ -42,111 +47,104 @@ async function main() {
     return 0
   }
   const settings = {
-    rounds: count('--rounds', values.rounds, values.quick ? 1 : 3),
-    seconds: count('--seconds', values.seconds, values.quick ? 1 : 5),
+    rounds: count('--rounds', values.rounds, values.quick ? 1 : 5),
+    seconds: count('--seconds', values.seconds, values.quick ? 1 : 3),
     connections: count('--connections', values.connections, 64),
   }
-  const wantedJobs = list('--jobs', values.jobs, Object.keys(jobs))
-  const only = list('--only', values.only, Object.keys(rivals))
-  if (only.includes('sluice')) only.push('sluice-pipelining', 'sluice-plain')
-  requirePrograms(['wrk', 'nginx', 'taskset'])
-  if (only.some((name) => name.startsWith('sluice'))) requireBuild()
+  const wanted = list('--jobs', values.jobs, allJobs)
+  const asked = list('--only', values.only, Object.keys(rivals))
+  const only = values.quick && values.only === undefined ? asked.filter((rival) => !slowRivals.includes(rival)) : asked
+  requirePrograms(['wrk', 'nginx', 'taskset', 'openssl'])
+  if (only.includes('sluice')) requireBuild()
   requireTwoCores(values.force)
-  const usable = available(Object.keys(rivals).filter((name) => only.includes(name)))
-
   const machine = describeMachine()
   console.log(machineLines(machine).join('\n'))
-  const at = new Date()
-  const results = await runJobs(wantedJobs, usable, settings)
-  for (const [name, { summaries }] of Object.entries(results)) {
-    const { head, rows } = jobRows(name, summaries)
-    console.log(`\n${jobs[name].title}\n${textTable(head, rows)}`)
-  }
+  const found = await runWanted(wanted, only, settings, values.quick)
+  const sections = sectionsOf(found)
+  for (const { title, head, rows } of sections) console.log(`\n${title}\n${textTable(head, rows)}`)
   if (!values.quick || values.out !== undefined) {
     const folder = values.out ?? join(benchFolder, 'results')
-    writeResults(folder, resultFiles({ at, machine, settings, results }))
+    writeResults(folder, resultFiles({ at: new Date(), machine, settings, found, sections }))
     console.log(`\nresults: ${folder}`)
   }
-  const failed = Object.values(results).some(({ summaries }) => Object.values(summaries).some((summary) => summary.failed > 0))
-  if (failed) console.error('some requests failed: see the last column; such rows mean nothing')
-  return failed ? 1 : 0
+  const failed = sections.filter(({ hasFailed }) => hasFailed)
+  for (const { title } of failed) console.error(`some requests failed, such rows mean nothing: ${title}`)
+  return failed.length > 0 ? 1 : 0
 }
 
-async function runJobs(wantedJobs, usable, settings) {
+async function runWanted(wanted, only, settings, isQuick) {
   const cores = corePair()
-  const workshop = await new Workshop().open()
-  try {
-    const upstream = await startUpstream(workshop, cores.load)
-    const results = {}
-    for (const name of wantedJobs) {
-      const taking = jobs[name].rivals.filter((rival) => usable.includes(rival))
-      if (taking.length > 0) results[name] = await runJob(workshop, cores, upstream.port, name, taking, settings)
-    }
-    return results
-  } finally {
-    await workshop.close()
-  }
+  const results = await runJobs(
+    wanted.filter((name) => !specialJobs.includes(name)),
+    { cores, settings, only },
+  )
+  const sizes = isQuick ? [1, 100_000] : [1, 1_000, 100_000]
+  const routes = wanted.includes('routes') && only.includes('sluice') ? await measureSizes(sizes, { cores, settings }) : null
+  const idle = wanted.includes('idle') ? await runIdle({ cores, only, count: idleConnections, seconds: settings.seconds }) : null
+  return { results, judged: judge(results), routes, idle }
 }
 
-/** Every round measures every rival once, so that a slow minute of the machine hits all of them alike. */
-async function runJob(workshop, cores, upstreamPort, name, taking, settings) {
-  const job = jobs[name]
-  const gateways = []
-  for (const rival of taking) {
-    const gateway = { ...(await rivals[rival].start(workshop, cores.gateway, upstreamPort)), name: rival }
-    await checkAnswers(gateway, job)
-    gateways.push(gateway)
+function sectionsOf({ results, judged, routes, idle }) {
+  const sections = []
+  if (judged.length > 0) sections.push({ title: 'Goals (requests per CPU second, ratios within a round)', ...goalRows(judged) })
+  for (const [name, result] of Object.entries(results)) {
+    const hasFailed = Object.values(result.summaries).some((summary) => summary.failed > 0)
+    sections.push({ title: jobs[name].title, ...jobRows(name, result, jobs[name].ratios), hasFailed })
   }
-  const rounds = Object.fromEntries(taking.map((rival) => [rival, []]))
-  for (const gateway of gateways) {
-    await measure(workshop, cores.load, gateway, job, { ...settings, seconds: Math.min(warmUpSeconds, settings.seconds) })
+  if (routes !== null) {
+    const hasFailed = routes.some(({ summary }) => summary.failed > 0)
+    sections.push({ title: 'I: number of routes', ...sizeRows(routes), hasFailed })
   }
-  for (let round = 1; round <= settings.rounds; round++) {
-    for (const gateway of gateways) {
-      const measured = await measure(workshop, cores.load, gateway, job, settings)
-      rounds[gateway.name].push(measured)
-      const rate = `${Math.round(measured.requestsPerSecond)}/s, ${Math.round(measured.requestsPerCpuSecond)} per CPU second`
-      console.error(`${name} round ${round}/${settings.rounds} ${gateway.name}: ${rate}`)
-    }
+  if (idle !== null) {
+    const hasFailed = Object.values(idle).some(({ failed }) => failed > 0)
+    const title = `J: ${idleConnections.toLocaleString('en-US')} idle client connections, 16 active ones`
+    sections.push({ title, ...idleRows(idle), hasFailed })
   }
-  for (const gateway of gateways) {
-    await checkAnswers(gateway, job)
-    await workshop.stop(gateway.running)
-  }
-  return { rounds, summaries: Object.fromEntries(taking.map((rival) => [rival, summarise(rounds[rival])])) }
+  return sections
 }
 
-function resultFiles({ at, machine, settings, results }) {
-  const names = Object.keys(results)
-  const raced = Object.keys(rivals).filter((rival) => names.some((name) => results[name].summaries[rival] !== undefined))
-  const chart = barChart({
-    title: 'Requests per CPU second of the gateway (more is better)',
-    unit: 'requests',
-    groups: names,
-    series: raced.map((rival) => ({
-      name: rival,
-      values: names.map((name) => results[name].summaries[rival]?.requestsPerCpuSecond ?? null),
-    })),
-  })
-  const sections = names.map((name) => {
-    const { head, rows } = jobRows(name, results[name].summaries)
-    return `## ${jobs[name].title}\n\n${markdownTable(head, rows)}`
-  })
-  const method = `Gateway on one core, load (\`wrk -t1 -c${settings.connections} -d${settings.seconds}s\`) and upstream on another, ${settings.rounds} interleaved rounds, medians. CPU from \`/proc/<pid>/stat\`; ratios compare requests per CPU second. Method and caveats: [../README.md](../README.md).`
+/** One chart per kind of job: refusals are so much quicker that beside them nothing else could be read. */
+const charts = {
+  'proxy.svg': ['plain', 'plain-c16', 'plain-c256', 'plain-c1024', 'pipelining', '16k', 'post1k', 'post100k'],
+  'gateway.svg': ['limit', 'key', 'jwt-hs256', 'jwt-rs256', 'tls', 'tls-new'],
+  'refusals.svg': ['refuse-429', 'refuse-401', 'refuse-403', 'refuse-404', 'refuse-503'],
+}
+
+function chartsOf(results) {
+  const files = {}
+  for (const [file, wanted] of Object.entries(charts)) {
+    const names = wanted.filter((name) => results[name] !== undefined)
+    const raced = [...new Set(names.flatMap((name) => Object.keys(results[name].summaries)))].filter(
+      (one) => !one.includes(' with the ') && !one.includes('alone'),
+    )
+    if (raced.length === 0) continue
+    files[file] = barChart({
+      title: 'Requests per CPU second of the gateway (more is better)',
+      unit: 'requests',
+      groups: names,
+      series: raced.map((one) => ({ name: one, values: names.map((name) => results[name].summaries[one]?.requestsPerCpuSecond ?? null) })),
+    })
+  }
+  return files
+}
+
+function resultFiles({ at, machine, settings, found, sections }) {
+  const pictures = chartsOf(found.results)
+  const method = `Gateway on one core, load (\`wrk -t1 -c${settings.connections} -d${settings.seconds}s\` unless the job says otherwise) and upstream on another, ${settings.rounds} interleaved rounds, medians. CPU from \`/proc/<pid>/stat\`; ratios compare requests per CPU second, round by round. Method, jobs and caveats: [../README.md](../README.md).`
   const readme = [
     '# Latest side-by-side run',
     `${at.toISOString()}\n\n${machineLines(machine)
       .map((line) => `- ${line}`)
       .join('\n')}`,
     method,
-    '![requests per CPU second](requests-per-cpu-second.svg)',
-    ...sections,
+    ...Object.keys(pictures).map((file) => `![requests per CPU second](${file})`),
+    ...sections.map(({ title, head, rows }) => `## ${title}\n\n${markdownTable(head, rows)}`),
     `All rounds: [${stamp(at)}.json](${stamp(at)}.json). Written by \`native-bench/run\`.\n`,
   ].join('\n\n')
   return {
-    [`${stamp(at)}.json`]: `${JSON.stringify({ at: at.toISOString(), machine, settings, results }, null, 2)}\n`,
+    [`${stamp(at)}.json`]: `${JSON.stringify({ at: at.toISOString(), machine, settings, goals, ...found }, null, 2)}\n`,
     'README.md': readme,
-    'requests-per-cpu-second.svg': chart,
+    ...pictures,
   }
 }
 

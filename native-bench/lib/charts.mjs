@@ -1,7 +1,15 @@
 /** Charts as SVG text, drawn by echarts without a browser. */
 import * as echarts from 'echarts'
 
-const colours = { sluice: '#1f6feb', 'sluice-pipelining': '#0b3d91', nginx: '#2da44e', haproxy: '#bf8700', 'http-proxy': '#8c959f' }
+const colours = {
+  sluice: '#1f6feb',
+  'sluice, plain': '#79b8ff',
+  'nginx-lua': '#7ee2a0',
+  'uws-empty': '#d0d7de',
+  nginx: '#2da44e',
+  haproxy: '#bf8700',
+  'http-proxy': '#8c959f',
+}
 
 function render(option, width, height) {
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width, height })

@@ -40,3 +40,12 @@ export function parseProcStat(text: string): ProcStat
 export function median(values: readonly number[]): number
 export function percentile(sorted: readonly number[], percent: number): number
 export function summarise(rounds: readonly Round[]): Round
+
+export interface Ratio {
+  readonly median: number
+  readonly least: number
+  readonly most: number
+}
+
+/** Of requests per CPU second, round by round; as many rounds of the one as of the other. */
+export function pairedRatio(rounds: readonly Round[], base: readonly Round[]): Ratio

@@ -73,3 +73,13 @@ export function summarise(rounds) {
     failed: rounds.reduce((sum, round) => sum + round.failed, 0),
   }
 }
+
+/**
+ * How much more requests per CPU second `rounds` had than `base`, round by round: what the machine did in a round hits both.
+ *
+ * @returns median, least and greatest of the ratios.
+ */
+export function pairedRatio(rounds, base) {
+  const ratios = rounds.map((round, index) => round.requestsPerCpuSecond / base[index].requestsPerCpuSecond)
+  return { median: median(ratios), least: Math.min(...ratios), most: Math.max(...ratios) }
+}

@@ -165,3 +165,8 @@ export function residentBytes(pid) {
   if (line === null) throw new Error(`/proc/${pid}/status names no VmRSS`)
   return Number(line[1]) * 1024
 }
+
+/** Resident memory of a process and of its children, in bytes: nginx works in a child. */
+export function residentOf(pid) {
+  return [pid, ...childrenOf(pid)].reduce((sum, one) => sum + residentBytes(one), 0)
+}

@@ -2,24 +2,24 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Table from 'cli-table3'
+import { pairedRatio } from './parse.mjs'
 
-const columns = ['requests/s', 'p50 ms', 'p99 ms', 'CPU µs/request', 'requests/CPU s', '× nginx', '× HAProxy', 'failed']
+const columns = ['requests/s', 'p50 ms', 'p99 ms', 'CPU µs/request', 'requests/CPU s']
+const shownNames = { nginx: 'nginx', haproxy: 'HAProxy', 'sluice, plain': 'our own plain', 'uws-empty': 'an empty handler' }
 
-function ratio(summaries, name, to) {
-  const base = summaries[to]
-  return base === undefined ? '–' : (summaries[name].requestsPerCpuSecond / base.requestsPerCpuSecond).toFixed(2)
+function ratio({ rounds }, name, to) {
+  return rounds[to] === undefined ? '–' : pairedRatio(rounds[name], rounds[to]).median.toFixed(2)
 }
 
-function cells(summaries, name) {
-  const summary = summaries[name]
+function cells(result, name, ratios) {
+  const summary = result.summaries[name]
   return [
     Math.round(summary.requestsPerSecond).toLocaleString('en-US'),
     summary.p50Ms.toFixed(2),
     summary.p99Ms.toFixed(2),
     summary.cpuMicrosPerRequest.toFixed(1),
     Math.round(summary.requestsPerCpuSecond).toLocaleString('en-US'),
-    ratio(summaries, name, 'nginx'),
-    ratio(summaries, name, 'haproxy'),
+    ...ratios.map((to) => ratio(result, name, to)),
     String(summary.failed),
   ]
 }
@@ -37,9 +37,23 @@ export function markdownTable(head, rows) {
   return [line(head), line(head.map((_, index) => (index === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
 }
 
-/** @param summaries medians by rival, in the order of the table. */
-export function jobRows(title, summaries) {
-  return { head: [title, ...columns], rows: Object.keys(summaries).map((name) => [name, ...cells(summaries, name)]) }
+/** @param result rounds and summaries of a job by contestant; `ratios`: the contestants to compare with. */
+export function jobRows(name, result, ratios = ['nginx', 'haproxy']) {
+  const head = [name, ...columns, ...ratios.map((to) => `× ${shownNames[to] ?? to}`), 'failed']
+  return { head, rows: Object.keys(result.summaries).map((one) => [one, ...cells(result, one, ratios)]) }
+}
+
+/** @param judged goals with their ratios. */
+export function goalRows(judged) {
+  const head = ['goal', 'at least', 'found', 'from … to', 'met']
+  const rows = judged.map(({ job, of, to, least, ratio: { median, least: from, most } }) => [
+    `${job}: ${of} ÷ ${to}`,
+    least.toFixed(2),
+    median.toFixed(2),
+    `${from.toFixed(2)} … ${most.toFixed(2)}`,
+    median >= least ? 'yes' : 'no',
+  ])
+  return { head, rows }
 }
 
 export function machineLines(machine) {

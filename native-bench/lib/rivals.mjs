@@ -1,5 +1,5 @@
-/** The upstream, the gateways that are compared, and how each is started. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+/** The upstream, the gateways that are compared, and how each is started with the configuration of a job. */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { benchFolder, howToInstall, installed, mainFile } from './machine.mjs'
 import { accepting, freePort } from './processes.mjs'
@@ -16,10 +16,13 @@ export const smallBody = JSON.stringify({
 
 export const largeBody = 'sixteen bytes..\n'.repeat(1024)
 
-/** Writes a configuration of `configs/` with its @NAMES@ filled in, into the folder of the run. */
-function configure(workshop, file, values, as = file) {
-  const text = readFileSync(join(benchFolder, 'configs', file), 'utf8').replace(/@([A-Z_]+)@/g, (name, key) => {
-    const value = { DIR: workshop.folder, ...values }[key]
+const jobsFolder = join(benchFolder, 'jobs')
+const nginxModules = '/usr/lib/nginx/modules'
+
+/** Writes a file of `jobs/` with its @NAMES@ filled in, into the folder of the run. */
+function configure(workshop, file, values, as) {
+  const text = readFileSync(join(jobsFolder, file), 'utf8').replace(/@([A-Z_]+)@/g, (name, key) => {
+    const value = { DIR: workshop.folder, JOBS: jobsFolder, MODULES: nginxModules, ...values }[key]
     if (value === undefined) throw new Error(`${file}: nothing to put in place of ${name}`)
     return String(value)
   })
@@ -35,78 +38,100 @@ export async function startUpstream(workshop, cores) {
   const files = join(workshop.folder, 'files')
   mkdirSync(files, { mode: 0o755 })
   writeFileSync(join(files, '16k'), largeBody)
-  const config = configure(workshop, 'upstream.conf', { UPSTREAM_PORT: port, SMALL_BODY: smallBody })
+  const config = configure(workshop, 'shared/upstream.conf', { UPSTREAM_PORT: port, SMALL_BODY: smallBody }, 'upstream.conf')
   const running = workshop.start('the upstream', cores, 'nginx', ['-e', join(workshop.folder, 'upstream.err'), '-c', config])
   await accepting(running, port)
   return { port, running }
 }
 
-/** Starts our gateway on a free port with one worker unless said otherwise. */
-export async function startSluice(workshop, cores, { config, upstreamPort, workers = 1, name = 'sluice', env = {} }) {
-  const port = await freePort()
+/**
+ * Starts our gateway with one worker unless said otherwise.
+ *
+ * @param port where it listens: a free one as a rule; with `hasListeners`, the one that the configuration itself names.
+ * @param main `dist/main.js` of the build.
+ */
+export async function startSluice(workshop, cores, options) {
+  const { config, upstreamPort = 0, workers = 1, name = 'sluice', env = {}, main = mainFile, hasListeners = false } = options
+  const port = options.port ?? (await freePort())
   const metricsPort = await freePort()
-  const args = [mainFile, 'start', '-c', config, '--listen', `127.0.0.1:${port}`, '--metrics', `127.0.0.1:${metricsPort}`]
-  const running = workshop.start(name, cores, process.execPath, [...args, '--workers', String(workers)], {
-    env: { BENCH_UPSTREAM_PORT: String(upstreamPort), ...env },
-  })
+  const listen = hasListeners ? [] : ['--listen', `127.0.0.1:${port}`]
+  const args = [main, 'start', '-c', config, ...listen, '--metrics', `127.0.0.1:${metricsPort}`, '--workers', String(workers)]
+  const running = workshop.start(name, cores, process.execPath, args, { env: { BENCH_UPSTREAM_PORT: String(upstreamPort), ...env } })
   await accepting(running, port)
   return { name, port, metricsPort, running }
 }
 
-function sluiceWith(config) {
-  return async (workshop, cores, upstreamPort) =>
-    startSluice(workshop, cores, { config: join(benchFolder, 'configs', config), upstreamPort })
+async function started(workshop, cores, gateway, command, args) {
+  const running = workshop.start(gateway.name, cores, command, args)
+  await accepting(running, gateway.port)
+  return { ...gateway, running }
 }
 
-async function started(workshop, cores, name, port, command, args) {
-  const running = workshop.start(name, cores, command, args)
-  await accepting(running, port)
-  return { name, port, running }
-}
-
-/** http-proxy with an agent that keeps connections, or as its documentation starts it: without one. */
-function httpProxy(name, agent) {
-  return {
-    program: null,
-    start: async (workshop, cores, upstreamPort) => {
-      const port = await freePort()
-      const script = join(benchFolder, 'rivals', 'http-proxy.mjs')
-      return started(workshop, cores, name, port, process.execPath, [script, String(port), String(upstreamPort), agent])
-    },
+/** `values`: for the names in the configuration; `folder`: that of the job. */
+function sluice(main) {
+  return async (workshop, cores, { name, folder, values }) => {
+    const port = await freePort()
+    const config = configure(workshop, `${folder}/sluice.yaml`, { ...values, PORT: port }, `${name}.yaml`)
+    return startSluice(workshop, cores, { config, port, name, hasListeners: folder === 'tls', ...(main === undefined ? {} : { main }) })
   }
 }
 
-/** In the order of the tables. `program`: what has to be installed for it. */
+function nginx(file) {
+  return async (workshop, cores, { name, folder, values }) => {
+    const port = await freePort()
+    const http = configure(workshop, 'shared/nginx-http.conf', values, 'nginx-http.conf')
+    const all = { ...values, PORT: port, NAME: name, HTTP: http }
+    const config = configure(workshop, `${folder}/${file}`, all, `${name}.conf`)
+    const metrics = file === 'nginx-lua.conf' ? { metricsPort: port } : {}
+    return started(workshop, cores, { name, port, ...metrics }, 'nginx', ['-e', join(workshop.folder, `${name}.err`), '-c', config])
+  }
+}
+
+async function haproxy(workshop, cores, { name, folder, values }) {
+  const [port, metricsPort] = [await freePort(), await freePort()]
+  const all = { MAX_CONNECTIONS: 8192, ...values, PORT: port, METRICS_PORT: metricsPort }
+  const defaults = configure(workshop, 'shared/haproxy-defaults.cfg', all, 'haproxy-defaults.cfg')
+  const config = configure(workshop, `${folder}/haproxy.cfg`, all, `${name}.cfg`)
+  return started(workshop, cores, { name, port, metricsPort }, 'haproxy', ['-db', '-q', '-f', defaults, '-f', config])
+}
+
+/** A program of `rivals/`: its arguments are its port, that of the upstream, and what follows. */
+function script(file, ...rest) {
+  return async (workshop, cores, { name, values }) => {
+    const port = await freePort()
+    const path = join(benchFolder, 'rivals', file)
+    return started(workshop, cores, { name, port }, process.execPath, [path, String(port), String(values.UPSTREAM_PORT), ...rest])
+  }
+}
+
+const always = () => null
+const program = (name) => () => (installed(name) ? null : howToInstall(name))
+
+/** In the order of the tables. `lacks`: what has to be installed for it, or null. */
 export const rivals = {
-  sluice: { program: null, start: sluiceWith('sluice.yaml') },
-  'sluice-plain': { program: null, start: sluiceWith('sluice.yaml') },
-  'sluice-pipelining': { program: null, start: sluiceWith('sluice-pipelining.yaml') },
-  nginx: {
-    program: 'nginx',
-    start: async (workshop, cores, upstreamPort) => {
-      const port = await freePort()
-      const config = configure(workshop, 'nginx.conf', { PORT: port, UPSTREAM_PORT: upstreamPort })
-      return started(workshop, cores, 'nginx', port, 'nginx', ['-e', join(workshop.folder, 'nginx.err'), '-c', config])
-    },
+  sluice: { lacks: always, start: sluice() },
+  nginx: { lacks: program('nginx'), start: nginx('nginx.conf') },
+  haproxy: { lacks: program('haproxy'), start: haproxy },
+  'nginx-lua': {
+    lacks: () => (existsSync(join(nginxModules, 'ngx_http_lua_module.so')) ? null : 'apt-get install libnginx-mod-http-lua'),
+    start: nginx('nginx-lua.conf'),
   },
-  haproxy: {
-    program: 'haproxy',
-    start: async (workshop, cores, upstreamPort) => {
-      const port = await freePort()
-      const config = configure(workshop, 'haproxy.cfg', { PORT: port, UPSTREAM_PORT: upstreamPort })
-      return started(workshop, cores, 'haproxy', port, 'haproxy', ['-db', '-q', '-f', config])
-    },
-  },
-  'http-proxy': httpProxy('http-proxy', 'keep-alive'),
-  'http-proxy-default': httpProxy('http-proxy-default', 'default'),
+  // With an agent that keeps connections, and as its documentation starts it: without one.
+  'http-proxy': { lacks: always, start: script('http-proxy.mjs', 'keep-alive') },
+  'http-proxy-default': { lacks: always, start: script('http-proxy.mjs', 'default') },
+  'uws-empty': { lacks: always, start: script('uws-empty.mjs') },
+}
+
+/** Our gateway from another build. */
+export function sluiceOf(main) {
+  return { lacks: always, start: sluice(main) }
 }
 
 /** Rival names that can run here; prints a note for each that cannot. */
 export function available(names) {
   return names.filter((name) => {
-    const { program } = rivals[name]
-    if (program === null || installed(program)) return true
-    console.error(`${name} is left out: ${howToInstall(program)}`)
-    return false
+    const lacking = rivals[name].lacks()
+    if (lacking !== null) console.error(`${name} is left out: ${lacking}`)
+    return lacking === null
   })
 }

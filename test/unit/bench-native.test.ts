@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { durationMs, median, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
+import { goals, jobs } from '../../native-bench/jobs/index.mjs'
+import { durationMs, median, pairedRatio, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
 
 const clean = `Running 5s test @ http://127.0.0.1:8000/
   1 threads and 64 connections
@@ -70,5 +72,62 @@ describe('arithmetic', () => {
       failed,
     })
     expect(summarise([round(1, 0), round(9, 2), round(5, 1)])).toEqual(round(5, 3))
+  })
+
+  test('builds and rivals are compared round by round', () => {
+    const round = (requestsPerCpuSecond: number) => ({
+      requestsPerSecond: 1,
+      p50Ms: 1,
+      p99Ms: 1,
+      cpuMicrosPerRequest: 1,
+      failed: 0,
+      requestsPerCpuSecond,
+    })
+    // The second round was twice as slow for both: no difference between the two.
+    const ours = [round(100), round(50), round(120)]
+    const theirs = [round(100), round(50), round(80)]
+    expect(pairedRatio(ours, theirs)).toEqual({ median: 1, least: 1, most: 1.5 })
+  })
+})
+
+describe('jobs', () => {
+  const contestants = Object.entries(jobs).flatMap(([name, job]) =>
+    Object.entries(job.contestants).map(([one, { of = one }]) => ({ name, job, one, of })),
+  )
+
+  test.each(contestants)('$name: $one can be started, and its configuration has no name that nobody fills in', ({ job, of }) => {
+    const known = new Set([
+      'DIR',
+      'JOBS',
+      'MODULES',
+      'PORT',
+      'NAME',
+      'HTTP',
+      'METRICS_PORT',
+      'MAX_CONNECTIONS',
+      'WORKER_CONNECTIONS',
+      'UPSTREAM_PORT',
+      'PIPELINING',
+      'ALGORITHM',
+      'VERIFICATION_KEY',
+      'KEY_FILE',
+      'JWT_CONSUMERS',
+      'KEY_CONSUMERS',
+      'DEAD_PORT',
+    ])
+    const files: { readonly [rival: string]: string } = {
+      sluice: 'sluice.yaml',
+      nginx: 'nginx.conf',
+      haproxy: 'haproxy.cfg',
+      'nginx-lua': 'nginx-lua.conf',
+    }
+    const file = files[of]
+    if (file === undefined) return expect(['http-proxy', 'http-proxy-default', 'uws-empty']).toContain(of)
+    const text = readFileSync(new URL(`../../native-bench/jobs/${job.folder}/${file}`, import.meta.url), 'utf8')
+    expect([...text.matchAll(/@([A-Z_]+)@/g)].map(([, key]) => key).filter((key) => !known.has(String(key)))).toEqual([])
+  })
+
+  test('goals are about jobs and contestants that there are', () => {
+    for (const { job, of, to } of goals) expect(Object.keys(jobs[job]?.contestants ?? {})).toEqual(expect.arrayContaining([of, to]))
   })
 })

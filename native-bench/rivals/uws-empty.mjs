@@ -1,0 +1,15 @@
+// A uWebSockets.js handler that does nothing but refuse: the floor of any refusal. Usage: node uws-empty.mjs PORT
+import uws from 'uWebSockets.js'
+
+const port = Number(process.argv[2])
+uws
+  .App()
+  .any('/*', (response) => {
+    response.writeStatus('429 Too Many Requests').end('')
+  })
+  .listen('127.0.0.1', port, (socket) => {
+    if (socket === false) {
+      process.stderr.write(`cannot listen on port ${port}\n`)
+      process.exit(1)
+    }
+  })
