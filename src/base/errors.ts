@@ -37,6 +37,7 @@ export const failures = {
   UPGRADE_NOT_SUPPORTED: failure('UPGRADE_NOT_SUPPORTED', 501, 'gateway', 'protocol upgrades are not supported', true),
   HTTP_VERSION_NOT_SUPPORTED: failure('HTTP_VERSION_NOT_SUPPORTED', 505, 'client', 'this HTTP version is not supported', true),
   // authentication
+  NO_CONSUMER_GROUP: failure('NO_CONSUMER_GROUP', 503, 'gateway', 'the consumer group of this consumer does not exist'),
   CONSUMER_REVOKED: failure('CONSUMER_REVOKED', 401, 'client', 'the credentials of this consumer are revoked'),
   // routing
   NO_ROUTE: failure('NO_ROUTE', 404, 'gateway', '404 Route Not Found'),

@@ -25,12 +25,19 @@ export function compileConsumers(config: LoadedConfig, plugins: PluginCompiler):
   }
   // Also of groups that nobody is in: mistakes are not to be found by tomorrow's consumer.
   for (const [id, group] of config.consumerGroups) plugins.chain([{ owner: `consumer_groups/${id}`, plugins: group.plugins }])
-  const ofGroup = [-1, ...groups.map((_, index) => overlays.add([groupLayer(index + 1)]))]
+  const missing = (number: number): string => {
+    const id = groups[number - 1]
+    return id === undefined || config.consumerGroups.has(id) ? '' : id
+  }
+  const ofGroup = [-1, ...groups.map((_, index) => overlays.add([groupLayer(index + 1)], missing(index + 1)))]
   for (let consumer = 0; consumer < groupOf.length; consumer++) {
     const group = groupOf[consumer] as number
     if (group !== 0) builder.setOverlay(consumer, ofGroup[group] ?? -1)
   }
-  for (const { consumer, layer } of own) builder.setOverlay(consumer, overlays.add([layer, groupLayer(groupOf[consumer] as number)]))
+  for (const { consumer, layer } of own) {
+    const group = groupOf[consumer] as number
+    builder.setOverlay(consumer, overlays.add([layer, groupLayer(group)], missing(group)))
+  }
   return { tables: builder.finish(), overlays: overlays.all }
 }
 
@@ -40,17 +47,18 @@ class Overlays {
 
   constructor(private readonly plugins: PluginCompiler) {}
 
-  /** Number of the overlay that these layers make, highest first; -1 = it changes nothing. */
-  add(layers: readonly (PluginLayer | null)[]): number {
+  /** Number of the overlay that these layers make, highest first; -1 = it changes nothing. `missingGroup`: empty = none is missing. */
+  add(layers: readonly (PluginLayer | null)[], missingGroup: string): number {
     const merged = mergePlugins(layers.filter((layer) => layer !== null))
-    if (merged.length === 0) return -1
+    if (merged.length === 0 && missingGroup === '') return -1
     const overlay: CompiledOverlay = {
       plugins: this.plugins.order(merged),
       off: merged.filter(({ plugin }) => plugin.meta.disable === true).map(({ plugin }) => plugin.name),
+      ...(missingGroup === '' ? {} : { missingGroup }),
     }
     // Who owns a conf is for messages only; where it matters, as for counters, the plugin has put it into what it prepared.
     const anonymous = (plugin: CompiledPlugin): CompiledPlugin => ({ ...plugin, owner: '' })
-    const text = JSON.stringify({ plugins: overlay.plugins.map(anonymous), off: overlay.off })
+    const text = JSON.stringify({ ...overlay, plugins: overlay.plugins.map(anonymous) })
     let number = this.known.get(text)
     if (number === undefined) {
       number = this.all.push(overlay) - 1

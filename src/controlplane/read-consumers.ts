@@ -251,10 +251,11 @@ class Reader {
     if (number === undefined) {
       number = this.groups.push(group)
       this.groupNumbers.set(group, number)
-    }
-    if (!this.checks.groupIds.has(group)) {
-      const message = `failed to fetch consumer group info by consumer group id [${group}]`
-      this.checks.issues.error(['consumers', index, 'group_id'], message, 'the id of an entry of consumer_groups')
+      // Said once, whoever else is in it: a thousand consumers of one group have one mistake in common.
+      if (!this.checks.groupIds.has(group)) {
+        const message = `failed to fetch consumer group info by consumer group id [${group}]: requests of its consumers are answered with 503`
+        this.checks.issues.warn(['consumers', index, 'group_id'], message, 'the id of an entry of consumer_groups')
+      }
     }
     this.groupOf[consumer] = number
   }

@@ -131,6 +131,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
         return
       }
     }
+    if (exchange.linked !== null && exchange.linked.guarded !== null) exchange.linked.guarded.removeFrom(exchange.requestHeaders)
     this.phases(exchange)
   }
 
@@ -175,6 +176,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       return
     }
     exchange.overlaid = overlaid
+    if (overlaid.missingGroup !== '') {
+      this.answerFailure(exchange, failures.NO_CONSUMER_GROUP)
+      return
+    }
+    if (overlaid.guarded !== null) overlaid.guarded.removeFrom(exchange.requestHeaders)
     if (overlaid.lateRewrite.length > 0 && !this.phase(exchange, overlaid.lateRewrite, 'rewrite', Then.Access)) return
     this.access(exchange, overlaid.chain.access)
   }

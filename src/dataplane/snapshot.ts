@@ -10,6 +10,7 @@ import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } fr
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import { ConsumerDirectory } from './consumers/directory.js'
+import { type GuardedFields, guardedFields } from './consumers/guarded-fields.js'
 import { type OverlaidChain, type OverlayBase, OverlayChains } from './consumers/overlays.js'
 import type { ConsumerSource } from './link-kit.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
@@ -132,6 +133,8 @@ export class LinkedRoute implements RouteInfo {
   readonly rank: number
   readonly chain: Chain
   readonly responseFilters: readonly FilterStep[]
+  /** Fields of clients that are removed before any plugin runs; null = none. */
+  readonly guarded: GuardedFields | null
   /** What plugins of consumers are laid over. */
   readonly base: OverlayBase
   readonly upstream: number
@@ -165,7 +168,9 @@ export class LinkedRoute implements RouteInfo {
     const plugins = linkPlugins(record.plugins, environment.plugins, kit)
     const names = new Set(record.plugins.map((plugin) => plugin.name))
     const effective = shared.globals.filter((plugin) => plugin.overridable !== true || !names.has(plugin.name))
-    const globals = linkChain(effective, environment.plugins, kit)
+    const linkedGlobals = linkPlugins(effective, environment.plugins, kit)
+    const globals = chainOf(linkedGlobals)
+    this.guarded = guardedFields([...linkedGlobals, ...plugins].map(({ step }) => step.instance))
     this.chain = joinChains(globals, chainOf(plugins))
     this.base = { index, plugins, globals, kit: () => kit.fork() }
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]

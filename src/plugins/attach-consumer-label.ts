@@ -40,6 +40,7 @@ export const attachConsumerLabel = definePlugin<Conf, Conf>({
 function link({ headers }: Conf, _kit: LinkKit): PluginInstance {
   const fields = Object.entries(headers).map(([name, label]) => ({ name, key: name.toLowerCase(), label: label.slice(1) }))
   return {
+    setsFields: fields.map(({ key }) => key),
     access(exchange) {
       const labels = exchange.consumer?.labels
       for (const { name, key, label } of fields) {

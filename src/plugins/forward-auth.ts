@@ -188,6 +188,9 @@ function link(conf: Prepared, kit: LinkKit): PluginInstance {
   }
 
   return {
+    setsFields: upstreamHeaders.map(({ key }) => key),
+    // What the service is to judge must reach it.
+    readsFields: conf.requestHeaders.map((name) => name.toLowerCase()),
     async rewrite(exchange) {
       const answer = await ask(exchange)
       if (answer !== null && !('headerLines' in answer)) return answer

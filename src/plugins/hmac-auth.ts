@@ -250,6 +250,7 @@ function link(conf: Prepared, kit: LinkKit): PluginInstance {
   }
 
   return {
+    readsFields: ['date', 'digest', ...signedHeaders],
     rewrite(exchange) {
       const field = singleField(exchange.requestHeaders, 'authorization')
       if (field === undefined) return refused(exchange, noHeader)

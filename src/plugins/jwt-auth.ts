@@ -173,6 +173,8 @@ class View {
 const noClaims: readonly string[] = []
 
 class JwtAuth implements PluginInstance {
+  readonly setsFields: readonly string[]
+  readonly readsFields: readonly string[]
   private readonly source: KeySource
   private readonly introspector: ReturnType<LinkKit['tokens']['introspector']> | null
   private readonly headerKeys: readonly string[]
@@ -218,6 +220,8 @@ class JwtAuth implements PluginInstance {
     })
     this.introspector = conf.introspection === null ? null : kit.tokens.introspector(conf.introspection)
     this.headerKeys = conf.headers.map(([name]) => name.toLowerCase())
+    this.setsFields = this.headerKeys
+    this.readsFields = [conf.places.header]
   }
 
   rewrite(exchange: Exchange): PhaseReturn {

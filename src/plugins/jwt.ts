@@ -1,6 +1,6 @@
 /**
  * jwt, as Kong has it: the consumer is named by a claim (`iss`) of a signed token from the query, a cookie or a header, and verified
- * with the credential of that name. Unlike there, `exp` and `nbf` are checked whenever the token has them.
+ * with the credential of that name. `exp` and `nbf` are checked where `claims_to_verify` lists them, and only there.
  *
  * Runs on workers, rewrite phase. State: genuine tokens are remembered (auth/token-service). Failure: 401 in Kong's words, or the
  * anonymous consumer.
@@ -51,7 +51,8 @@ const schema = Type.Object({
   }),
   secret_is_base64: Type.Boolean({ default: false, description: 'Secrets of credentials are base64.' }),
   claims_to_verify: nullable(Type.Array(Type.Union([Type.Literal('exp'), Type.Literal('nbf')]), { uniqueItems: true }), {
-    description: 'Claims that a token must have. `exp` and `nbf` are checked in any case when they are there.',
+    description:
+      'Claims that a token must have and that are checked. A claim that is not listed is not looked at: without `exp`, tokens never expire.',
   }),
   maximum_expiration: Type.Number({
     minimum: 0,
@@ -128,7 +129,7 @@ export const jwt = definePlugin<Conf, Prepared>({
   prepare,
   link(prepared, kit) {
     const attempt = new Attempt(prepared, kit)
-    return { rewrite: guard(prepared, 'jwt', kit, (exchange) => attempt.run(exchange)) }
+    return { readsFields: prepared.headers, rewrite: guard(prepared, 'jwt', kit, (exchange) => attempt.run(exchange)) }
   },
 })
 
@@ -147,6 +148,13 @@ function check(conf: Conf): PluginProblem[] {
   const problems = itemProblems('header_names', conf.header_names, fieldNameProblem)
   if (conf.maximum_expiration > 0 && !(conf.claims_to_verify ?? []).includes('exp')) {
     problems.push({ path: 'claims_to_verify', message: 'expected to contain: exp when maximum_expiration is specified' })
+  }
+  if (!(conf.claims_to_verify ?? []).includes('exp')) {
+    problems.push({
+      path: '',
+      message: 'without exp in claims_to_verify expired tokens are accepted; expected claims_to_verify: [exp]',
+      isWarning: true,
+    })
   }
   return problems
 }
@@ -253,14 +261,16 @@ class Attempt implements KeySource {
 
   private timeErrors(token: CheckedToken, nowS: number): { readonly [claim: string]: string } | null {
     const { needs, maxExpirationS } = this.conf
-    const errors: { [claim: string]: string } = {}
     const { exp, nbf } = token
-    if (Number.isNaN(exp) || (exp === Number.POSITIVE_INFINITY && needs.includes('exp'))) errors['exp'] = 'must be a number'
-    else if (exp <= nowS) errors['exp'] = 'token expired'
-    else if (maxExpirationS > 0 && exp - nowS > maxExpirationS) errors['exp'] = 'exceeds maximum allowed expiration'
-    if (Number.isNaN(nbf) || (nbf === Number.NEGATIVE_INFINITY && needs.includes('nbf'))) errors['nbf'] = 'must be a number'
-    else if (nbf > nowS) errors['nbf'] = 'token not valid yet'
-    return 'exp' in errors || 'nbf' in errors ? errors : null
+    const errors: { [claim: string]: string } = {}
+    for (const claim of needs) {
+      // A claim that is absent or no number is not finite.
+      if (!Number.isFinite(claim === 'exp' ? exp : nbf)) errors[claim] = 'must be a number'
+      else if (claim === 'exp' && exp <= nowS) errors['exp'] = 'token expired'
+      else if (claim === 'nbf' && nbf > nowS) errors['nbf'] = 'token not valid yet'
+    }
+    if ('exp' in errors || 'nbf' in errors) return errors
+    return maxExpirationS > 0 && exp - nowS > maxExpirationS ? { exp: 'exceeds maximum allowed expiration' } : null
   }
 
   private refusalOf({ reason, detail }: TokenProblem): Reply {

@@ -86,7 +86,11 @@ function link({ plugins }: Prepared, kit: LinkKit): PluginInstance {
     return allFailed(refusals)
   }
 
-  return { rewrite: (exchange) => attempt(exchange, 0, []) }
+  return {
+    setsFields: instances.flatMap((instance) => instance.setsFields ?? []),
+    readsFields: instances.flatMap((instance) => instance.readsFields ?? []),
+    rewrite: (exchange) => attempt(exchange, 0, []),
+  }
 }
 
 function allFailed(refusals: readonly Reply[]): Reply {

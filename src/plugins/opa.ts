@@ -139,6 +139,7 @@ function link(conf: Prepared, kit: LinkKit): PluginInstance {
   }
 
   return {
+    setsFields: upstreamHeaders.map(({ key }) => key),
     async access(exchange): Promise<PhaseResult> {
       const body = maxBodyBytes > 0 ? await exchange.readRequestBody(maxBodyBytes) : undefined
       if (body === null) return bodyTooLarge

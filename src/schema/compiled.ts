@@ -89,6 +89,8 @@ export interface CompiledOverlay {
   readonly plugins: CompiledPlugin[]
   /** Plugins of the route that are switched off for these consumers. */
   readonly off: string[]
+  /** The `group_id` of these consumers, where it names no consumer group: their requests are answered with 503. Absent = all is well. */
+  readonly missingGroup?: string
 }
 
 export interface CompiledTimeout {

@@ -79,9 +79,13 @@ describe('jwt', () => {
     expect(await answer(both, { exp: NOW_S + 1, nbf: NOW_S })).toBe('passes')
     expect(await answer(both, {})).toBe('{"exp":"must be a number","nbf":"must be a number"}')
     expect(await answer({}, {})).toBe('passes')
-    expect(await answer({}, { exp: NOW_S })).toBe('{"exp":"token expired"}')
-    expect(await answer({}, { nbf: NOW_S + 1 })).toBe('{"nbf":"token not valid yet"}')
-    expect(await answer({}, { exp: 'soon' })).toBe('{"exp":"must be a number"}')
+    expect(await answer(both, { exp: NOW_S, nbf: NOW_S + 1 })).toBe('{"exp":"token expired","nbf":"token not valid yet"}')
+    expect(await answer({ claims_to_verify: ['nbf'] }, { exp: NOW_S, nbf: NOW_S + 1 })).toBe('{"nbf":"token not valid yet"}')
+    expect(await answer({ claims_to_verify: ['exp'] }, { exp: 'soon' })).toBe('{"exp":"must be a number"}')
+    // What is not listed is not looked at, as in Kong.
+    expect(await answer({}, { exp: 1, nbf: NOW_S + 99 })).toBe('passes')
+    expect(problemsOf(jwt, {}).join()).toContain('expired tokens are accepted')
+    expect(problemsOf(jwt, { claims_to_verify: ['exp'] })).toEqual([])
     const longest = { claims_to_verify: ['exp'], maximum_expiration: 60 }
     expect(await answer(longest, { exp: NOW_S + 60 })).toBe('passes')
     expect(await answer(longest, { exp: NOW_S + 61 })).toBe('{"exp":"exceeds maximum allowed expiration"}')

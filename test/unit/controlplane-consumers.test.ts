@@ -122,6 +122,25 @@ consumers:
     expect(overlayOf('limited2')).not.toBe(overlayOf('limited1'))
     expect(overlays).toHaveLength(6)
   })
+
+  test('may name a group that does not exist: said once, and marked', () => {
+    const text = `
+consumer_groups: [{ id: there, plugins: {} }]
+consumers:
+  - { username: lost1, group_id: gone }
+  - { username: lost2, group_id: gone }
+  - { username: own, group_id: gone, plugins: { ip-restriction: { blacklist: [10.0.0.1] } } }
+  - { username: fine, group_id: there }
+`
+    const { overlayOf } = consumersOf(text)
+    expect(overlayOf('lost1')).toEqual({ plugins: [], off: [], missingGroup: 'gone' })
+    expect(overlayOf('lost2')).toBe(overlayOf('lost1'))
+    expect(overlayOf('own')).toMatchObject({ plugins: [{ name: 'ip-restriction' }], missingGroup: 'gone' })
+    expect(overlayOf('fine')).toBeNull()
+    const { warnings } = load(text)
+    expect(warnings).toHaveLength(1)
+    expect(warnings.join()).toContain('consumers[0].group_id: failed to fetch consumer group info by consumer group id [gone]')
+  })
 })
 
 describe('errors', () => {
@@ -135,7 +154,6 @@ describe('errors', () => {
       `consumers: [${ann}, ${ann}]`,
       'f:1:44: consumers[1].username: found duplicate id ann in consumers; expected another name than that of consumers[0]',
     ],
-    ['consumers: [{ username: a, group_id: g }]', 'consumers[0].group_id: failed to fetch consumer group info by consumer group id [g]'],
     ['consumers: [{ username: a, plugins: { test-token: {} } }]', 'f:1:51: consumers[0].plugins.test-token: property "token" is required'],
     ['consumers: [{ username: a, plugins: { test-token: { token: t, note: bad } } }]', 'test-token.note: note bad is bad'],
     ['consumers: [{ username: a, plugins: { test-token: { token: t, note: worse } } }]', 'test-token.note: cannot be prepared'],

@@ -16,6 +16,7 @@ import {
   type Step,
 } from '../phases/chain.js'
 import type { PluginSource } from '../snapshot-source.js'
+import { type GuardedFields, guardedFields } from './guarded-fields.js'
 
 /** Chains kept per worker. */
 export const OVERLAID_MAX = 4_096
@@ -26,6 +27,10 @@ export interface OverlaidChain {
   readonly responseFilters: readonly FilterStep[]
   /** Steps of the rewrite phase of plugins that the route does not have. */
   readonly lateRewrite: readonly Step[]
+  /** The group of these consumers, where it does not exist; empty = all is well. */
+  readonly missingGroup: string
+  /** Fields that only plugins of these consumers may set, beside those of the route. */
+  readonly guarded: GuardedFields | null
 }
 
 /** What an overlay is laid over. */
@@ -93,6 +98,11 @@ export class OverlayChains {
     const chain = joinChains(base.globals, chainOf(plugins))
     const known = new Set(base.plugins.map((plugin) => plugin.name))
     return {
+      missingGroup: overlay.missingGroup ?? '',
+      guarded: guardedFields(
+        added.map(({ step }) => step.instance),
+        base.plugins.map(({ step }) => step.instance),
+      ),
       chain,
       responseFilters: [...chain.headerFilter, ...chain.encodingFilter],
       lateRewrite: added.filter(({ name, step }) => step.instance.rewrite !== undefined && !known.has(name)).map(({ step }) => step),
