@@ -432,10 +432,8 @@ export interface RequestLimit {
 /** The linked form of one configured plugin. Absent phases cost nothing. */
 export interface PluginInstance {
   /**
-   * Request fields, lower-case, by which this plugin tells the upstream who calls. Copies of clients, in any spelling, are removed before
-   * any plugin of the route runs, so that nobody gets one through where this plugin is skipped, fails, or is not reached. Not those that
-   * a plugin of the route reads (`readsFields`), nor credentials (Authorization, Proxy-Authorization, Cookie): these the plugin
-   * itself must remove.
+   * Request fields, lower-case, that tell the upstream who calls: clients' copies, in any spelling, are removed before any plugin of the route
+   * runs, except those that one of them reads (`readsFields`) and credentials (Authorization, Proxy-Authorization, Cookie).
    */
   readonly setsFields?: readonly string[]
   /** Request fields, lower-case, in which this plugin looks for something that clients send. */
