@@ -118,6 +118,38 @@ describe.skipIf(guide === null)('configurations of the guide', () => {
     expect((await ask(bed, gateway, '/api/web', bearer)).status).toBe(404)
   })
 
+  test('S15: shares by weight, one session on one node, health checks', async () => {
+    const nodes = await Promise.all(Array.from({ length: 7 }, () => bed.upstream()))
+    const names = [
+      'service-a-v1',
+      'service-a-v2',
+      'session-service-1',
+      'session-service-2',
+      'session-service-3',
+      'compute-service-1',
+      'compute-service-2',
+    ]
+    const services = Object.fromEntries(names.map((name, index) => [`${name}:8080`, nodes[index]?.port ?? 0]))
+    const routes = `routes:\n${[1, 2, 3].map((id) => `  - { uri: /u${id}/*, upstream_id: ${id} }\n`).join('')}`
+    const gateway = await start('S15', withText('session-service-1') + routes, services)
+    const answered = () => nodes.map(({ requests }) => requests.filter(({ target }) => target.startsWith('/u')).length)
+    for (let request = 0; request < 20; request++) expect((await ask(bed, gateway, '/u1/x')).status).toBe(200)
+    expect(answered().slice(0, 2)).toEqual([16, 4])
+    for (let request = 0; request < 6; request++) expect((await ask(bed, gateway, '/u2/x')).status).toBe(200)
+    expect(answered().slice(2, 5).sort()).toEqual([0, 0, 6])
+    for (let request = 0; request < 6; request++) expect((await ask(bed, gateway, '/u3/x')).status).toBe(200)
+    expect(
+      answered()
+        .slice(5)
+        .reduce((sum, count) => sum + count, 0),
+    ).toBe(6)
+    await eventually('a probe of each node with checks', () =>
+      nodes.slice(0, 2).every(({ requests }) => requests.some(({ target }) => target === '/health')),
+    )
+    const health = (await (await fetch(`${gateway.metricsUrl}/v1/healthcheck`)).json()) as { nodes: { status: string }[] }[]
+    expect(health.map(({ nodes: list }) => list.map(({ status }) => status))).toEqual([['healthy', 'healthy']])
+  })
+
   test('S16: the breaker opens with the third failure and answers as configured', async () => {
     const upstream = await bed.upstream({ answer: () => lengthResponse('broken', [], '500 Internal Server Error') })
     const gateway = await start('S16', withText('break_response_code'), { 'payment-service:8080': upstream.port })
