@@ -6,6 +6,7 @@ import type { UpstreamResource } from '../schema/upstream.js'
 import { compileBalancing } from './compile-balancing.js'
 import { compileChecks, compileOutlierDetection } from './compile-health.js'
 import { readNodes } from './compile-nodes.js'
+import { compileResilience } from './compile-resilience.js'
 import type { Entry } from './load-types.js'
 import { milliseconds } from './validate-process.js'
 import { plainScheme } from './validate-upstreams.js'
@@ -77,6 +78,7 @@ function compileUpstream(key: string, value: UpstreamResource, rotor: number): C
     rotor,
     ...(value.checks?.active !== undefined && { checks: compileChecks(value, value.checks.active) }),
     ...(value.outlier_detection !== undefined && { outlierDetection: compileOutlierDetection(value.outlier_detection) }),
+    ...compileResilience(value),
   }
 }
 
@@ -88,7 +90,19 @@ export function compileTimeout(timeout: TimeoutResource | undefined, base: Compi
     connectMs: part(timeout?.connect, base.connectMs),
     sendMs: part(timeout?.send, base.sendMs),
     readMs: part(timeout?.read, base.readMs),
+    ...limit('perTryMs', timeout?.per_try, base.perTryMs),
+    ...limit('totalMs', timeout?.total, base.totalMs),
   }
+}
+
+/** A limit that may be absent. */
+function limit<Name extends 'perTryMs' | 'totalMs'>(
+  name: Name,
+  seconds: number | undefined,
+  fallback: number | undefined,
+): Partial<Record<Name, number>> {
+  const ms = seconds === undefined ? fallback : Math.max(1, milliseconds(seconds))
+  return ms === undefined ? {} : ({ [name]: ms } as Record<Name, number>)
 }
 
 function compileTls(value: UpstreamResource): CompiledUpstreamTls {

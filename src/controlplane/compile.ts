@@ -9,6 +9,7 @@ import type { ProcessConfig } from '../schema/process.js'
 import type { RouteResource } from '../schema/route.js'
 import { type CompiledConsumers, compileConsumers } from './compile-consumers.js'
 import { PluginCompiler } from './compile-plugins.js'
+import { compileRouteRetry } from './compile-resilience.js'
 import { compileTimeout, UpstreamTable } from './compile-upstreams.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import type { Entry, LoadedConfig } from './load-types.js'
@@ -89,6 +90,7 @@ function compileRoute(route: Entry<RouteResource>, config: LoadedConfig, upstrea
     plugins: plugins.chain(merged.layers),
     upstream,
     timeout: routeTimeout(own, upstreams.at(upstream)?.timeout ?? defaultTimeout),
+    ...compileRouteRetry(own, upstreams.at(upstream)?.resilience?.retry),
     websocket: merged.websocket,
   }
 }

@@ -5,11 +5,13 @@ import type { DocumentPath, IssueList } from './load-issue.js'
 import { checkBalancing } from './validate-balancing.js'
 import { pairProblem, parseCertificate } from './validate-certificates.js'
 import { checkHealth } from './validate-health.js'
+import { checkResilience } from './validate-resilience.js'
 
 export function checkUpstream(value: UpstreamResource, path: DocumentPath, issues: IssueList): void {
   checkUnsupported(value, path, issues)
   checkBalancing(value, path, issues)
   checkHealth(value, path, issues)
+  checkResilience(value, path, issues)
   checkNodes(value, path, issues)
   checkHost(value, path, issues)
   checkTls(value, path, issues)

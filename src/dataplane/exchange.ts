@@ -27,6 +27,7 @@ import type { LinkedUpstream } from './linked-upstream.js'
 import type { ClientResponse } from './listener/binding.js'
 import { type Chain, noChain } from './phases/chain.js'
 import { ResponseHeaders } from './response/response-headers.js'
+import { defaultRetryPolicy, type RetryPolicy } from './retries/retry-policy.js'
 import type { LinkedRoute, LinkedSnapshot } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
@@ -189,6 +190,19 @@ export class Exchange implements PluginExchange {
   /** This try went out on a reused connection and may be repeated once without counting. */
   staleRetryUsed = false
   retryUntilMs = 0
+  retry: RetryPolicy = defaultRetryPolicy
+  /** Ends a wait before the next try; null = there is none. */
+  wait: (() => void) | null = null
+  /** Something below bounds the tries, or has to be told to the upstream. */
+  isTimed = false
+  /** Longest time of a try up to its head; 0 = no limit. */
+  perTryMs = 0
+  /** Moment at which the request must have been answered; 0 = none. */
+  untilMs = 0
+  /** It is the client who wants it answered by then. */
+  isClientDeadline = false
+  /** The earlier of both for the present try; 0 = neither. Read by the worker's sweep. */
+  limitMs = 0
   connectTimeoutMs = 0
   sendTimeoutMs = 0
   readTimeoutMs = 0
@@ -295,6 +309,9 @@ export class Exchange implements PluginExchange {
     this.slowWatchMs = 0
     this.staleRetryUsed = false
     this.retryUntilMs = 0
+    this.wait = null
+    this.isTimed = false
+    this.limitMs = 0
     this.upstreamStatus = ''
     this.upstreamLastStatus = 0
     this.upstreamCut = false

@@ -1,9 +1,10 @@
 /** An upstream as one worker uses it: its nodes with their pools of connections, and the balancer that picks among them. */
 import { recentMs } from '../base/clock.js'
-import type { CompiledNode, CompiledUpstream } from '../schema/compiled.js'
+import type { CompiledDeadline, CompiledNode, CompiledUpstream } from '../schema/compiled.js'
 import type { NodeCells } from '../shared/node-cells.js'
 import type { NodeHealth, NodeNews } from '../shared/node-health.js'
 import type { Rotors } from '../shared/rotors.js'
+import type { UpstreamCells } from '../shared/upstream-cells.js'
 import { createBalancer } from './balancer/balancer.js'
 import { type BalancedTier, NodeGroup } from './balancer/node-group.js'
 import { NodeJudge } from './balancer/node-judge.js'
@@ -11,6 +12,8 @@ import { SlowStart } from './balancer/slow-start.js'
 import { divideByLabels, Subsets } from './balancer/subsets.js'
 import { Tier } from './balancer/tier.js'
 import type { Exchange } from './exchange.js'
+import { RetryBudget } from './retries/retry-budget.js'
+import { defaultRetryPolicy, RetryPolicy } from './retries/retry-policy.js'
 import type { NodePool } from './upstream/pool.js'
 import type { PoolRegistry } from './upstream/pool-registry.js'
 
@@ -21,6 +24,7 @@ export interface UpstreamEnvironment {
   readonly nodeHealth: NodeHealth
   /** A judgement about a node changed. */
   nodeNews(news: NodeNews): void
+  readonly upstreams: UpstreamCells
 }
 
 export class LinkedUpstream {
@@ -29,6 +33,11 @@ export class LinkedUpstream {
   private all: NodeGroup<NodePool> = new NodeGroup([])
   private subsets: Subsets<NodeGroup<NodePool>> | null = null
   private nodeCount = 0
+  readonly retry: RetryPolicy
+  readonly budget: RetryBudget
+  readonly deadline: CompiledDeadline | null
+  /** Its tries or its requests have a limit, or are told of one. */
+  readonly isTimed: boolean
 
   constructor(
     readonly record: CompiledUpstream,
@@ -37,6 +46,11 @@ export class LinkedUpstream {
   ) {
     const { nodes: cells, nodeHealth: health } = environment
     this.judge = NodeJudge.of(record, { cells, health, tell: (news) => environment.nodeNews(news) })
+    const { resilience, rotor } = record
+    this.retry = resilience?.retry === undefined ? defaultRetryPolicy : new RetryPolicy(resilience.retry)
+    this.budget = new RetryBudget(environment.upstreams, rotor, resilience?.budget)
+    this.deadline = resilience?.deadline ?? null
+    this.isTimed = this.deadline !== null || record.timeout.perTryMs !== undefined || record.timeout.totalMs !== undefined
     this.setNodes(nodes)
   }
 

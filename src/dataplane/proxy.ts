@@ -8,7 +8,7 @@
  * Runs on workers.
  */
 
-import { nowMs, wallMs } from '../base/clock.js'
+import { type Clock, nowMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import type { Consumer, Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
@@ -48,7 +48,10 @@ export interface ProxyLimits {
 export interface ProxyAccounts {
   requestStarted(): void
   finished(exchange: Exchange): void
+  /** Tries after the first one. */
   readonly retries: Counter
+  /** Those that the budget did not allow. */
+  readonly overBudget: Counter
   readonly pluginErrors: Counter
   pluginFailed(plugin: string, error: unknown): void
 }
@@ -74,9 +77,10 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     private readonly limits: ProxyLimits,
     private readonly accounts: ProxyAccounts,
     nodes: NodeFeed,
+    clock: Clock,
   ) {
     this.requestBody = new RequestBody(limits)
-    this.tries = new Tries(this.requestBody, nodes, accounts.retries, this)
+    this.tries = new Tries(this.requestBody, nodes, accounts, clock, this)
   }
 
   get isDraining(): boolean {
@@ -312,13 +316,13 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   // ---------------------------------------------------------------- response
 
   whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
-    this.tries.answered(exchange, head, true)
+    if (!this.tries.answered(exchange, head, true, 0)) return
     this.letClientEnd(exchange)
     this.writer.whole(exchange, head, bytes, start, end)
   }
 
   head(exchange: Exchange, head: ResponseHead, length: number): void {
-    this.tries.answered(exchange, head, false)
+    if (!this.tries.answered(exchange, head, false, length)) return
     this.letClientEnd(exchange)
     this.writer.head(exchange, head, length)
   }
@@ -417,6 +421,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     if (exchange.stage === Stage.Done) return
     exchange.stage = Stage.Done
     exchange.deadlineMs = 0
+    exchange.limitMs = 0
+    if (exchange.wait !== null) this.tries.endWait(exchange)
     this.inFlight--
     if (exchange.previous !== null) exchange.previous.next = exchange.next
     else this.first = exchange.next
@@ -459,7 +465,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       if (exchange.slowAfterMs !== 0 && exchange.bodyComplete && now - exchange.sentMs >= exchange.slowAfterMs) {
         this.tries.slow(exchange, now)
       }
-      if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
+      if (exchange.limitMs !== 0 && now >= exchange.limitMs) this.overrun(exchange, now)
+      else if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
       exchange = next
     }
   }
@@ -484,12 +491,24 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
       if (exchange.bodyReader !== null) this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
       return
     }
-    const clientIsSlow = connection.isConnected && !connection.requestComplete && !exchange.isUpstreamFull
-    if (clientIsSlow) {
-      this.cancelUpstream(exchange)
-      this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
-      return
-    }
-    this.tries.timedOut(exchange, connection)
+    if (this.isClientSlow(exchange, connection)) this.giveUpOnClient(exchange)
+    else this.tries.timedOut(exchange, connection)
+  }
+
+  /** A try has run for too long, or the whole request. */
+  private overrun(exchange: Exchange, now: number): void {
+    const { connection } = exchange
+    if (connection !== null && this.isClientSlow(exchange, connection)) this.giveUpOnClient(exchange)
+    else this.tries.overrun(exchange, now)
+  }
+
+  /** The upstream would take more of the request than the client has sent. */
+  private isClientSlow(exchange: Exchange, connection: UpstreamConnection): boolean {
+    return exchange.stage === Stage.Upstream && connection.isConnected && !connection.requestComplete && !exchange.isUpstreamFull
+  }
+
+  private giveUpOnClient(exchange: Exchange): void {
+    this.cancelUpstream(exchange)
+    this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
   }
 }

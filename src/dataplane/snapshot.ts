@@ -16,6 +16,7 @@ import type { ConsumerSource } from './link-kit.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
 import { rankOf } from './overload.js'
 import { type Chain, type ChainKit, chainOf, type FilterStep, joinChains, linkChain, linkPlugins } from './phases/chain.js'
+import { RetryPolicy } from './retries/retry-policy.js'
 import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
@@ -141,6 +142,11 @@ export class LinkedRoute implements RouteInfo {
   readonly connectMs: number
   readonly sendMs: number
   readonly readMs: number
+  readonly perTryMs: number
+  readonly totalMs: number
+  readonly isTimed: boolean
+  /** Null = the upstream's. */
+  readonly retry: RetryPolicy | null
   readonly uris: readonly string[]
   readonly hosts: readonly string[]
   private readonly metrics: WorkerMetrics
@@ -161,6 +167,10 @@ export class LinkedRoute implements RouteInfo {
     this.connectMs = record.timeout?.connectMs ?? -1
     this.sendMs = record.timeout?.sendMs ?? -1
     this.readMs = record.timeout?.readMs ?? -1
+    this.perTryMs = record.timeout?.perTryMs ?? -1
+    this.totalMs = record.timeout?.totalMs ?? -1
+    this.isTimed = this.perTryMs >= 0 || this.totalMs >= 0
+    this.retry = record.retry === undefined ? null : new RetryPolicy(record.retry)
     this.uris = record.uris
     this.hosts = record.hosts
     this.metrics = environment.metrics

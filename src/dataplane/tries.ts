@@ -7,7 +7,7 @@
  *
  * Each try begins once and ends once for its node (NodeFeed), on whatever path. Runs on workers.
  */
-import { nowMs, recentMs } from '../base/clock.js'
+import { type Clock, nowMs, recentMs, wallMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
@@ -16,12 +16,13 @@ import { type Exchange, Stage } from './exchange.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import { pickAdmitted } from './node-gate.js'
 import type { RequestBody } from './request-body.js'
+import { retryAfterMs } from './retries/retry-policy.js'
 import { isIdempotent, isSafe, statusText } from './semantics.js'
 import type { LinkedRoute } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
 import type { NodePool } from './upstream/pool.js'
 import { buildRequestHead } from './upstream/request-head.js'
-import type { ResponseHead } from './upstream/response-head.js'
+import { fieldOfHead, type ResponseHead } from './upstream/response-head.js'
 
 /** How an exchange goes on when its tries come to nothing. */
 export interface TryEndings {
@@ -30,25 +31,41 @@ export interface TryEndings {
   abortClient(exchange: Exchange): void
 }
 
+/** What is counted of tries. */
+export interface TryCounters {
+  /** Tries after the first one. */
+  readonly retries: Counter
+  /** Those that the budget did not allow. */
+  readonly overBudget: Counter
+}
+
+/** The rest of an answer that is tried again is read up to this length, so that the connection can be kept. */
+const DISCARDED_BYTES_MAX = 65_536
+
 export class Tries {
   constructor(
     private readonly requestBody: RequestBody,
     private readonly nodes: NodeFeed,
-    private readonly retries: Counter,
+    private readonly counters: TryCounters,
+    private readonly clock: Clock,
     private readonly endings: TryEndings,
   ) {}
 
   /** The first try. */
   begin(exchange: Exchange, route: LinkedRoute, upstream: LinkedUpstream): void {
-    const { record } = upstream
+    const { timeout, retryTimeoutMs } = upstream.record
+    const retry = route.retry ?? upstream.retry
     exchange.upstream = upstream
-    exchange.connectTimeoutMs = route.connectMs >= 0 ? route.connectMs : record.timeout.connectMs
-    exchange.sendTimeoutMs = route.sendMs >= 0 ? route.sendMs : record.timeout.sendMs
-    exchange.readTimeoutMs = route.readMs >= 0 ? route.readMs : record.timeout.readMs
+    exchange.retry = retry
+    exchange.connectTimeoutMs = route.connectMs >= 0 ? route.connectMs : timeout.connectMs
+    exchange.sendTimeoutMs = route.sendMs >= 0 ? route.sendMs : timeout.sendMs
+    exchange.readTimeoutMs = route.readMs >= 0 ? route.readMs : timeout.readMs
     exchange.triesLeft = upstream.retries
-    exchange.retryUntilMs = record.retryTimeoutMs === 0 ? 0 : nowMs() + record.retryTimeoutMs
-    if (exchange.requestBodyLength !== 0 && isIdempotent(exchange.upstreamMethod)) exchange.bodyReplay = []
+    exchange.retryUntilMs = retryTimeoutMs === 0 ? 0 : nowMs() + retryTimeoutMs
+    if (exchange.requestBodyLength !== 0 && (retry.nonIdempotent || isIdempotent(exchange.upstreamMethod))) exchange.bodyReplay = []
     exchange.stage = Stage.Upstream
+    if (upstream.isTimed || route.isTimed) setLimits(exchange, route, upstream)
+    upstream.budget.counted(recentMs())
     const pool = pickAdmitted(exchange, upstream)
     if (pool === undefined && exchange.nodeGate !== null) this.endings.answer(exchange, exchange.nodeGate.refuse(exchange))
     else this.send(exchange, pool ?? null, false)
@@ -61,6 +78,9 @@ export class Tries {
     }
     // Nothing was waited for on the way here, unless a plugin did or this is another try.
     const now = exchange.suspended || exchange.tryCount > 0 || exchange.staleRetryUsed ? nowMs() : recentMs()
+    const { upstream } = exchange
+    if (upstream === null) return
+    if (exchange.isTimed && !this.limitTry(exchange, upstream, now)) return
     exchange.pool = pool
     exchange.tryCount++
     exchange.upstreamStartMs = now
@@ -72,8 +92,6 @@ export class Tries {
     exchange.connection = connection
     exchange.deadlineMs =
       now + (connection.isConnected ? (hasBody ? exchange.sendTimeoutMs : exchange.readTimeoutMs) : exchange.connectTimeoutMs)
-    const upstream = exchange.upstream
-    if (upstream === null) return
     const head = buildRequestHead(exchange, upstream.record, pool.settings.node)
     connection.send(exchange, head, exchange.upstreamMethod === 'HEAD', hasBody)
     if (hasBody && connection.isConnected) this.requestBody.pump(exchange)
@@ -88,17 +106,51 @@ export class Tries {
     })
   }
 
-  /** The head of the answer is here; `isWhole`: and its body. */
-  answered(exchange: Exchange, head: ResponseHead, isWhole: boolean): void {
+  /**
+   * The head of the answer is here, with its body or (`exchange.connection` is still set) before it, of this length; -1 = unknown. False:
+   * it is not the answer, another try was begun.
+   */
+  answered(exchange: Exchange, head: ResponseHead, isWhole: boolean, length: number): boolean {
     this.nodes.answered(exchange, head.status)
     if (isWhole) {
       exchange.connection = null
       exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
       this.nodes.completed(exchange)
     } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
+    if (exchange.retry.statuses !== null && this.repeatsAnswer(exchange, head, length)) return false
+    if (exchange.isTimed) exchange.limitMs = exchange.untilMs
     exchange.response.status = head.status
     exchange.response.source = 'upstream'
     this.note(exchange, head.status)
+    return true
+  }
+
+  /** Begins another try in the place of an answer whose status says so. */
+  private repeatsAnswer(exchange: Exchange, head: ResponseHead, length: number): boolean {
+    const { retry, upstream, pool, connection } = exchange
+    if (upstream === null || pool === null || retry.statuses?.has(head.status) !== true || exchange.triesLeft <= 0) return false
+    if (!retry.nonIdempotent && !isIdempotent(exchange.upstreamMethod)) return false
+    const now = nowMs()
+    const asked = retry.retryAfterMaxMs === 0 ? null : retryAfterMs(fieldOfHead(head, 'retry-after'), wallMs())
+    if (asked !== null && asked > retry.retryAfterMaxMs) return false
+    const delay = Math.max(asked ?? 0, this.backoff(exchange))
+    if (isOver(exchange.retryUntilMs, now + delay) || isOver(exchange.untilMs, now + delay)) return false
+    if (exchange.requestBodyLength !== 0 && exchange.bodyReplay === null) return false
+    if (!this.takeRetry(upstream, now)) return false
+    exchange.triedNodes ??= []
+    exchange.triedNodes.push(pool)
+    const next = pickAdmitted(exchange, upstream)
+    if (next === undefined || next === null) return false
+    if (exchange.requestBodyLength !== 0) this.requestBody.rewind(exchange)
+    this.note(exchange, head.status)
+    if (connection !== null) {
+      exchange.connection = null
+      this.nodes.completed(exchange)
+      if (length >= 0 && length <= DISCARDED_BYTES_MAX && connection.requestComplete) connection.discard(exchange)
+      else connection.cancel(exchange)
+    }
+    this.again(exchange, next, delay)
+    return true
   }
 
   /** A part of the answer's body is here. */
@@ -136,6 +188,39 @@ export class Tries {
     this.nodes.slow(exchange, now)
   }
 
+  /** The limit of this try, or of the whole request, is over (`exchange.limitMs`). */
+  overrun(exchange: Exchange, now: number): void {
+    const { connection } = exchange
+    if (exchange.untilMs === 0 || now < exchange.untilMs) {
+      if (connection === null) return
+      exchange.connection = null
+      connection.hasTimedOut = true
+      connection.cancel(exchange)
+      this.fail(exchange, connection, connection.isConnected ? failures.UPSTREAM_TRY_TIMEOUT : failures.UPSTREAM_CONNECT_TIMEOUT, false)
+      return
+    }
+    exchange.limitMs = 0
+    if (exchange.stage === Stage.Responding) {
+      // With everything in hand only the client is slow.
+      if (connection === null) return
+      exchange.upstreamCut = !exchange.isClientFull
+      this.endings.abortClient(exchange)
+      return
+    }
+    if (connection !== null) {
+      exchange.connection = null
+      exchange.upstreamResponseMs = now - exchange.upstreamStartMs
+      // A client that has no patience says nothing about the node.
+      if (exchange.isClientDeadline) this.nodes.dropped(exchange)
+      else {
+        this.nodes.failed(exchange, failures.UPSTREAM_DEADLINE)
+        this.note(exchange, failures.UPSTREAM_DEADLINE.status)
+      }
+      connection.cancel(exchange)
+    }
+    this.endings.answerFailure(exchange, deadlineFailure(exchange))
+  }
+
   /** Nobody wants the answer any more. */
   cancel(exchange: Exchange): void {
     const connection = exchange.connection
@@ -164,13 +249,14 @@ export class Tries {
     const pool = connection.pool
     const nothingSent = !connection.isConnected
     const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.requestBody.rewind(exchange)
-    const repeatable = bodyIntact && (nothingSent || isIdempotent(exchange.upstreamMethod))
+    const repeatable = bodyIntact && (nothingSent || exchange.retry.nonIdempotent || isIdempotent(exchange.upstreamMethod))
     // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
-    if (repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed) {
+    const isStale = repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed
+    if (isStale && exchange.upstream !== null && this.takeRetry(exchange.upstream, nowMs())) {
       exchange.staleRetryUsed = true
       this.nodes.dropped(exchange)
       exchange.tryCount--
-      this.retries.add(1)
+      this.counters.retries.add(1)
       this.send(exchange, pool, true)
       return
     }
@@ -178,19 +264,72 @@ export class Tries {
     this.note(exchange, failure.status)
     exchange.triedNodes ??= []
     exchange.triedNodes.push(pool)
-    if (!repeatable || exchange.triesLeft <= 0) {
+    const { upstream, retry } = exchange
+    if (upstream === null || !repeatable || exchange.triesLeft <= 0 || !retry.repeats(failure)) {
       this.endings.answerFailure(exchange, failure)
       return
     }
-    if (exchange.retryUntilMs !== 0 && nowMs() >= exchange.retryUntilMs) {
+    const now = nowMs()
+    const delay = this.backoff(exchange)
+    if (isOver(exchange.retryUntilMs, now + delay)) {
       this.endings.answerFailure(exchange, failures.UPSTREAM_RETRIES_TIMEOUT)
       return
     }
-    exchange.triesLeft--
-    this.retries.add(1)
-    const next = exchange.upstream === null ? null : pickAdmitted(exchange, exchange.upstream)
+    // What was never sent is no further load.
+    if (isOver(exchange.untilMs, now + delay) || (!nothingSent && !this.takeRetry(upstream, now))) {
+      this.endings.answerFailure(exchange, failure)
+      return
+    }
+    const next = pickAdmitted(exchange, upstream)
     if (next === undefined) this.endings.answerFailure(exchange, failure)
-    else this.send(exchange, next, false)
+    else this.again(exchange, next, delay)
+  }
+
+  private backoff(exchange: Exchange): number {
+    return exchange.retry.backoffMs(exchange.triedNodes?.length ?? 1, Math.random())
+  }
+
+  private takeRetry(upstream: LinkedUpstream, now: number): boolean {
+    if (upstream.budget.take(now)) return true
+    this.counters.overBudget.add(1)
+    return false
+  }
+
+  /** The next try, at once or after a wait. */
+  private again(exchange: Exchange, pool: NodePool | null, delayMs: number): void {
+    exchange.triesLeft--
+    this.counters.retries.add(1)
+    if (delayMs < 1) {
+      this.send(exchange, pool, false)
+      return
+    }
+    // Not reused while somebody may call back.
+    exchange.suspended = true
+    exchange.deadlineMs = 0
+    exchange.limitMs = exchange.untilMs
+    exchange.wait = this.clock.after(delayMs, () => {
+      exchange.wait = null
+      if (exchange.stage === Stage.Upstream) this.send(exchange, pool, false)
+    })
+  }
+
+  endWait(exchange: Exchange): void {
+    exchange.wait?.()
+    exchange.wait = null
+  }
+
+  /** Sets the limit of a try and tells the upstream of it; false = there is no time left for it. */
+  private limitTry(exchange: Exchange, upstream: LinkedUpstream, now: number): boolean {
+    const { untilMs, perTryMs } = exchange
+    if (isOver(untilMs, now)) {
+      this.endings.answerFailure(exchange, deadlineFailure(exchange))
+      return false
+    }
+    const tryUntil = perTryMs === 0 ? untilMs : untilMs === 0 ? now + perTryMs : Math.min(untilMs, now + perTryMs)
+    exchange.limitMs = tryUntil
+    const header = upstream.deadline?.header
+    if (header !== undefined && tryUntil !== 0) exchange.requestHeaders.set(header, String(Math.max(1, Math.floor(tryUntil - now))))
+    return true
   }
 
   /** How a try ended, for `$upstream_status` and those who judge the upstream. */
@@ -198,4 +337,32 @@ export class Tries {
     exchange.upstreamLastStatus = status
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(status) : `${exchange.upstreamStatus}, ${status}`
   }
+}
+
+/** The limits of a request: those of the route, else of its upstream; and the client's, where it is believed. */
+function setLimits(exchange: Exchange, route: LinkedRoute, upstream: LinkedUpstream): void {
+  const { timeout } = upstream.record
+  const { deadline } = upstream
+  const totalMs = route.totalMs >= 0 ? route.totalMs : (timeout.totalMs ?? 0)
+  exchange.isTimed = true
+  exchange.isClientDeadline = false
+  exchange.perTryMs = route.perTryMs >= 0 ? route.perTryMs : (timeout.perTryMs ?? 0)
+  exchange.untilMs = totalMs === 0 ? 0 : exchange.startMs + totalMs
+  if (deadline === null) return
+  const key = deadline.header.toLowerCase()
+  const given = deadline.fromClient ? exchange.requestHeaders.get(key) : undefined
+  exchange.requestHeaders.remove(key)
+  if (given === undefined || !/^\d{1,9}$/.test(given)) return
+  const clientUntil = exchange.startMs + Number(given)
+  if (exchange.untilMs !== 0 && exchange.untilMs <= clientUntil) return
+  exchange.untilMs = clientUntil
+  exchange.isClientDeadline = true
+}
+
+function deadlineFailure(exchange: Exchange): Failure {
+  return exchange.isClientDeadline ? failures.CLIENT_DEADLINE : failures.UPSTREAM_DEADLINE
+}
+
+function isOver(limitMs: number, now: number): boolean {
+  return limitMs !== 0 && now >= limitMs
 }

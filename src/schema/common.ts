@@ -43,7 +43,7 @@ export const hostPattern = '^\\*?[0-9a-zA-Z._\\[\\]:-]*$'
 
 export const host = (description: string) => Type.String({ minLength: 1, maxLength: 256, pattern: hostPattern, description })
 
-const seconds = (what: string, fallback: number) =>
+const seconds = (what: string, fallback: number | string) =>
   Type.Optional(
     Type.Number({ exclusiveMinimum: 0, maximum: 86_400, description: `${what}, in seconds; fractions are allowed. Default ${fallback}.` }),
   )
@@ -54,6 +54,8 @@ export const timeoutSchema = Type.Object(
     connect: seconds('Longest wait for the connection to the upstream', 3),
     send: seconds('Longest pause between two writes to the upstream', 10),
     read: seconds('Longest pause between two reads from the upstream', 30),
+    per_try: seconds('Longest time from the beginning of one try to the head of its answer', 'none'),
+    total: seconds('Longest time from the arrival of the request to the end of the answer, over all tries', 'none'),
   },
   { additionalProperties: false, description: 'Limits of the waits for the upstream.' },
 )

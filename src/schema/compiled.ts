@@ -65,6 +65,8 @@ export interface CompiledRoute {
   readonly upstream: number
   /** Route timeouts; null = the upstream's. */
   readonly timeout: CompiledTimeout | null
+  /** Retry rules of the route; absent = the upstream's. */
+  readonly retry?: CompiledRetry
   readonly websocket: boolean
 }
 
@@ -97,6 +99,43 @@ export interface CompiledTimeout {
   readonly connectMs: number
   readonly sendMs: number
   readonly readMs: number
+  /** From the beginning of a try to the head of its answer. Absent = no limit. */
+  readonly perTryMs?: number
+  /** From the arrival of the request to the end of the answer. Absent = no limit. */
+  readonly totalMs?: number
+}
+
+/** Which tries are repeated. */
+export interface CompiledRetry {
+  readonly connectFailure: boolean
+  readonly reset: boolean
+  readonly timeout: boolean
+  readonly statuses: readonly number[]
+  /** Also requests that are not idempotent and were sent. */
+  readonly nonIdempotent: boolean
+  /** 0 = retries start at once. */
+  readonly backoffBaseMs: number
+  readonly backoffMaxMs: number
+  /** Longest `Retry-After` that is waited for; 0 = the field is not looked at. */
+  readonly retryAfterMaxMs: number
+}
+
+export interface CompiledRetryBudget {
+  readonly percent: number
+  readonly minPerSecond: number
+}
+
+/** How deadlines are passed on. */
+export interface CompiledDeadline {
+  readonly header: string
+  readonly fromClient: boolean
+}
+
+/** What is done when an upstream fails, is late, or has too much to do. What is absent is as it is by default. */
+export interface CompiledResilience {
+  readonly retry?: CompiledRetry
+  readonly budget?: CompiledRetryBudget
+  readonly deadline?: CompiledDeadline
 }
 
 export interface CompiledUpstream {
@@ -117,8 +156,13 @@ export interface CompiledUpstream {
   readonly timeout: CompiledTimeout
   readonly keepalive: CompiledKeepalive
   readonly tls: CompiledUpstreamTls | null
-  /** Slot of the shared round-robin rotor (shared/rotors); the same key keeps the same slot across reloads. */
+  /**
+   * Slot of the shared round-robin rotor (shared/rotors) and of the cells of the upstream (shared/upstream-cells); the same key keeps the
+   * same slot across reloads.
+   */
   readonly rotor: number
+  /** Absent = defaults. */
+  readonly resilience?: CompiledResilience
   /** Absent = none. */
   readonly checks?: CompiledChecks
   readonly outlierDetection?: CompiledOutlierDetection

@@ -1,6 +1,7 @@
 /** Schemas of `routes` and `services`, and of the resources that only hold plugins. */
 import { type Static, Type } from '@sinclair/typebox'
 import { described, host, oneOf, pluginsSchema, reference, timeoutSchema } from './common.js'
+import { retryRules } from './resilience.js'
 import { upstreamSchema } from './upstream.js'
 
 export const httpMethods = ['GET', 'POST', 'PUT', 'DELETE', 'PATCH', 'HEAD', 'OPTIONS', 'CONNECT', 'TRACE', 'PURGE'] as const
@@ -46,6 +47,7 @@ export const routeSchema = Type.Object(
     upstream: Type.Optional(upstreamSchema),
     upstream_id: Type.Optional(reference('upstreams')),
     timeout: Type.Optional(timeoutSchema),
+    ...retryRules,
     filter_func: Type.Optional(Type.String({ description: 'Lua function.' })),
     script: Type.Optional(Type.Unknown({ description: 'Lua script.' })),
     script_id: Type.Optional(Type.Unknown({ description: 'Lua script.' })),

@@ -71,6 +71,7 @@ export const seriesKinds = { route: 'route', status: 'status', counter: 'counter
 /** The counters that a worker may have; telemetry/metrics says how each is shown, and with which labels. */
 export const counterNames = [
   'upstream_retries',
+  'upstream_retries_refused',
   'upstream_connects',
   'upstream_reuse',
   'refused',

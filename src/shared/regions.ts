@@ -18,6 +18,8 @@
  * | revocations| int32   | 16 MiB, touched as it fills| primary                           | all               |
  * | breakers   | int32   | 384 × 32,768 = 12 MiB,    | all workers and the primary, by     | all               |
  * |            |         | touched as it fills       | compare-and-swap                    |                   |
+ * | upstreams  | int32   | 128 × 262,144 = 32 MiB,   | all workers, by compare-and-swap    | all workers       |
+ * |            |         | touched as it fills       |                                     |                   |
  * | paths      | int32   | 256 × 8192 = 2 MiB        | all workers, by compare-and-swap    | all workers       |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
@@ -32,6 +34,7 @@ import { createPathBreakersRegion } from './path-breakers.js'
 import { allocateRegion } from './region.js'
 import { createRevocationsRegion } from './revocations.js'
 import { ROTORS_BYTES } from './rotors.js'
+import { createUpstreamsRegion } from './upstream-cells.js'
 
 export interface SharedRegions {
   readonly epochs: SharedArrayBuffer
@@ -46,6 +49,8 @@ export interface SharedRegions {
   readonly revocations: SharedArrayBuffer
   /** Circuit breakers. */
   readonly breakers: SharedArrayBuffer
+  /** What is known about upstreams as a whole, by the slot of their rotor. */
+  readonly upstreams: SharedArrayBuffer
   /** What api-breaker counts by path. */
   readonly pathBreakers: SharedArrayBuffer
 }
@@ -76,6 +81,7 @@ export function createRegions(workers: number, limiter: LimiterCapacity = LIMITE
     rotors: allocateRegion('rotors', ROTORS_BYTES),
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
     nodes: createNodesRegion(workers),
+    upstreams: createUpstreamsRegion(),
     breakers: allocateRegion('breakers', BREAKERS_BYTES),
     pathBreakers: createPathBreakersRegion([seed.readInt32LE(8), seed.readInt32LE(12)]),
     limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),

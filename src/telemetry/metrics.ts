@@ -73,6 +73,13 @@ export const metrics = {
     'Open client connections: exact where the uWebSockets.js build reports them, else counted from the open files of the process.',
   ),
   // counted by name in the workers
+  upstreamRetriesRefused: metric(
+    'gateway_upstream_retries_refused_total',
+    'counter',
+    'none',
+    [],
+    'Tries that the retry budget of the upstream did not allow.',
+  ),
   upstreamRetries: metric('gateway_upstream_retries_total', 'counter', 'none', [], 'Tries after the first one.'),
   upstreamConnects: metric(
     'gateway_upstream_connects_total',
@@ -225,6 +232,7 @@ export const metrics = {
 /** How the counters of the workers are shown. Label values come in the order of the metric's labels. */
 export const workerCounters: Readonly<Record<CounterName, Metric>> = {
   upstream_retries: metrics.upstreamRetries,
+  upstream_retries_refused: metrics.upstreamRetriesRefused,
   upstream_connects: metrics.upstreamConnects,
   upstream_reuse: metrics.upstreamReuse,
   refused: metrics.refused,

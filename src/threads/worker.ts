@@ -35,6 +35,7 @@ import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { NodeCells } from '../shared/node-cells.js'
 import { NodeHealth } from '../shared/node-health.js'
 import { Rotors } from '../shared/rotors.js'
+import { UpstreamCells } from '../shared/upstream-cells.js'
 import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
 import { openLimitStores } from './limit-stores.js'
@@ -105,7 +106,7 @@ class WorkerThread {
     const writer = new ResponseWriter(limits.sendTimeoutMs)
     const accounts = createAccounts(this.metrics, log.access.format === 'off' ? null : this.accessLog, this.log)
     const nodes = new NodeCells(start.regions.nodes, start.process.workers, start.index)
-    this.proxy = new RequestProxy(writer, limits, accounts, new NodeFeed(nodes))
+    this.proxy = new RequestProxy(writer, limits, accounts, new NodeFeed(nodes), systemClock)
     writer.events = this.proxy
     const { overload } = start.process
     if (overload.maxLagMs > 0 || overload.maxMemoryBytes > 0) this.proxy.overload = new Overload(overload)
@@ -144,6 +145,7 @@ class WorkerThread {
       nodes,
       nodeHealth: new NodeHealth(start.regions.nodes, nodes),
       nodeNews: (news) => send({ type: 'node-news', news }),
+      upstreams: new UpstreamCells(start.regions.upstreams),
       metrics: this.metrics,
       kitFor: (route, consumers) =>
         createLinkKit(route, {

@@ -12,6 +12,8 @@ export type RacerJob =
   | { readonly kind: 'tries'; readonly slot: number; readonly rounds: number; readonly left: number }
   /** Judges nodes 1 to `nodes` at random for `rounds` times: ejects them (the upstream has slot `nodes` + 1), finds them up and down. */
   | { readonly kind: 'judge'; readonly nodes: number; readonly rounds: number }
+  /** Counts `requests` of an upstream and asks for as many retries, all in one second; reports how many it got. */
+  | { readonly kind: 'budget'; readonly slot: number; readonly requests: number }
 
 export interface RacerStart {
   readonly index: number

@@ -6,6 +6,7 @@ import { type SeriesDeclared, WorkerMetrics } from '../../src/shared/metrics-sla
 import { NodeCells, NodeStatus, Outcome } from '../../src/shared/node-cells.js'
 import { NodeHealth } from '../../src/shared/node-health.js'
 import { Rotors } from '../../src/shared/rotors.js'
+import { UpstreamCells } from '../../src/shared/upstream-cells.js'
 import { type RacerJob, type RacerReport, type RacerStart, ROUND_AMOUNT } from './jobs.js'
 
 const port = parentPort
@@ -58,6 +59,16 @@ function tryNode(start: RacerStart, { slot, rounds, left }: RacerJob & { kind: '
   report({ type: 'done' })
 }
 
+function takeRetries(start: RacerStart, slot: number, requests: number): void {
+  const cells = new UpstreamCells(start.regions.upstreams)
+  let taken = 0
+  for (let request = 0; request < requests; request++) {
+    cells.addRequests(slot, 1, 5_000_000, 5_000_000)
+    if (cells.takeRetry(slot, 20, 0, 5_000_000)) taken++
+  }
+  report({ type: 'drawn', numbers: Float64Array.of(taken) })
+}
+
 const start = workerData as RacerStart
 function judgeNodes(start: RacerStart, { nodes, rounds }: Extract<RacerJob, { kind: 'judge' }>): void {
   const { regions } = start
@@ -82,5 +93,6 @@ Atomics.wait(new Int32Array(start.gate), 0, 0)
 if (start.job.kind === 'rotor') drawNumbers(start, start.job.slot, start.job.picks)
 else if (start.job.kind === 'tries') tryNode(start, start.job)
 else if (start.job.kind === 'judge') judgeNodes(start, start.job)
+else if (start.job.kind === 'budget') takeRetries(start, start.job.slot, start.job.requests)
 else if (start.job.kind === 'epochs') acknowledgeEpochs(start)
 else recordRounds(start, start.job.rounds)

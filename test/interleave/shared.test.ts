@@ -9,6 +9,7 @@ import { NodeBoard, NodeStatus } from '../../src/shared/node-cells.js'
 import { NodeHealth } from '../../src/shared/node-health.js'
 import { createRegions } from '../../src/shared/regions.js'
 import { ROTOR_CELLS } from '../../src/shared/rotors.js'
+import { UpstreamCells } from '../../src/shared/upstream-cells.js'
 import { ROUND_AMOUNT } from './jobs.js'
 import { compileRacer, Racers } from './threads.js'
 
@@ -147,6 +148,25 @@ describe('metrics slabs read while they are written', () => {
     expect(sums.every(({ requests, ingress }) => requests === ingress)).toBe(true)
     const statuses = directory.series().filter((series) => series.labels[0] === 'status')
     expect(statuses.reduce((sum, { cells }) => sum + (cells[0] ?? 0), 0)).toBe(all)
+  })
+})
+
+describe('retry budgets under contention', () => {
+  test('no request is lost, and all threads together never get more than their share', async () => {
+    const threads = 4
+    const requests = 15_000
+    const regions = createRegions(threads)
+    const cells = new UpstreamCells(regions.upstreams)
+    let taken = 0
+    const racers = new Racers(racer.file, regions, (_, report) => {
+      if (report.type === 'drawn') taken += report.numbers[0] ?? 0
+    })
+    for (let index = 0; index < threads; index++) await racers.add(index, { kind: 'budget', slot: 9, requests })
+    racers.go()
+    await racers.finished()
+    expect(cells.traffic(9, 5_000_000)).toEqual({ requests: threads * requests, retries: taken })
+    expect(taken).toBeLessThanOrEqual(threads * requests * 0.2)
+    expect(taken).toBeGreaterThan(0)
   })
 })
 

@@ -59,6 +59,8 @@ export class UpstreamConnection {
   served = 0
   idleSinceMs = 0
   oldestSentMs = 0
+  /** Since when the rest of an answer is read that nobody wants; 0 = this is not so. */
+  discardingSinceMs = 0
   /** A paused reader keeps the upstream from sending more than a slow client takes. */
   isPaused = false
 
@@ -218,6 +220,15 @@ export class UpstreamConnection {
     if (this.current === null && this.behind.every((waiting) => waiting === null)) this.destroy()
   }
 
+  /** Another try has taken the place of this exchange's: the rest of the answer is read and dropped, so that the connection is kept. */
+  discard(exchange: Exchange): void {
+    if (this.isClosed || this.current !== exchange) return
+    this.current = null
+    this.discardingSinceMs = nowMs()
+    this.pool.discards(this)
+    this.resume()
+  }
+
   destroy(): void {
     this.close(failures.UPSTREAM_RESET)
   }
@@ -371,6 +382,7 @@ export class UpstreamConnection {
   /** The response is complete: the next exchange moves up, or the connection rests. */
   private finishResponse(bytesBehind: boolean): void {
     this.phase = Phase.Head
+    this.discardingSinceMs = 0
     this.outstanding--
     this.served++
     this.current = null

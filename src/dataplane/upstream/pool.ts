@@ -15,6 +15,8 @@ import type { ResponseHead } from './response-head.js'
 const LANES_MIN = 4
 /** A lane whose oldest request waits longer than this takes no further ones: nobody queues behind a slow answer. */
 const LANE_STALL_MS = 20
+/** The rest of an answer that nobody wants must have come within this time, or the connection is closed. */
+const DISCARD_MS = 1_000
 
 /** What the pools of a worker count together. */
 export interface PoolTally {
@@ -41,6 +43,7 @@ export class NodePool {
   private readonly idle: UpstreamConnection[] = []
   private readonly lanes: UpstreamConnection[] = []
   private readonly all = new Set<UpstreamConnection>()
+  private discarding: UpstreamConnection[] = []
   private secureContext: SecureContext | null = null
   /** The last head seen and what it parsed to: upstreams repeat themselves (within a second, byte for byte). */
   memo: ResponseHead | null = null
@@ -121,9 +124,15 @@ export class NodePool {
     remove(connection.isLane ? this.lanes : this.idle, connection)
   }
 
-  /** Closes connections that rested longer than the idle timeout. */
+  /** The connection reads an answer that nobody wants. */
+  discards(connection: UpstreamConnection): void {
+    this.discarding.push(connection)
+  }
+
+  /** Closes connections that rested longer than the idle timeout, or that read for too long what nobody wants. */
   sweepIdle(nowMs: number): void {
     this.memoMisses = 0
+    if (this.discarding.length > 0) this.sweepDiscarding(nowMs)
     const timeout = this.keepalive.idleTimeoutMs
     if (timeout === 0) return
     // The stack is ordered by the time of release: the oldest lie at the bottom.
@@ -135,6 +144,12 @@ export class NodePool {
     for (const lane of [...this.lanes]) {
       if (lane.inFlight === 0 && nowMs - lane.idleSinceMs >= timeout) lane.destroy()
     }
+  }
+
+  private sweepDiscarding(nowMs: number): void {
+    const still = this.discarding.filter((connection) => !connection.isClosed && connection.discardingSinceMs !== 0)
+    this.discarding = still.filter((connection) => nowMs - connection.discardingSinceMs < DISCARD_MS)
+    for (const connection of still) if (nowMs - connection.discardingSinceMs >= DISCARD_MS) connection.destroy()
   }
 
   /** Closes everything at once: the worker ends. */

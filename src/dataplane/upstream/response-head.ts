@@ -4,7 +4,7 @@
  * Works on bytes. What survives of the header block (everything but framing, hop-by-hop fields and Date, which the binding writes) is
  * kept as one run of bytes that goes to the client in one native call. Anything odd is refused: the connection is then closed.
  */
-import type { HeaderList } from '../../base/headers.js'
+import { HeaderList } from '../../base/headers.js'
 
 export enum Framing {
   /** `contentLength` bytes follow. */
@@ -181,6 +181,13 @@ export function fillHeaderList(head: ResponseHead, list: HeaderList): void {
     list.push(name.toLowerCase(), name, withoutBlanks(text.slice(colon + 1, lineEnd)))
     position = lineEnd === text.length ? -1 : lineEnd
   }
+}
+
+/** First value of a field of the head that `block` keeps; undefined = it has none. `key`: lower-case. */
+export function fieldOfHead(head: ResponseHead, key: string): string | undefined {
+  const list = new HeaderList()
+  fillHeaderList(head, list)
+  return list.get(key)
 }
 
 /** The block as text, or null when it has bytes beyond ASCII: `writeStatus` would write them as UTF-8. */

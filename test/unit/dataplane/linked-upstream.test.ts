@@ -7,6 +7,7 @@ import type { CompiledNode, CompiledUpstream } from '../../../src/schema/compile
 import { createNodesRegion, NodeBoard, NodeCells, NodeStatus } from '../../../src/shared/node-cells.js'
 import { NodeHealth } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
+import { createUpstreamsRegion, UpstreamCells } from '../../../src/shared/upstream-cells.js'
 import { balancingOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
 
 /** Nodes 10.0.0.1, 10.0.0.2, …; the slot of node n is n. */
@@ -20,6 +21,7 @@ function linked(nodes: readonly Partial<CompiledNode>[], fields: Partial<Compile
     nodes: cells,
     nodeHealth: new NodeHealth(region, cells),
     nodeNews: () => {},
+    upstreams: new UpstreamCells(createUpstreamsRegion()),
   })
   const exchange = exchangeOf()
   const pick = (tried: readonly NodePool[] | null = null): NodePool | null => upstream.pick(exchange, tried)

@@ -12,6 +12,7 @@ import { METRICS_SLAB_BYTES, WorkerMetrics } from '../../../src/shared/metrics-s
 import { createNodesRegion, NodeCells } from '../../../src/shared/node-cells.js'
 import { NodeHealth } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
+import { createUpstreamsRegion, UpstreamCells } from '../../../src/shared/upstream-cells.js'
 import { compiledRoute } from '../../support/compiled-route.js'
 import { linkKit } from '../../support/link-kit.js'
 
@@ -202,6 +203,7 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
     nodes,
     nodeHealth: new NodeHealth(region, nodes),
     nodeNews: () => {},
+    upstreams: new UpstreamCells(createUpstreamsRegion()),
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),
   }
