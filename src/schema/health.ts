@@ -86,9 +86,9 @@ const active = Type.Object(
         {
           interval: interval('not usable'),
           http_statuses: statuses('Statuses that are a failure.', checkDefaults.active.unhealthy),
-          http_failures: limit(1, 5, 'Answers with such a status, or without any, that make a node unhealthy'),
-          tcp_failures: limit(1, 2, 'Connections that failed, or were closed without an answer, that make a node unhealthy'),
-          timeouts: limit(1, 3, 'Probes without an answer in time that make a node unhealthy'),
+          http_failures: limit(0, 5, 'Answers with such a status, or without any, that make a node unhealthy'),
+          tcp_failures: limit(0, 2, 'Connections that failed, or were closed without an answer, that make a node unhealthy'),
+          timeouts: limit(0, 3, 'Probes without an answer in time that make a node unhealthy'),
         },
         { additionalProperties: false, description: 'What makes a node unhealthy. Each kind is counted apart; a success begins all anew.' },
       ),

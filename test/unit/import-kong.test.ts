@@ -101,6 +101,26 @@ describe('entities', () => {
     ])
   })
 
+  test('health checks: what is not said is off, as in Kong', () => {
+    const active =
+      '{http_path: /h, headers: {X-A: ["1", "2"]}, healthy: {interval: 5, successes: 3}, unhealthy: {interval: 2, http_failures: 4}}'
+    const text = (checks: string) =>
+      `${head}services: [{name: a, host: u}]\nupstreams:\n- name: u\n  targets: [{target: 10.0.0.1}]\n  healthchecks: ${checks}\n`
+    expect(translationOf(text(`{active: ${active}, passive: {unhealthy: {timeouts: 2}}}`))['upstreams']?.[0]?.['checks']).toEqual({
+      active: {
+        http_path: '/h',
+        req_headers: ['X-A: 1', 'X-A: 2'],
+        healthy: { interval: 5, successes: 3 },
+        unhealthy: { interval: 2, http_failures: 4, tcp_failures: 0, timeouts: 0 },
+      },
+      passive: { healthy: { successes: 0 }, unhealthy: { http_failures: 0, tcp_failures: 0, timeouts: 2 } },
+    })
+    expect(translationOf(text('{active: {healthy: {interval: 0}}}'))['upstreams']?.[0]?.['checks']).toBeUndefined()
+    expect(errorsOf(text('{passive: {unhealthy: {timeouts: 2}}}'))[0]).toContain(
+      'passive health checks without active ones are not supported',
+    )
+  })
+
   test('names that cannot be ids get stable ones', () => {
     const [first, second] = [0, 1].map(
       () => translationOf(`${head}services: [{name: "my service (1)", url: "http://a"}]\n`)['services']?.[0]?.['id'],

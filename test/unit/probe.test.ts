@@ -73,6 +73,20 @@ describe('a probe', () => {
     expect(await ask({ https_verify_certificate: false, host: 'other.test' })).toEqual({ kind: 'status', status: 200 })
   })
 
+  test('gets the time back that its own thread stood still: the answer that waits is read', async () => {
+    const upstream = await bed.upstream({
+      answer: () => {
+        const endMs = performance.now() + 300
+        // The server is in this thread as well: it answers at once, but nobody reads for longer than the probe may take.
+        setImmediate(() => {
+          while (performance.now() < endMs);
+        })
+        return 'HTTP/1.1 200 OK\r\n'
+      },
+    })
+    expect(await run(specOf(upstream.port, { timeout: 0.2 }))).toEqual({ kind: 'status', status: 200 })
+  })
+
   test('that is cancelled says nothing', async () => {
     const upstream = await bed.upstream({ answer: () => undefined })
     const outcomes: ProbeOutcome[] = []

@@ -246,6 +246,10 @@ export class UpstreamImport {
         'an interval in healthy and in unhealthy',
       )
     }
+    const successes = active?.healthy?.successes ?? 0
+    if (successes === 0) {
+      this.issues.warn([...at, 'active'], 'healthy.successes is 0, so that no probe would bring a node back; 1 is taken', 'successes: 1')
+    }
     return {
       checks: {
         active: {
@@ -260,8 +264,14 @@ export class UpstreamImport {
           ...(active?.headers !== undefined && {
             req_headers: Object.entries(active.headers).flatMap(([name, values]) => values.map((one) => `${name}: ${one}`)),
           }),
-          healthy: present({ ...active?.healthy, interval: Math.max(1, healthyInterval) }),
-          unhealthy: present({ ...active?.unhealthy, interval: Math.max(1, unhealthyInterval) }),
+          healthy: present({ ...active?.healthy, interval: Math.max(1, healthyInterval), successes: Math.max(1, successes) }),
+          unhealthy: present({
+            http_failures: 0,
+            tcp_failures: 0,
+            timeouts: 0,
+            ...active?.unhealthy,
+            interval: Math.max(1, unhealthyInterval),
+          }),
         },
         ...(isPassive && {
           passive: {
