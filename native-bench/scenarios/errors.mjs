@@ -12,7 +12,7 @@ const runMs = 6000
 const ratio = (error_ratio) => ({ 'circuit-breaker': { consecutive_failures: 0, error_ratio, minimum_requests: 50, open_seconds: 30 } })
 
 export async function run(kit) {
-  const everywhere = await kit.nodes(10, { delayMs: 5, kind: 'status', status: 503, share: 0.3 })
+  const everywhere = await kit.nodes(10, { delayMs: 5, kind: 'status', status: 500, share: 0.3 })
   const some = await kit.nodes(Array.from({ length: 10 }, (_, index) => ({ delayMs: 5, kind: index < 3 ? 'status' : 'ok' })))
   const route = (id, plugins, nodes) => ({ id, uri: `/${id}`, plugins, upstream: { nodes: nodes.map } })
   const gateway = await kit.gateway({

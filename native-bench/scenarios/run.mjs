@@ -13,7 +13,7 @@ import { count, runProgram } from '../lib/options.mjs'
 import { machineLines, markdownTable, textTable, writeResults } from '../lib/report.mjs'
 import { ScenarioKit } from '../lib/scenario-kit.mjs'
 
-const names = ['slow-upstream', 'errors', 'black-hole', 'half-closed', 'slow-drip', 'one-of-100', 'all-down', 'redis-breaker']
+const names = ['slow-upstream', 'errors', 'black-hole', 'half-closed', 'slow-drip', 'one-of-100', 'all-down', 'redis-breaker', 'memory']
 const head = ['scenario', 'measured', 'value', 'goal', 'met']
 
 async function main() {
@@ -57,7 +57,7 @@ async function measure(name, { title, run }) {
     ])
   } catch (error) {
     console.error(`${name}: ${error.stack}`)
-    return [[title, `broke: ${error.message}`, '', '', 'no']]
+    return [[title, `broke: ${error.message.split('\n')[0]}`, '', '', 'no']]
   } finally {
     await kit.close()
   }

@@ -26,7 +26,7 @@ export async function run(kit) {
       number % 3 === 0 ? { port: gateway.port, path: '/drip', tag: 'drip' } : { port: gateway.port, path: '/good', tag: 'good' },
   })
   await pause(runMs)
-  const records = await load.stop(0)
+  const records = await load.stop(300)
   const [good, drip] = ['good', 'drip'].map((tag) => summary(records.filter((record) => record.tag === tag)))
   const first = records.findIndex(({ status, tag }) => tag === 'drip' && status === 503)
   const reached = (await nodes.times())[1].length

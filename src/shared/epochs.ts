@@ -8,7 +8,8 @@
  *   int32[2…15] unused                          int32[3]  requests in flight
  *                                               int32[4]  event loop lag, microseconds
  *                                               int32[5]  level at which load is shed, 0 = none
- *                                               int32[6…15] unused
+ *                                               int32[6]  memory held by its engine, KiB
+ *                                               int32[7…15] unused
  *
  * A slot is written by its worker while that runs. The primary writes it only when no thread runs in it: before the thread is
  * started (`reserve`) and after it has ended (`release`). All accesses are atomic; each cell stands for itself, so no order
@@ -30,6 +31,7 @@ const BEAT = 2
 const IN_FLIGHT = 3
 const LOOP_LAG = 4
 const SHED_LEVEL = 5
+const HELD_KIB = 6
 
 /** Lines before the slots. */
 const EPOCHS_LINES_FIXED = 1
@@ -96,6 +98,20 @@ export class WorkerSlot {
 
   setShedLevel(level: number): void {
     Atomics.store(this.cells, this.base + SHED_LEVEL, level)
+  }
+
+  /** Heap and buffers of this worker's engine. */
+  setHeldBytes(bytes: number): void {
+    Atomics.store(this.cells, this.base + HELD_KIB, Math.min(EPOCH_MAX, Math.ceil(bytes / 1024)))
+  }
+
+  /** The same of all workers together. */
+  heldBytesOfAll(): number {
+    let kibibytes = 0
+    for (let at = EPOCHS_LINES_FIXED * INT32_PER_LINE + HELD_KIB; at < this.cells.length; at += INT32_PER_LINE) {
+      kibibytes += Atomics.load(this.cells, at)
+    }
+    return kibibytes * 1024
   }
 
   /** The newest epoch that the primary has published; 0 before the first. */
@@ -168,6 +184,7 @@ export class EpochBoard {
     Atomics.store(this.cells, base + IN_FLIGHT, 0)
     Atomics.store(this.cells, base + LOOP_LAG, 0)
     Atomics.store(this.cells, base + SHED_LEVEL, 0)
+    Atomics.store(this.cells, base + HELD_KIB, 0)
     Atomics.store(this.cells, base + STATE, states.indexOf('starting'))
   }
 
@@ -177,6 +194,7 @@ export class EpochBoard {
     Atomics.store(this.cells, base + IN_FLIGHT, 0)
     Atomics.store(this.cells, base + LOOP_LAG, 0)
     Atomics.store(this.cells, base + SHED_LEVEL, 0)
+    Atomics.store(this.cells, base + HELD_KIB, 0)
     Atomics.store(this.cells, base + STATE, states.indexOf('ended'))
     Atomics.add(this.cells, ACKNOWLEDGEMENTS, 1)
     Atomics.notify(this.cells, ACKNOWLEDGEMENTS)

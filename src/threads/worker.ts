@@ -38,6 +38,7 @@ import { Rotors } from '../shared/rotors.js'
 import { UpstreamCells } from '../shared/upstream-cells.js'
 import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
+import { Collector } from './collector.js'
 import { openLimitStores } from './limit-stores.js'
 import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
 import { RateLimitedLog } from './rate-limited-log.js'
@@ -48,6 +49,7 @@ const SWEEP_MS = 50
 const IDLE_SWEEP_MS = 1000
 /** While draining: no request for so long means that every kept-alive client has had its last answer. */
 const DRAIN_QUIET_MS = 500
+const noMemory = { rss: 0, heapTotal: 0, external: 0 }
 /** Longest wait for Redis at the end, to give back what was taken from it: far below the supervisor's patience. */
 const RETURN_MS = 1000
 /** The same after a failure, when a replacement waits for this thread to end. */
@@ -68,6 +70,8 @@ class WorkerThread {
   private readonly log = new RateLimitedLog(send, nowMs)
   private readonly metrics: WorkerMetrics
   private readonly accessLog: AccessLog
+  /** Null = memory is not bounded. */
+  private readonly collector: Collector | null
   private readonly pools: PoolRegistry
   private readonly http = new HttpClients()
   private readonly tokens: WorkerTokens
@@ -110,6 +114,7 @@ class WorkerThread {
     writer.events = this.proxy
     const { overload } = start.process
     if (overload.maxLagMs > 0 || overload.maxMemoryBytes > 0) this.proxy.overload = new Overload(overload)
+    this.collector = overload.maxMemoryBytes > 0 ? Collector.ofEngine(nowMs) : null
     this.pools = new PoolRegistry(this.proxy, limits.maxResponseHeaderBytes, createPoolTally(this.metrics))
     this.stores = openLimitStores({
       region: start.regions.limiter,
@@ -281,7 +286,14 @@ class WorkerThread {
 
   private watchLoad(lagMs: number): void {
     const { overload } = this.proxy
-    if (overload === null || !overload.observe(lagMs, process.memoryUsage.rss())) return
+    if (overload === null) return
+    let memory = noMemory
+    if (this.collector !== null) {
+      memory = process.memoryUsage()
+      this.slot.setHeldBytes(memory.heapTotal + memory.external)
+      if (overload.isShortOfMemory) this.collector.wanted()
+    }
+    if (!overload.observe(lagMs, memory.rss, this.slot.heldBytesOfAll())) return
     this.slot.setShedLevel(overload.level)
     if (overload.level > 0) this.log.write('warn', `overloaded: requests are refused at level ${overload.level} of 3`)
     else this.log.write('info', 'not overloaded any more: all requests are served')
