@@ -179,7 +179,7 @@ class JwtAuth implements PluginInstance {
   private readonly introspector: ReturnType<LinkKit['tokens']['introspector']> | null
   private readonly headerKeys: readonly string[]
   private readonly missing: Reply
-  private readonly repeated = jsonReply(400, 'message', 'the field that carries the token is repeated')
+  private readonly repeated = jsonReply(400, 'message', 'the field or parameter that carries the token is repeated')
   private readonly invalid: Reply
   private readonly failed: Reply
   private readonly noKeyClaim: Reply

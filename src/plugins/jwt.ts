@@ -7,6 +7,7 @@
  */
 import { realmPattern } from './auth/apisix.js'
 import { claimAt } from './auth/claims.js'
+import { cookiesOf, removeCookie } from './auth/fields.js'
 import { guard, type KongCommon, kongOptions } from './auth/kong.js'
 import { makeKey } from './auth/token-credential.js'
 import {
@@ -18,6 +19,7 @@ import {
   definePlugin,
   type Exchange,
   fieldNameProblem,
+  isTokenAlgorithm,
   itemProblems,
   jsonReply,
   type KeyMatch,
@@ -34,7 +36,6 @@ import {
   TokenProblem,
   Type,
   tokenAlgorithms,
-  withoutCookie,
   withoutQueryValue,
 } from './plugin.js'
 
@@ -184,6 +185,7 @@ class Attempt implements KeySource {
   private readonly invalidKey: TokenProblem
   private readonly noCredentials: TokenProblem
   private readonly wrongAlgorithm = new TokenProblem('kong', 'Invalid algorithm')
+  private readonly unknownAlgorithm = new TokenProblem('kong', 'Bad token; invalid alg')
   private readonly noKey = new TokenProblem('kong', 'Invalid key/secret')
   private readonly separator: string
   private readonly source: KeySource
@@ -213,6 +215,8 @@ class Attempt implements KeySource {
 
   find(header: TokenJson, claims: TokenJson): KeyMatch | TokenProblem {
     const { keyClaim, secretIsBase64 } = this.conf
+    const { alg } = header
+    if (typeof alg !== 'string' || !isTokenAlgorithm(alg)) return this.unknownAlgorithm
     const key = claimAt(claims, keyClaim) ?? (Object.hasOwn(header, keyClaim) ? header[keyClaim] : undefined) ?? null
     if (key === null) return this.noMandatory
     if (typeof key !== 'string' || key === '') return this.invalidKey
@@ -235,7 +239,7 @@ class Attempt implements KeySource {
     }
     if (exchange.query !== '') for (const name of queries) for (const text of queryValues(exchange.query, name)) take(text)
     if (cookies.length > 0) {
-      const field = exchange.requestHeaders.get('cookie') ?? ''
+      const field = cookiesOf(exchange.requestHeaders) ?? ''
       for (const name of cookies) take(cookieValue(field, name) ?? '')
     }
     const { keys, values, count } = exchange.requestHeaders
@@ -278,7 +282,7 @@ class Attempt implements KeySource {
       case 'kong':
         return this.refuse(detail)
       case 'malformed':
-        return this.refuse(`Bad token; ${detail}`)
+        return this.refuse(detail === 'no algorithm' ? 'Bad token; invalid alg' : 'Bad token; invalid JSON')
       case 'algorithm':
         return this.refuse('Invalid algorithm')
       case 'overload':
@@ -305,12 +309,6 @@ class Attempt implements KeySource {
     const { queries, cookies, headers } = this.conf
     for (const name of headers) exchange.requestHeaders.remove(name)
     if (exchange.upstreamQuery !== '') for (const name of queries) exchange.upstreamQuery = withoutQueryValue(exchange.upstreamQuery, name)
-    for (const name of cookies) {
-      const field = exchange.requestHeaders.get('cookie')
-      if (field === undefined || cookieValue(field, name) === undefined) continue
-      const left = withoutCookie(field, name)
-      if (left === '') exchange.requestHeaders.remove('cookie')
-      else exchange.requestHeaders.set('Cookie', left)
-    }
+    for (const name of cookies) removeCookie(exchange.requestHeaders, name)
   }
 }

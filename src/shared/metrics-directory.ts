@@ -27,6 +27,7 @@ export interface MergedFixed {
   readonly queuedByLimits: number
   readonly durationSumMs: number
   readonly overflows: number
+  readonly consumerOverflows: number
   /** Counts by log-linear cell (base/latency-buckets). */
   readonly durations: Float64Array
 }
@@ -96,6 +97,7 @@ export class MetricsDirectory {
       queuedByLimits: head[fixedCells.queuedByLimits] ?? 0,
       durationSumMs: head[fixedCells.durationSumMs] ?? 0,
       overflows: head[fixedCells.overflows] ?? 0,
+      consumerOverflows: head[fixedCells.consumerOverflows] ?? 0,
       durations: head.slice(FINE_START, FINE_START + FINE_CELLS),
     }
   }

@@ -40,6 +40,8 @@ export const fixedCells = {
   upstreamConnections: 6,
   /** Gauge: requests that wait because a limit delays them. */
   queuedByLimits: 7,
+  /** Consumers that went to the label value "overflow" because their route names as many as it may. */
+  consumerOverflows: 8,
 } as const
 
 /** The fixed cells that do not survive their worker. */
@@ -88,6 +90,14 @@ export type CounterName = (typeof counterNames)[number]
 
 export const OVERFLOW_LABEL = 'overflow'
 
+/**
+ * A route names so many consumers in its series, per worker, those that come first; and series with consumers take at most half of the
+ * slab. All others are counted together, as the consumer "overflow": a million consumers must not push out routes and nodes.
+ */
+export const CONSUMERS_PER_ROUTE_MAX = 256
+/** Cells of a series with a consumer and of the statuses that it usually has. */
+const CONSUMER_SERIES_CELLS = ROUTE_CELLS + 4
+
 /** Declares a series: `labels` are its kind, then what the kind needs. */
 export type SeriesDeclared = (slot: number, labels: readonly string[]) => void
 
@@ -129,6 +139,9 @@ export class WorkerMetrics {
   private readonly cells: Float64Array
   private readonly routes = new Map<string, RouteSeries>()
   private readonly counters = new Map<string, CounterCell>()
+  /** Consumers that series name, by route. */
+  private readonly consumers = new Map<string, Set<string>>()
+  private consumerCells = 0
   private nextFree = SERIES_START
   private nextReserved: number
   private readonly freeEnd: number
@@ -185,13 +198,17 @@ export class WorkerMetrics {
 
   /**
    * The series of these labels, made on first use. Look it up once and keep it: this builds a key. When the slab is full, the one
-   * overflow series.
+   * overflow series. A consumer that its route may not name any more counts as the consumer "overflow".
    */
   routeSeries(labels: RouteSeriesLabels): RouteSeries {
     const values = labelValues(labels)
     const key = values.join(SEPARATOR)
     const known = this.routes.get(key)
     if (known !== undefined) return known
+    if (labels.consumer !== '' && labels.consumer !== OVERFLOW_LABEL && !this.admitsConsumer(labels)) {
+      this.cells[fixedCells.consumerOverflows] = (this.cells[fixedCells.consumerOverflows] as number) + 1
+      return this.routeSeries({ ...labels, consumer: OVERFLOW_LABEL })
+    }
     if (this.nextFree + ROUTE_CELLS > this.freeEnd) {
       this.countOverflow()
       return this.overflow()
@@ -199,6 +216,16 @@ export class WorkerMetrics {
     const series = this.makeRouteSeries(this.take(ROUTE_CELLS), values)
     this.routes.set(key, series)
     return series
+  }
+
+  /** Whether a further series may name this consumer; notes that it does. */
+  private admitsConsumer({ route, consumer }: RouteSeriesLabels): boolean {
+    if (this.consumerCells + CONSUMER_SERIES_CELLS > (this.freeEnd - SERIES_START) / 2) return false
+    const named = this.consumers.get(route) ?? new Set<string>()
+    if (!named.has(consumer) && named.size >= CONSUMERS_PER_ROUTE_MAX) return false
+    this.consumers.set(route, named.add(consumer))
+    this.consumerCells += CONSUMER_SERIES_CELLS
+    return true
   }
 
   /** The counter of this name and these label values, made on first use. Look it up once and keep it. */

@@ -23,6 +23,7 @@ export interface AccessRecord {
   readonly requestBodyLength: number
   readonly clientAddress: string
   readonly consumerName: string
+  readonly credentialId: string
   readonly requestId: string
   readonly route: { readonly id: string; readonly serviceId: string } | null
   readonly upstreamPath: string
@@ -171,6 +172,7 @@ export function jsonLine(options: FormatOptions): LineRenderer {
       service_id: record.route === null ? record.host : present(record.route.serviceId),
       route_id: record.route?.id,
       consumer: record.consumerName === '' ? undefined : { username: record.consumerName },
+      credential_id: present(record.credentialId),
       client_ip: record.clientAddress,
       start_time: record.startedAtMs,
       latency: round(latency),

@@ -64,6 +64,13 @@ export const metrics = {
     [],
     'Series that found no room; what they would have counted stands under the label value "overflow".',
   ),
+  consumerOverflow: metric(
+    'gateway_metric_consumer_overflow_total',
+    'counter',
+    'none',
+    [],
+    'Consumers counted as consumer="overflow": a route names the first 256 per worker, and consumers take at most half of the room.',
+  ),
   upstreamConnections: metric('gateway_upstream_connections', 'gauge', 'none', [], 'Open connections to upstream nodes.'),
   clientSockets: metric(
     'gateway_client_connections',

@@ -121,6 +121,8 @@ function writeFixed(writer: ExpositionWriter, fixed: MergedFixed): void {
   writer.histogram(metrics.requestDuration, [], durationBounds, durationCounts(fixed.durations), fixed.durationSumMs / 1000)
   writer.family(metrics.seriesOverflow)
   writer.sample(metrics.seriesOverflow, [], fixed.overflows)
+  writer.family(metrics.consumerOverflow)
+  writer.sample(metrics.consumerOverflow, [], fixed.consumerOverflows)
 }
 
 /** Sums log-linear cells between the exported bounds. */

@@ -118,6 +118,11 @@ describe('signatures', () => {
       },
       'Invalid signature',
     ],
+    [
+      'two signatures in one field',
+      { tamper: (f) => (f['Authorization'] = `Signature signature="eA==",${String(f['Authorization']).slice('Signature '.length)}`) },
+      'keyId or signature missing',
+    ],
     ['two fields', { tamper: (f) => (f['Authorization'] = [String(f['Authorization']), 'x']) }, 'repeated or too long'],
     ['a field too long', { tamper: (f) => (f['Authorization'] = `Signature ${'x'.repeat(9000)}`) }, 'repeated or too long'],
   ])('refused with the reason in the log only: %s', async (name, options, reason) => {

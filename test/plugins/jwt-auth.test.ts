@@ -43,6 +43,8 @@ describe('tokens of consumers, as in APISIX', () => {
       { headers: { Cookie: `a=1; jwt=${good}; b=2` } },
     ])
       expect((await authenticate(instance, request)).consumer).toBe('jack')
+    const twice = await authenticate(instance, { target: `/?jwt=${good}&j%77t=${good}` })
+    expect(twice).toMatchObject({ status: 400, consumer: '' })
     const wrongFirst = await authenticate(instance, { headers: { Authorization: 'Bearer x' }, target: `/?jwt=${good}` })
     expect(wrongFirst).toMatchObject(refusal('JWT token invalid'))
     const named = link({ header: 'X-Token', query: 'token', cookie: 'jwt_token' }).instance
@@ -110,6 +112,9 @@ describe('tokens of consumers, as in APISIX', () => {
     expect(byQuery.exchange.upstreamQuery).toBe('a=1&b=2')
     const byCookie = await authenticate(instance, { headers: { Cookie: `a=1; jwt_token=${good}; b=2` } })
     expect(byCookie.exchange.requestHeaders.get('cookie')).toBe('a=1; b=2')
+    const inLines = await authenticate(instance, { headers: { Cookie: ['a=1', `b=2; jwt_token=${good}`, `c=3; jwt_token=${good}`] } })
+    expect(inLines.consumer).toBe('jack')
+    expect(inLines.exchange.requestHeaders.getAll('cookie')).toEqual(['a=1; b=2; c=3'])
     const shown = await authenticate(link().instance, bearer(good))
     expect(shown.exchange.requestHeaders.get('authorization')).toBe(`Bearer ${good}`)
   })

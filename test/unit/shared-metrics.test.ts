@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { FINE_CELLS, fineCell, fineCellBoundUs, LATENCY_BUCKETS, latencyBoundsMs, latencyBucket } from '../../src/base/latency-buckets.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import {
+  CONSUMERS_PER_ROUTE_MAX,
   EGRESS_CELL,
   INGRESS_CELL,
   LATENCY_BLOCK,
@@ -123,6 +124,27 @@ describe('metrics slab', () => {
     expect(directory.fixed()).toMatchObject({ requests: 3, inFlight: 1 })
     directory.retire(0)
     expect(cellsOf('counter', 'upstream_retries', 'x')).toEqual([5])
+  })
+
+  test('many consumers are counted together, and leave room for routes', () => {
+    const { directory, start, cellsOf } = setup()
+    const metrics = start(0)
+    const record = (route: string, consumer: string) => metrics.routeSeries({ ...labels, route, consumer }).record(200, 1, 1, 1, 1, 0)
+    const count = CONSUMERS_PER_ROUTE_MAX + 10
+    for (let consumer = 0; consumer < count; consumer++) record('r1', `c${consumer}`)
+    record('r1', 'c0')
+    expect(directory.fixed().consumerOverflows).toBe(10)
+    expect(cellsOf('route', 'r1', '/a/*', '', 's', 'c0')?.[INGRESS_CELL]).toBe(2)
+    expect(cellsOf('route', 'r1', '/a/*', '', 's', 'overflow')?.[INGRESS_CELL]).toBe(10)
+    expect(cellsOf('route', 'r1', '/a/*', '', 's', `c${count - 1}`)).toBeUndefined()
+    // Many routes: consumers have half of the room, and routes the rest.
+    for (let route = 2; route < 100; route++) for (let consumer = 0; consumer < count; consumer++) record(`r${route}`, `c${consumer}`)
+    const { capacity, used } = directory.usage()
+    expect(used).toBeGreaterThan(capacity / 4)
+    expect(used).toBeLessThan((capacity * 2) / 3)
+    record('last', '')
+    expect(cellsOf('route', 'last')?.[INGRESS_CELL]).toBe(1)
+    expect(directory.fixed().overflows).toBe(0)
   })
 
   test('a full slab sends everything to the overflow series, and says so', () => {

@@ -86,6 +86,7 @@ function proxied() {
     startedAtMs: 1_700_000_000_000,
   })
   exchange.respond({ status: 200 })
+  exchange.credentialId = 'laptop'
   exchange.upstreamIndex = 0
   exchange.upstreamPath = '/b'
   exchange.upstreamAddress = '127.0.0.1:80'
@@ -159,6 +160,7 @@ describe('json format', () => {
       service_id: 's1',
       route_id: 'r1',
       consumer: { username: 'jack' },
+      credential_id: 'laptop',
       client_ip: '10.1.2.3',
       start_time: 1_700_000_000_000,
       latency: 15.5,

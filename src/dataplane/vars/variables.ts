@@ -95,6 +95,7 @@ const fixed: ReadonlyMap<string, Accessor> = new Map<string, Accessor>([
   ['content_length', headerAccessor('content-length')],
   ['consumer_name', (exchange) => orUnset(exchange.consumerName)],
   ['consumer_group_id', (exchange) => orUnset(exchange.consumerGroupId)],
+  ['credential_id', (exchange) => orUnset(exchange.credentialId)],
   ['route_id', (exchange) => orUnset(exchange.route?.id ?? '')],
   ['route_name', (exchange) => orUnset(exchange.route?.name ?? '')],
   ['service_id', (exchange) => orUnset(exchange.route?.serviceId ?? '')],

@@ -31,12 +31,15 @@ export function hasSignatureScheme(value: string): boolean {
   return scheme.test(value)
 }
 
-/** The parameters of a value with this scheme; what is missing is empty. */
+/** The parameters of a value with this scheme; what is missing, or there twice, is empty. */
 export function readSignature(value: string): SignatureParameters {
   const parameters = new Map<string, string>()
   for (const part of value.slice('Signature'.length).split(',')) {
     const found = parameter.exec(part)
-    if (found !== null) parameters.set(found[1] ?? '', found[2] ?? '')
+    if (found === null) continue
+    const [, name = '', value = ''] = found
+    // Which of two counts would depend on who reads the field.
+    parameters.set(name, parameters.has(name) ? '' : value)
   }
   const names = (parameters.get('headers') ?? '').split(' ').filter((name) => name !== '')
   const text = (name: string): string => parameters.get(name) ?? ''

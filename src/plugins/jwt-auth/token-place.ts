@@ -1,7 +1,7 @@
 /** Where a request carries its token, and how to take it out of the request. */
 
-import { REPEATED, singleField } from '../auth/fields.js'
-import { cookieValue, type Exchange, queryValue, withoutCookie, withoutQueryValue } from '../plugin.js'
+import { cookiesOf, REPEATED, removeCookie, singleField } from '../auth/fields.js'
+import { cookieValue, type Exchange, queryValues, withoutQueryValue } from '../plugin.js'
 
 export interface TokenPlaces {
   /** Lower-case. */
@@ -10,15 +10,17 @@ export interface TokenPlaces {
   readonly cookie: string
 }
 
-/** The token, from the header, the query or a cookie, in this order; undefined = none; REPEATED = two header fields. */
+/** The token, from the header, the query or a cookie, in this order; undefined = none; REPEATED = two header fields or parameters. */
 export function findToken(exchange: Exchange, places: TokenPlaces): string | undefined | typeof REPEATED {
   const field = singleField(exchange.requestHeaders, places.header)
   if (field === REPEATED) return REPEATED
   if (field !== undefined) return withoutScheme(field)
   const { query } = exchange
-  const parameter = query === '' ? undefined : queryValue(query, places.query)
-  if (parameter !== undefined) return parameter
-  const cookies = exchange.requestHeaders.get('cookie')
+  if (query !== '') {
+    const parameters = queryValues(query, places.query)
+    if (parameters.length > 0) return parameters.length > 1 ? REPEATED : parameters[0]
+  }
+  const cookies = cookiesOf(exchange.requestHeaders)
   return cookies === undefined ? undefined : cookieValue(cookies, places.cookie)
 }
 
@@ -33,9 +35,5 @@ export function hideToken(exchange: Exchange, places: TokenPlaces): void {
   const headers = exchange.requestHeaders
   headers.remove(places.header)
   if (exchange.upstreamQuery !== '') exchange.upstreamQuery = withoutQueryValue(exchange.upstreamQuery, places.query)
-  const cookies = headers.get('cookie')
-  if (cookies === undefined || cookieValue(cookies, places.cookie) === undefined) return
-  const left = withoutCookie(cookies, places.cookie)
-  if (left === '') headers.remove('cookie')
-  else headers.set('Cookie', left)
+  removeCookie(headers, places.cookie)
 }
