@@ -37,7 +37,8 @@ describe('errors point into the Kong file', () => {
       ['5:3 services[0].foo: additional properties forbidden, found foo'],
     ],
     ['a wrong reference', 'routes:\n- name: r\n  paths: [/]\n  service: b\n', ['5:12 routes[0].service: there is no service "b"']],
-    ['a plugin without a counterpart', 'plugins:\n- name: acme\n', ["3:9 plugins[0].name: Kong's plugin acme has no counterpart here"]],
+    ['a plugin without a counterpart', 'plugins:\n- name: zorg\n', ["3:9 plugins[0].name: Kong's plugin zorg has no counterpart here"]],
+    ['a plugin that is not built yet', 'plugins:\n- name: acme\n', ['3:9 plugins[0].name: plugin acme is not supported yet']],
     [
       'a fault that our own checks find',
       'services:\n- name: a\n  url: http://a\n  plugins:\n  - name: rate-limiting\n    config:\n      minute: 5\n      policy: cluster9\n',
