@@ -13,7 +13,19 @@ import { count, runProgram } from '../lib/options.mjs'
 import { machineLines, markdownTable, textTable, writeResults } from '../lib/report.mjs'
 import { ScenarioKit } from '../lib/scenario-kit.mjs'
 
-const names = ['slow-upstream', 'errors', 'black-hole', 'half-closed', 'slow-drip', 'one-of-100', 'all-down', 'redis-breaker', 'memory']
+const names = [
+  'slow-upstream',
+  'errors',
+  'black-hole',
+  'half-closed',
+  'slow-drip',
+  'one-of-100',
+  'hanging-node',
+  'flapping-node',
+  'all-down',
+  'redis-breaker',
+  'memory',
+]
 const head = ['scenario', 'measured', 'value', 'goal', 'met']
 
 async function main() {

@@ -62,6 +62,7 @@ export class PrimaryNodes {
         upstream: place.upstream === '' ? null : place.upstream,
         usable: status === 0,
         reasons: reasons.filter(([bit]) => (status & bit) !== 0).map(([, name]) => name),
+        ejected_for_s: (status & NodeStatus.Ejected) === 0 ? null : Math.max(0, board.ejectedForMs(slot, now)) / 1000,
         in_flight: board.inFlight(slot),
         latency_ms: latencyUs === 0 ? null : latencyUs / 1000,
         successes: board.successes(slot),

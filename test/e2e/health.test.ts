@@ -37,6 +37,8 @@ let mood: 'well' | 'ill' | 'closing' = 'well'
 /** Hangs until it is told not to. */
 let silent: RecordingUpstream
 let dead: number
+/** The same, but for a while only. */
+let later: number
 /** Where 99 servers listen, on 127.0.1.1 to 127.0.1.99. */
 let manyPort: number
 
@@ -59,6 +61,7 @@ function config(changes: Record<string, object> = {}): object {
     active: { nodes: pair(), checks: { active: quick } },
     hanging: { nodes: { [at(silent.port)]: 1 }, checks: { active: { ...quick, timeout: 0.1 } } },
     passive: { nodes: pair(), checks: { active: never, passive } },
+    later: { nodes: { [at(later)]: 1 }, all_unhealthy: 'fail', checks: { active: { ...quick, type: 'tcp' } } },
     open: { nodes: { [at(dead)]: 1 }, checks: { active: never, passive: { unhealthy: { tcp_failures: 1 } } } },
     fail: { nodes: { [at(dead)]: 1 }, all_unhealthy: 'fail', checks: { active: never, passive: { unhealthy: { tcp_failures: 1 } } } },
     outlier: { nodes: pair(), outlier_detection: { consecutive_5xx: 2, base_ejection_time: 3600, max_ejection_time: 3600 } },
@@ -88,6 +91,7 @@ function config(changes: Record<string, object> = {}): object {
 
 beforeAll(async () => {
   dead = await ownPort()
+  later = await ownPort()
   good = await bed.upstream({ answer: () => lengthResponse('good') })
   moody = await bed.upstream({
     answer: ({ target }, { socket }) => {
@@ -171,6 +175,16 @@ describe('active checks', () => {
     await eventually('healthy', isLogged('healthy (probe: status 200)'))
   })
 
+  test('a port that nobody listens on is unhealthy, until somebody does', async () => {
+    const at = `127.0.0.1:${later}`
+    await eventually('unhealthy', () => gateway.stderr.includes(`node ${at} of upstreams/later: unhealthy (probe: ECONNREFUSED)`))
+    expect(await ask('/later/x', 2)).toEqual(['503', '503'])
+    const server = await listen('127.0.0.1', later)
+    bed.later(() => server.close())
+    await eventually('healthy', () => gateway.stderr.includes(`node ${at} of upstreams/later: healthy (probe: connected)`))
+    expect(await ask('/later/x', 2)).toEqual(['many', 'many'])
+  })
+
   test('the log says what changed and why', () => {
     const line = `node ${at(moody.port)} of upstreams/active: `
     for (const text of ['unhealthy (probe: status 500)', 'unhealthy (probe: closed', 'healthy (probe:'])
@@ -251,7 +265,7 @@ describe('what can be seen', () => {
     const split = all.find(({ name }) => name.startsWith('/apisix/traffic-split:'))
     expect(split).toMatchObject({ type: 'tcp', nodes: [{ ip: '127.0.0.1', port: good.port, status: 'healthy' }] })
     expect(all.map(({ name }) => name).sort()).toEqual(
-      ['active', 'fail', 'hanging', 'many', 'open', 'passive']
+      ['active', 'fail', 'hanging', 'later', 'many', 'open', 'passive']
         .map((id) => `/apisix/upstreams/${id}`)
         .concat('/apisix/services/inline', split?.name ?? '')
         .sort(),
