@@ -1,6 +1,7 @@
 /** Which nodes get a place in shared memory, and that it stays theirs. */
 import { describe, expect, test } from 'vitest'
-import { NodeDirectory, needsNodeState } from '../../src/controlplane/node-slots.js'
+import { compileChecks, compileOutlierDetection } from '../../src/controlplane/compile-health.js'
+import { NodeDirectory, needsNodeState, readNodeKey } from '../../src/controlplane/node-slots.js'
 import type { CompiledUpstream } from '../../src/schema/compiled.js'
 import { createNodesRegion, NodeBoard, NodeSlots } from '../../src/shared/node-cells.js'
 import { balancingOf, nodeOf, upstreamOf } from './dataplane/parts.js'
@@ -60,6 +61,28 @@ describe('slots of a configuration', () => {
       [2, 0],
     ])
     expect(board.openForMs(2, 7250)).toBe(250)
+  })
+
+  test('are apart for upstreams that judge their nodes, and kept over reloads by upstream, address, port and host', () => {
+    const { nodes, slots } = directory()
+    const outlierDetection = compileOutlierDetection({})
+    const checks = compileChecks({ nodes: {}, checks: { active: {} } }, {})
+    const list = [at('a'), { ...at('a'), host: 'name' }]
+    const shared = upstreamOf({ key: 'upstreams/0', type: 'ewma', nodes: [at('a')] })
+    const judging = [
+      upstreamOf({ key: 'upstreams/1', nodes: list, outlierDetection }),
+      upstreamOf({ key: 'upstreams/2', nodes: list, checks }),
+    ]
+    const first = nodes.assign(config(shared, ...judging))
+    const all = slotsOf(first)
+    const group = first.upstreams[1]?.outlierDetection?.slot ?? 0
+    expect(new Set([...all.flat(), group]).size).toBe(6)
+    expect(group).toBeGreaterThan(0)
+    const again = nodes.assign(config(...[...judging].reverse()))
+    expect([...slotsOf(again)].reverse()).toEqual(all.slice(1))
+    expect(again.upstreams[1]?.outlierDetection?.slot).toBe(group)
+    expect(slots.entries().map(([key]) => readNodeKey(key))).toContainEqual({ address: 'a', port: 80, upstream: 'upstreams/2' })
+    expect(slots.entries().filter(([key]) => readNodeKey(key) === null)).toHaveLength(1)
   })
 
   test('are not needed by plain round robin', () => {
