@@ -1,7 +1,21 @@
-/** The configuration of this process, as often as it is asked for: file, environment and flags in; checked and compiled out. */
-import { checkConfiguration } from '../controlplane/check.js'
+/**
+ * The configuration of this process, as often as it is asked for: file, changes by the Admin API, environment and flags in; checked and
+ * compiled out.
+ *
+ *   prepare        reads the file anew, with the changes of the store that are in force over it
+ *   prepareChange  the file as it was when it was adopted, with other resources
+ *   adopt          what was prepared is published: later changes build upon it
+ */
+import { existsSync } from 'node:fs'
+import { wallMs } from '../base/clock.js'
+import { UsageError } from '../base/errors.js'
+import { type CheckResult, checkOpened, type OpenedConfiguration, openConfiguration } from '../controlplane/check.js'
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
-import { formatIssue } from '../controlplane/load-issue.js'
+import { type ConfigIssue, formatIssue } from '../controlplane/load-issue.js'
+import { readBaseResources, withResources } from '../controlplane/store/base-resources.js'
+import { baseOf, FileStore, type FileView } from '../controlplane/store/file-store.js'
+import type { ResourceView } from '../controlplane/store/resource-store.js'
+import { asksForAdmin, stateFileOf } from '../controlplane/validate-admin.js'
 import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
@@ -15,31 +29,113 @@ export interface PreparedConfiguration {
   readonly limiters: readonly DeclaredLimiter[]
   /** One line each. */
   readonly warnings: readonly string[]
+  /** What it was made from; null = nothing can be changed but by the file. */
+  readonly origin: ConfigurationOrigin | null
+}
+
+export interface ConfigurationOrigin {
+  readonly opened: OpenedConfiguration
+  /** Null = the store is there already. */
+  readonly view: FileView | null
 }
 
 export type PrepareResult =
   | { readonly ok: true; readonly prepared: PreparedConfiguration }
   | { readonly ok: false; readonly errors: readonly string[]; readonly warnings: readonly string[] }
 
+export type ChangeResult =
+  | { readonly ok: true; readonly prepared: PreparedConfiguration; readonly warnings: readonly ConfigIssue[] }
+  | { readonly ok: false; readonly errors: readonly ConfigIssue[] }
+
 export class ConfigurationSource {
+  private fileStore: FileStore | null = null
+  private adopted: OpenedConfiguration | null = null
+
   constructor(
     private readonly flags: StartFlags,
     /** What `${{NAME}}` in the file is replaced from. */
-    private readonly environment: NodeJS.ProcessEnv,
+    readonly environment: NodeJS.ProcessEnv,
     /** See shared/rotors: the same key keeps its slot over reloads. */
     private readonly rotorSlot: (key: string) => number,
   ) {}
 
   /** Reads the file anew. The check is the one that `sluice check` makes. */
   async prepare(): Promise<PrepareResult> {
+    const result = await openConfiguration(this.flags.file, this.environment)
+    if (!result.ok) return refused(result)
+    const { opened } = result
+    let view: FileView | null
+    try {
+      view = await this.readStore(opened)
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error
+      return { ok: false, errors: [error.message], warnings: [] }
+    }
+    const source = view === null || view.inForce === 0 ? opened.source : withResources(opened.source, view.map)
+    const checked = this.check({ ...opened, source }, view?.map ?? null)
+    if (!checked.ok) return refused(checked)
+    const aside = (view?.setAside ?? []).map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
+    const warnings = [...checked.warnings.map(formatIssue), ...aside]
+    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view } } }
+  }
+
+  /** The adopted file with these resources instead of its own. */
+  prepareChange(view: ResourceView): ChangeResult {
+    const opened = this.openedFile()
+    const checked = this.check({ ...opened, source: withResources(opened.source, view) }, view)
+    if (!checked.ok) return { ok: false, errors: checked.errors }
+    return { ok: true, prepared: { ...partsOf(checked), warnings: [], origin: null }, warnings: checked.warnings }
+  }
+
+  /** Call when `prepared` is published. */
+  adopt({ origin }: PreparedConfiguration): void {
+    if (origin === null) return
+    this.adopted = origin.opened
+    if (origin.view !== null) this.fileStore?.adopt(origin.view)
+  }
+
+  /** Null = there is no Admin API, and there never was. */
+  store(): FileStore | null {
+    return this.fileStore
+  }
+
+  /** The file that was adopted last. */
+  openedFile(): OpenedConfiguration {
+    if (this.adopted === null) throw new UsageError('no configuration has been published yet')
+    return this.adopted
+  }
+
+  async close(): Promise<void> {
+    await this.fileStore?.close()
+  }
+
+  /** What the store holds over this file; null when there is no store. */
+  private async readStore(opened: OpenedConfiguration): Promise<FileView | null> {
+    const { file } = this.flags
+    const root = opened.source.value
+    const journal = stateFileOf(root, file)
+    if (this.fileStore === null) {
+      if (this.flags.admin === undefined && !asksForAdmin(root) && !existsSync(journal)) return null
+      this.fileStore = await FileStore.open(journal)
+    } else await this.fileStore.refresh()
+    // A file whose resources cannot be listed is refused by its validation.
+    return this.fileStore.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
+  }
+
+  private check(opened: OpenedConfiguration, view: ResourceView | null): CheckResult {
     const adminKey = this.environment['SLUICE_ADMIN_KEY']
-    const result = await checkConfiguration(this.flags.file, this.environment, {
+    return checkOpened(opened, this.environment, {
       rotorSlot: this.rotorSlot,
       adjust: (config) => applyFlags(config, this.flags, adminKey),
+      ...(view !== null && { alsoKnown: (kind: string) => view.gaps(kind) }),
     })
-    const warnings = result.warnings.map(formatIssue)
-    if (!result.ok) return { ok: false, errors: result.errors.map(formatIssue), warnings }
-    const { process, compiled, consumers, limiters } = result
-    return { ok: true, prepared: { process, compiled, consumers, limiters, warnings } }
   }
+}
+
+function partsOf({ process, compiled, consumers, limiters }: Extract<CheckResult, { ok: true }>) {
+  return { process, compiled, consumers, limiters }
+}
+
+function refused({ errors, warnings }: Extract<CheckResult, { ok: false }>): PrepareResult {
+  return { ok: false, errors: errors.map(formatIssue), warnings: warnings.map(formatIssue) }
 }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { UsageError } from '../base/errors.js'
+import { adminDefaults } from '../controlplane/validate-admin.js'
 import type { AcceptMode, LogConfig, ProcessConfig, RedisConfig, SocketAddress } from '../schema/process.js'
 
 export interface StartFlags {
@@ -36,7 +37,12 @@ export function applyFlags(config: ProcessConfig, flags: StartFlags, environment
     workers: flags.workers ?? config.workers,
     accept: flags.accept ?? config.accept,
     listeners,
-    admin: adminAddress && { host: adminAddress.host, port: adminAddress.port, keys: [...(config.admin?.keys ?? []), ...extraKeys] },
+    admin: adminAddress && {
+      ...(config.admin ?? adminDefaults(flags.file)),
+      host: adminAddress.host,
+      port: adminAddress.port,
+      keys: [...(config.admin?.keys ?? []), ...extraKeys],
+    },
     metrics: flags.metrics ?? config.metrics,
     drainTimeoutMs: flags.drainTimeoutMs ?? config.drainTimeoutMs,
     pidFile: flags.pidFile ?? config.pidFile,

@@ -11,6 +11,8 @@ import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import type { DnsResolver } from '../controlplane/dns.js'
 import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
+import type { PublishOutcome } from '../controlplane/store/configuration-writer.js'
+import type { ApplyOutcome } from '../controlplane/store/resource-store.js'
 import type { Binding } from '../dataplane/listener/binding.js'
 import { compareLimiters, type DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig, Json } from '../schema/compiled.js'
@@ -33,6 +35,7 @@ import type { ConfigurationSource, PreparedConfiguration } from './configuration
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { PrimaryBreakers } from './primary-breakers.js'
+import { PrimaryConfiguration } from './primary-configuration.js'
 import { PrimaryHealth } from './primary-health.js'
 import { PrimaryLimits } from './primary-limits.js'
 import { PrimaryNodes } from './primary-nodes.js'
@@ -56,6 +59,13 @@ export interface GatewayOptions {
   readonly print: (line: string) => void
 }
 
+interface Published {
+  /** Every worker has acknowledged it in time. */
+  readonly isEverywhere: boolean
+  readonly packMs: number
+  readonly swapMs: number
+}
+
 const heartbeatIntervalMs = 1_000
 const connectionIntervalMs = 250
 /** Log lines about counters that begin anew, per reload. */
@@ -77,6 +87,7 @@ export class Gateway {
   private readonly health: PrimaryHealth
   private readonly tokens: PrimaryTokens
   private readonly breakers: PrimaryBreakers
+  private readonly configuration: PrimaryConfiguration
   private compiled: CompiledConfig
   private limiters: readonly DeclaredLimiter[]
   /** Of the first configuration, until it is published: they may be large. */
@@ -124,6 +135,13 @@ export class Gateway {
       redis: config.redis,
       webhook: config.breakers.webhook,
     })
+    this.configuration = new PrimaryConfiguration({
+      source: options.source,
+      publish: (prepared, store) => this.change(prepared, store),
+      blocked: () => (this.isServing && !this.isEnding ? null : 'no changes while the gateway is starting or ending'),
+      log,
+    })
+    this.configuration.published(first)
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
     this.nodes = new PrimaryNodes({ region: regions.nodes, workers: config.workers, log })
@@ -145,7 +163,11 @@ export class Gateway {
         this.supervisor.setAccepting(accepting)
       },
     )
-    this.reloader = new Reloader({ run: () => this.reload(), clock: systemClock, startEpoch: this.epoch })
+    this.reloader = new Reloader({
+      run: () => this.configuration.exclusively(() => this.reload()),
+      clock: systemClock,
+      startEpoch: this.epoch,
+    })
     this.finished = new Promise((resolve) => {
       this.finish = resolve
     })
@@ -245,6 +267,7 @@ export class Gateway {
           reloadFailures: this.reloader.state.failures,
           workerRestarts: this.supervisor.restartCount,
           clientConnections: this.connections.count,
+          store: this.configuration.state(),
           lastReload:
             this.reloads + this.reloader.state.failures === 0
               ? null
@@ -261,6 +284,7 @@ export class Gateway {
         healthcheck: (key) => this.health.one(key),
         samples: () => [...this.breakers.samples(), ...this.health.samples()],
         breakers: this.breakers,
+        configuration: this.configuration,
         reload: () => this.requestReload(),
         revoke: (request) => this.tokens.revoke(request),
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
@@ -302,6 +326,7 @@ export class Gateway {
         version,
         listeners: withPorts(config, ports).listeners,
         admin: this.servers?.admin ?? null,
+        isAdminTls: config.admin?.tls != null,
         metrics: this.servers?.metrics ?? null,
         workers: config.workers,
         accept: options.accept,
@@ -342,10 +367,54 @@ export class Gateway {
     for (const warning of prepared.warnings) log.warn(warning)
     const waiting = needsRestart(this.firstProcess, prepared.process)
     if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
-    const compiledMs = systemClock.nowMs()
-    const resolved = await options.resolver.resolveAll(prepared.compiled)
+    const checkMs = systemClock.nowMs() - startedMs
+    const published = await this.publish(prepared)
+    this.configuration.published(prepared)
+    this.reloads++
+    const fields = {
+      epoch: this.epoch,
+      routes: prepared.compiled.routes.length,
+      checkMs: Math.round(checkMs),
+      packMs: published.packMs,
+      swapMs: published.swapMs,
+    }
+    log.info(
+      `reloaded: epoch ${fields.epoch} with ${fields.routes} routes serves; check ${fields.checkMs} ms, pack ${fields.packMs} ms, swap ${fields.swapMs} ms`,
+      fields,
+    )
+    return { ok: true, epoch: this.epoch }
+  }
+
+  /** A change by the Admin API: in force when it is stored. */
+  private async change(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
+    const waiting = needsRestart(this.firstProcess, prepared.process)
+    if (waiting.length > 0) this.options.log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
+    const published = await this.publish(prepared, store)
+    return 'refusal' in published ? published.refusal : { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere }
+  }
+
+  private publish(prepared: PreparedConfiguration): Promise<Published>
+  private publish(
+    prepared: PreparedConfiguration,
+    store: () => Promise<ApplyOutcome>,
+  ): Promise<Published | { readonly refusal: Exclude<ApplyOutcome, { state: 'stored' }> }>
+  /** Makes everything ready, then (when `store` allows it) hands it to all workers and waits for them. */
+  private async publish(
+    prepared: PreparedConfiguration,
+    store?: () => Promise<ApplyOutcome>,
+  ): Promise<Published | { readonly refusal: Exclude<ApplyOutcome, { state: 'stored' }> }> {
+    const { resolver, log } = this.options
+    const startedMs = systemClock.nowMs()
+    const resolved = await resolver.resolveAll(prepared.compiled)
     const assigned = this.nodes.assign(resolved)
     const snapshot: PackedSnapshot = packSnapshot(assigned, prepared.consumers, this.epoch + 1)
+    const outcome = await store?.()
+    if (outcome !== undefined && outcome.state !== 'stored') {
+      // The resolver and the nodes follow again what serves.
+      this.resolved = await resolver.resolveAll(this.compiled)
+      this.nodes.assign(this.resolved)
+      return { refusal: outcome }
+    }
     this.health.follow(assigned)
     this.epoch = snapshot.epoch
     this.resolved = resolved
@@ -356,22 +425,9 @@ export class Gateway {
     this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
     const packedMs = systemClock.nowMs()
-    const everyone = await this.supervisor.publish({ type: 'snapshot', ...snapshot })
-    const endedMs = systemClock.nowMs()
-    if (!everyone) log.error(`epoch ${snapshot.epoch} was published, but not every worker has acknowledged it`)
-    this.reloads++
-    const fields = {
-      epoch: snapshot.epoch,
-      routes: prepared.compiled.routes.length,
-      checkMs: Math.round(compiledMs - startedMs),
-      packMs: Math.round(packedMs - compiledMs),
-      swapMs: Math.round(endedMs - packedMs),
-    }
-    log.info(
-      `reloaded: epoch ${fields.epoch} with ${fields.routes} routes serves; check ${fields.checkMs} ms, pack ${fields.packMs} ms, swap ${fields.swapMs} ms`,
-      fields,
-    )
-    return { ok: true, epoch: snapshot.epoch }
+    const isEverywhere = await this.supervisor.publish({ type: 'snapshot', ...snapshot })
+    if (!isEverywhere) log.error(`epoch ${snapshot.epoch} was published, but not every worker has acknowledged it`)
+    return { isEverywhere, packMs: Math.round(packedMs - startedMs), swapMs: Math.round(systemClock.nowMs() - packedMs) }
   }
 
   /** Says which counters of limits go on with a new configuration, and which begin anew. */
@@ -423,6 +479,7 @@ export class Gateway {
     this.options.resolver.close()
     this.health.close()
     await this.servers?.close()
+    await this.configuration.close()
     await this.limits.close()
     await this.tokens.close()
     await this.breakers.close()

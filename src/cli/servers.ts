@@ -12,6 +12,9 @@ import {
   type StatusServerOptions,
   startStatusServer,
 } from '../telemetry/status-server.js'
+import { adminKeys } from './admin-key.js'
+import type { PrimaryConfiguration } from './primary-configuration.js'
+import { version } from './version.js'
 
 export interface OperatorServersOptions {
   readonly config: ProcessConfig
@@ -26,6 +29,7 @@ export interface OperatorServersOptions {
   readonly healthcheck: StatusServerOptions['healthcheck']
   readonly breakers: AdminActions['breakers']
   readonly samples: StatusServerOptions['samples']
+  readonly configuration: PrimaryConfiguration
   readonly reload: AdminActions['reload']
   readonly revoke: AdminActions['revoke']
   readonly fault: AdminActions['fault']
@@ -41,7 +45,8 @@ export interface OperatorServers {
 
 /** Starts what is configured. Rejects with UsageError, everything closed, when an address cannot be used. */
 export async function startOperatorServers(options: OperatorServersOptions): Promise<OperatorServers> {
-  const { config, board, directory, state, explain, limits, limitTable, nodes, healthchecks, healthcheck, samples, log } = options
+  const { config, board, directory, state, explain, limits, limitTable, nodes, healthchecks, healthcheck, samples } = options
+  const { configuration, log } = options
   const running: (StatusServer | AdminServer)[] = []
   const close = async () => void (await Promise.all(running.map((server) => server.close())))
   let metrics: SocketAddress | null = null
@@ -67,16 +72,18 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
       metrics = server.address
     }
     if (config.admin !== null) {
-      if (config.admin.keys.length === 0) {
-        log.warn('the admin server has no key and refuses every request; set sluice.admin.keys in the file, or SLUICE_ADMIN_KEY')
-      }
-      const server = await startAdminServer(config.admin, {
+      const actions: AdminActions = {
         status: () => ({ ...state(), epoch: board.published(), workers: board.readAll() }),
         reload: options.reload,
         revoke: options.revoke,
         breakers: options.breakers,
         fault: options.fault,
-      })
+        store: configuration,
+        resources: configuration.resources(options.reload),
+        version,
+        log: (message) => log.error(message),
+      }
+      const server = await startAdminServer(config.admin, actions, adminKeys(config.admin, log))
       running.push(server)
       admin = server.address
     }

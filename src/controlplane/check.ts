@@ -14,7 +14,7 @@ import type { CompiledConsumers } from './compile-consumers.js'
 import type { Environment } from './environment.js'
 import { isKongFile } from './import-kong/import-kong.js'
 import { type KongEnvironment, kongVariables, overlaySluice, readKongEnvironment } from './import-kong/kong-environment.js'
-import { loadSource, readSource } from './load.js'
+import { readSource, translateSource, validateSource } from './load.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import type { SourceDocument } from './load-source.js'
 import type { LoadedConfig, LoadResult } from './load-types.js'
@@ -25,6 +25,8 @@ export interface CheckOptions {
   readonly rotorSlot?: (key: string) => number
   /** Lays command line flags over the settings of the file. May throw UsageError. */
   readonly adjust?: (process: ProcessConfig) => ProcessConfig
+  /** See ValidateOptions. */
+  readonly alsoKnown?: (kind: string) => ReadonlySet<string>
 }
 
 export type CheckResult =
@@ -40,25 +42,50 @@ export type CheckResult =
     }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
 
+/** A configuration file that was read and is in our form, with the plugins that it names; nothing of it has been validated. */
+export interface OpenedConfiguration {
+  readonly source: SourceDocument
+  readonly registry: PluginRegistry
+  /** What was found so far. Errors here do not keep the rest from being checked. */
+  readonly errors: readonly ConfigIssue[]
+  readonly warnings: readonly ConfigIssue[]
+}
+
+export type OpenResult = { readonly ok: true; readonly opened: OpenedConfiguration } | Extract<CheckResult, { ok: false }>
+
 /** Loads, validates, merges and compiles `file`. Everything wrong with the file comes back as issues, sorted by place. */
 export async function checkConfiguration(file: string, env: Environment, options: CheckOptions = {}): Promise<CheckResult> {
+  const result = await openConfiguration(file, env)
+  return result.ok ? checkOpened(result.opened, env, options) : result
+}
+
+/** Reads `file`, translates it if need be, loads its user plugins. */
+export async function openConfiguration(file: string, env: Environment): Promise<OpenResult> {
   const read = readSource(file, env)
   if (!read.ok) return { ok: false, errors: sortIssues(read.errors), warnings: [] }
   const issues = new IssueList(read.source)
   const { source, keepalive } = withKongEnvironment(read.source, env, issues)
   const registry = await buildRegistry(source, issues)
-  const loaded = loadSource(source, registry, {
-    builtin: new Set(builtinPlugins.map((plugin) => plugin.name)),
-    keepalive,
+  const translated = translateSource(source, registry, keepalive)
+  const warnings = [...issues.warnings, ...translated.warnings]
+  if (!translated.ok) return { ok: false, errors: sortIssues([...issues.errors, ...translated.errors]), warnings: sortIssues(warnings) }
+  return { ok: true, opened: { source: translated.source, registry, errors: issues.errors, warnings } }
+}
+
+/** Validates, merges and compiles what was opened. */
+export function checkOpened(opened: OpenedConfiguration, env: Environment, options: CheckOptions = {}): CheckResult {
+  const loaded = validateSource(opened.source, opened.registry, {
+    builtin: builtinNames,
     environment: env,
+    ...(options.alsoKnown !== undefined && { alsoKnown: options.alsoKnown }),
   })
-  const warnings = sortIssues([...issues.warnings, ...loaded.warnings])
+  const warnings = sortIssues([...opened.warnings, ...loaded.warnings])
   if (!loaded.ok) {
-    const errors = sortIssues([...issues.errors, ...loaded.errors, ...furtherErrors(loaded)])
+    const errors = sortIssues([...opened.errors, ...loaded.errors, ...furtherErrors(loaded)])
     return { ok: false, errors, warnings }
   }
   const { config } = loaded
-  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
+  if (opened.errors.length > 0) return { ok: false, errors: sortIssues(opened.errors), warnings }
   const settings = options.adjust === undefined ? config.process : options.adjust(config.process)
   const compiled = compileConfiguration(config, { rotorSlot: options.rotorSlot ?? (() => 0), process: settings })
   if (!compiled.ok) return { ok: false, errors: compiled.errors, warnings }
@@ -72,6 +99,8 @@ export async function checkConfiguration(file: string, env: Environment, options
     warnings: sortIssues([...warnings, ...compiled.warnings]),
   }
 }
+
+const builtinNames: ReadonlySet<string> = new Set(builtinPlugins.map((plugin) => plugin.name))
 
 /** The file with the variables of a Kong process laid over it; they count for files of our own form too. */
 function withKongEnvironment(

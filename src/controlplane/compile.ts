@@ -75,6 +75,13 @@ function compileRoute(route: Entry<RouteResource>, config: LoadedConfig, upstrea
   const pluginConfig = own.plugin_config_id === undefined ? null : (config.pluginConfigs.get(String(own.plugin_config_id)) ?? null)
   const merged = mergeRoute(route, pluginConfig, service)
   const upstream = upstreamIndex(merged.upstream, upstreams)
+  // What it names was deleted by force. Without plugins that may protect it, the route must not be served: no upstream is 503.
+  const hasGap =
+    (own.service_id !== undefined && service === null) ||
+    (own.plugin_config_id !== undefined && pluginConfig === null) ||
+    (merged.upstream !== null && upstream === -1)
+  // Also of such a route mistakes are to be found.
+  const chain = plugins.chain(merged.layers)
   return {
     id: route.id,
     name: own.name ?? '',
@@ -87,8 +94,8 @@ function compileRoute(route: Entry<RouteResource>, config: LoadedConfig, upstrea
     serviceId: service?.id ?? '',
     serviceName: service?.value.name ?? '',
     labels: merged.labels,
-    plugins: plugins.chain(merged.layers),
-    upstream,
+    plugins: hasGap ? [] : chain,
+    upstream: hasGap ? -1 : upstream,
     timeout: routeTimeout(own, upstreams.at(upstream)?.timeout ?? defaultTimeout),
     ...compileRouteRetry(own, upstreams.at(upstream)?.resilience?.retry),
     websocket: merged.websocket,

@@ -37,6 +37,16 @@ export function formatPath(path: DocumentPath): string {
   return text
 }
 
+/** The path that `formatPath` wrote. Names that are digits come back as numbers. */
+export function parsePath(text: string): DocumentPath {
+  const parts: (string | number)[] = []
+  for (const [, index, quoted, name] of text.matchAll(/\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]|\.?([\w-]+)/g)) {
+    if (index !== undefined) parts.push(Number(index))
+    else parts.push(quoted === undefined ? (name ?? '') : String(JSON.parse(quoted)))
+  }
+  return parts
+}
+
 export interface IssueOptions {
   /** Point at the key instead of the value. */
   readonly atKey?: boolean

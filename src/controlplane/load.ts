@@ -7,7 +7,7 @@ import { importKong, isKongFile } from './import-kong/import-kong.js'
 import { type ConfigIssue, IssueList, sortIssues } from './load-issue.js'
 import { SourceDocument, type SourceResult } from './load-source.js'
 import type { LoadResult } from './load-types.js'
-import { validateDocument } from './validate.js'
+import { type ValidateOptions, validateDocument } from './validate.js'
 
 export { type ConfigIssue, formatIssue } from './load-issue.js'
 export type { LoadedConfig, LoadResult } from './load-types.js'
@@ -21,6 +21,8 @@ export interface LoadOptions {
   readonly nowMs?: number
   /** What references to secrets (`$env://NAME`) are resolved from; default: nothing. */
   readonly environment?: Environment
+  /** See ValidateOptions. */
+  readonly alsoKnown?: ValidateOptions['alsoKnown']
 }
 
 /** Reads and validates `file`. Never throws for what stands in the file, nor for a file that cannot be read. */
@@ -33,18 +35,39 @@ export function loadConfiguration(file: string, env: Environment, registry: Plug
 
 /** Validates a document that was read before; a Kong declarative file is translated first. */
 export function loadSource(source: SourceDocument, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
-  const validation = {
+  const translated = translateSource(source, registry, options.keepalive ?? null)
+  if (!translated.ok) return translated
+  const result = validateSource(translated.source, registry, options)
+  return { ...result, warnings: sortIssues([...translated.warnings, ...result.warnings]) }
+}
+
+export type TranslateResult =
+  | { readonly ok: true; readonly source: SourceDocument; readonly warnings: readonly ConfigIssue[] }
+  | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
+
+/** The document in our own form: a Kong declarative file is translated, anything else is left as it is. */
+export function translateSource(
+  source: SourceDocument,
+  registry: PluginRegistry,
+  keepalive: { [name: string]: unknown } | null,
+): TranslateResult {
+  if (!isKongFile(source.value)) return { ok: true, source, warnings: [] }
+  const issues = new IssueList(source)
+  const { value, originOf } = importKong(source.value, registry, issues, keepalive)
+  const warnings = sortIssues(issues.warnings)
+  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings }
+  return { ok: true, source: source.translated(value, originOf), warnings }
+}
+
+/** Validates a document of our own form. */
+export function validateSource(source: SourceDocument, registry: PluginRegistry, options: LoadOptions = {}): LoadResult {
+  return validateDocument(source, {
     registry,
     builtin: options.builtin ?? new Set(registry.names()),
     nowMs: options.nowMs ?? wallMs(),
     environment: options.environment ?? {},
-  }
-  if (!isKongFile(source.value)) return validateDocument(source, validation)
-  const issues = new IssueList(source)
-  const { value, originOf } = importKong(source.value, registry, issues, options.keepalive ?? null)
-  if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings: sortIssues(issues.warnings) }
-  const result = validateDocument(source.translated(value, originOf), validation)
-  return { ...result, warnings: sortIssues([...issues.warnings, ...result.warnings]) }
+    ...(options.alsoKnown !== undefined && { alsoKnown: options.alsoKnown }),
+  })
 }
 
 /** Reads and parses `file`; a file that cannot be read is one issue without a line. */

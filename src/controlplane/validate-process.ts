@@ -7,7 +7,6 @@ import { dirname, isAbsolute, resolve } from 'node:path'
 import type { PathPolicy } from '../schema/compiled.js'
 import type { ApisixSection, DeploymentSection, NginxSection } from '../schema/gateway-section.js'
 import type {
-  AdminConfig,
   LimitsConfig,
   ListenerConfig,
   ProcessConfig,
@@ -19,6 +18,7 @@ import type {
 import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
 import type { SluiceSection } from '../schema/sluice-section.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
+import { adminConfig } from './validate-admin.js'
 import { pairProblem } from './validate-certificates.js'
 import { gatewayListeners, listenerKind } from './validate-listeners.js'
 import { checkAddress } from './validate-routes.js'
@@ -49,7 +49,7 @@ export function processConfig(
     workers: sluice.workers ?? workers ?? 0,
     accept: sluice.accept ?? 'auto',
     listeners: listeners(sections, folder, certificates, issues),
-    admin: admin(sections, issues),
+    admin: adminConfig(sections, file, issues),
     metrics: metrics(sluice, issues),
     limits: limits(sections),
     log: {
@@ -159,33 +159,6 @@ function realIp({ sluice, apisix, nginx }: Sections, issues: IssueList): RealIpC
   }
 }
 
-function admin({ sluice, deployment }: Sections, issues: IssueList): AdminConfig | null {
-  const own = sluice.admin
-  const theirs = deployment.admin
-  const keys = (own?.keys ?? theirs?.admin_key ?? []).map((item) => ({
-    name: item.name,
-    key: item.key,
-    role: item.role ?? ('admin' as const),
-  }))
-  const keyPath: DocumentPath = own?.keys === undefined ? ['deployment', 'admin', 'admin_key'] : ['sluice', 'admin', 'keys']
-  for (const [index, item] of keys.entries()) {
-    const first = keys.findIndex((other) => other.key === item.key)
-    if (first < index) issues.error([...keyPath, index, 'key'], `the same key as that of entry ${first + 1}`, 'a key of its own')
-  }
-  if (keys.length === 0) {
-    if (theirs?.admin_listen !== undefined) {
-      issues.error(['deployment', 'admin', 'admin_listen'], 'the admin server has no keys', 'admin_key with at least one key', {
-        atKey: true,
-      })
-    }
-    return null
-  }
-  const listen = theirs?.admin_listen
-  const fallback = { host: listen?.ip ?? '127.0.0.1', port: listen?.port ?? 9180 }
-  const address = own?.listen === undefined ? fallback : socketAddress(own.listen, '127.0.0.1', ['sluice', 'admin', 'listen'], issues)
-  return { ...address, keys }
-}
-
 function metrics(sluice: SluiceSection, issues: IssueList): SocketAddress | null {
   if (sluice.metrics?.enabled === false) return null
   const listen = sluice.metrics?.listen
@@ -238,7 +211,7 @@ function checkListenerTls(
   if (problem !== null) issues.error([...path, problem.at], problem.message, 'a PEM certificate with its private key')
 }
 
-function readPem(file: string, path: DocumentPath, issues: IssueList): string | null {
+export function readPem(file: string, path: DocumentPath, issues: IssueList): string | null {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {

@@ -32,6 +32,8 @@ export interface ValidateOptions {
   readonly nowMs: number
   /** What references to secrets are resolved from. */
   readonly environment: Environment
+  /** Ids by kind that may be named although the document has no such entry. */
+  readonly alsoKnown?: (kind: string) => ReadonlySet<string>
 }
 
 type RawEntry = { readonly id: string; readonly path: DocumentPath; readonly value: unknown }
@@ -57,7 +59,8 @@ function validateRoot(root: Root, source: SourceDocument, options: ValidateOptio
   const directory = resolve(dirname(resolve(source.file)), sections.sluice.secrets?.directory ?? SECRETS_DIRECTORY)
   const secrets = new SecretResolver(options.environment, directory)
   const checks: PluginChecks = { registry, enabled: readPluginList(root, registry, issues), issues, secrets }
-  const ids = (kind: string): ReadonlySet<string> => new Set((raw.get(kind) ?? []).map((entry) => entry.id))
+  const ids = (kind: string): ReadonlySet<string> =>
+    new Set([...(raw.get(kind) ?? []).map((entry) => entry.id), ...(options.alsoKnown?.(kind) ?? [])])
   const mode = sections.sluice.router?.mode ?? sections.apisix.router?.http
   const routeChecks: RouteChecks = {
     ids: { upstreams: ids('upstreams'), services: ids('services'), plugin_configs: ids('plugin_configs') },

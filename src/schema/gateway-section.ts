@@ -144,6 +144,22 @@ export const deploymentSchema = Type.Object(
               { additionalProperties: false, description: 'As `sluice.admin.listen`.' },
             ),
           ),
+          allow_admin: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { description: 'As `sluice.admin.allow`; empty = all.' })),
+          enable_admin_cors: Type.Optional(
+            Type.Boolean({ default: false, description: 'true = as `sluice.admin.origins` with `*`: the key still protects it.' }),
+          ),
+          admin_key_required: Type.Optional(Type.Literal(true, { description: 'A key is always required.' })),
+          https_admin: Type.Optional(Type.Boolean({ default: false, description: 'Serve HTTPS, with the files in `admin_api_mtls`.' })),
+          admin_api_mtls: Type.Optional(
+            Type.Object(
+              {
+                admin_ssl_cert: Type.Optional(Type.String({ description: 'As `sluice.admin.tls.cert`.' })),
+                admin_ssl_cert_key: Type.Optional(Type.String({ description: 'As `sluice.admin.tls.key`.' })),
+                admin_ssl_ca_cert: Type.Optional(Type.String({ description: 'As `sluice.admin.tls.client_ca`.' })),
+              },
+              { additionalProperties: false, description: 'As `sluice.admin.tls`.' },
+            ),
+          ),
         },
         { additionalProperties: false, description: 'Admin server.' },
       ),
@@ -241,15 +257,7 @@ export const unsupportedKeys: { readonly [section: string]: readonly string[] } 
     'keepalive_requests',
   ],
   deployment: ['role_control_plane', 'etcd', 'certs', 'config_provider'],
-  'deployment.admin': [
-    'allow_admin',
-    'enable_admin_cors',
-    'admin_key_required',
-    'https_admin',
-    'admin_api_mtls',
-    'admin_api_version',
-    'enable_admin_ui',
-  ],
+  'deployment.admin': ['admin_api_version', 'enable_admin_ui'],
 }
 
 export type ApisixSection = Static<typeof apisixSchema>

@@ -89,7 +89,26 @@ export interface ListenerTls {
 }
 
 export interface AdminConfig extends SocketAddress {
-  readonly keys: readonly { readonly name: string; readonly key: string; readonly role: 'admin' | 'viewer' }[]
+  /** Empty = one is made and kept in `keyFile`. */
+  readonly keys: readonly AdminKey[]
+  /** Journal of what the Admin API changed; absolute. */
+  readonly stateFile: string
+  /** Where a key is kept that nobody configured; absolute. */
+  readonly keyFile: string
+  /** Clients that may connect: addresses and CIDR blocks. Empty = all that reach the address. */
+  readonly allow: readonly string[]
+  /** Names that may stand in Host, besides addresses, localhost and the one that is listened on; lower case. */
+  readonly hosts: readonly string[]
+  /** Origins of web pages that may send requests; `*` = all. */
+  readonly origins: readonly string[]
+  /** PEM files; null = plain HTTP. With `clientCaFile` clients must show a certificate that it has signed. */
+  readonly tls: { readonly certFile: string; readonly keyFile: string; readonly clientCaFile: string | null } | null
+}
+
+export interface AdminKey {
+  readonly name: string
+  readonly key: string
+  readonly role: 'admin' | 'viewer'
 }
 
 export interface LimitsConfig {

@@ -1,14 +1,8 @@
 /** Schema of the `sluice:` section: what concerns the process. `controlplane/validate-process` turns it into ProcessConfig. */
 import { type Static, Type } from '@sinclair/typebox'
+import { adminSchema } from './admin-section.js'
 import { oneOf } from './common.js'
-
-const socketAddress = (description: string) =>
-  Type.String({
-    minLength: 1,
-    maxLength: 300,
-    pattern: '^(\\[[0-9a-fA-F:.]+\\]|[^:\\[\\]\\s]*):\\d{1,5}$|^\\d{1,5}$',
-    description: `${description} \`host:port\`, \`[v6]:port\` or a port alone.`,
-  })
+import { socketAddress } from './socket-address.js'
 
 const bytes = (description: string, fallback: number, minimum = 1) =>
   Type.Optional(Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER, default: fallback, description }))
@@ -79,27 +73,7 @@ export const sluiceSchema = Type.Object(
       }),
     ),
     listeners: Type.Optional(Type.Array(listener, { minItems: 1, description: 'Where clients connect. Default `0.0.0.0:9080`.' })),
-    admin: Type.Optional(
-      Type.Object(
-        {
-          listen: Type.Optional(socketAddress('Address of the admin server. Default `127.0.0.1:9180` when keys are configured, else off.')),
-          keys: Type.Array(
-            Type.Object(
-              {
-                name: Type.String({ minLength: 1, maxLength: 256, description: 'Name of the key, for logs.' }),
-                key: Type.String({ minLength: 1, maxLength: 1024, description: 'The secret that goes into `X-API-KEY`.' }),
-                role: Type.Optional(
-                  oneOf(['admin', 'viewer'], { default: 'admin', description: '`admin` may change, `viewer` may only read.' }),
-                ),
-              },
-              { additionalProperties: false },
-            ),
-            { minItems: 1, description: 'Keys that are accepted.' },
-          ),
-        },
-        { additionalProperties: false, description: 'The admin server. Off without keys.' },
-      ),
-    ),
+    admin: Type.Optional(adminSchema),
     metrics: Type.Optional(
       Type.Object(
         {

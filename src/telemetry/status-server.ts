@@ -33,6 +33,8 @@ export interface GatewayState {
   readonly clientConnections: number | null
   /** The last reload, or null before the first. `error` is null when it was published. */
   readonly lastReload: { readonly error: string | null; readonly atMs: number } | null
+  /** Where changes of the configuration are kept, and which of them are not in force; null = nowhere. */
+  readonly store?: Json
 }
 
 export interface ExplainQuery {
@@ -297,6 +299,7 @@ function statusPage({ board, state }: StatusServerOptions): Answer {
     epoch: board.published(),
     draining: now.draining,
     workers,
+    store: now.store ?? null,
     reload: { last_error: now.lastReload?.error ?? null, at: now.lastReload === null ? null : new Date(now.lastReload.atMs).toISOString() },
   })
 }

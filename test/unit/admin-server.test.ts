@@ -4,12 +4,14 @@ import { isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js
 import type { RevocationOutcome, RevocationRequest } from '../../src/controlplane/admin/revocations.js'
 import { type AdminServer, startAdminServer } from '../../src/controlplane/admin/server.js'
 import type { ReloadOutcome } from '../../src/controlplane/reload.js'
+import { adminDefaults } from '../../src/controlplane/validate-admin.js'
 
 const keys = [
   { name: 'chief', key: 'admin-key', role: 'admin' as const },
   { name: 'guest', key: 'viewer-key', role: 'viewer' as const },
 ]
 const faults: string[] = []
+const problems: string[] = []
 const changed: string[] = []
 const breakers = {
   list: () => ({ total: 1, breakers: [{ name: 'route:1' }] }),
@@ -26,12 +28,16 @@ let server: AdminServer
 
 beforeAll(async () => {
   server = await startAdminServer(
-    { host: '127.0.0.1', port: 0, keys },
+    { ...adminDefaults('sluice.yaml'), port: 0, keys },
     {
       status: () => ({ epoch: 7 }),
       reload: () => Promise.resolve(outcome),
       revoke: (request) => Promise.resolve(revoke(request)),
       breakers,
+      store: { describe: () => ({ kind: 'file' }), forgetSetAside: () => Promise.resolve(2) },
+      resources: null,
+      version: '0.0.0',
+      log: (message) => problems.push(message),
       fault: (worker, kind) => {
         faults.push(`${worker} ${kind}`)
         return worker === 0
@@ -103,11 +109,18 @@ describe('admin server', () => {
     expect(await ask('POST', '/v1/reload', admin)).toEqual({ status: 400, body: { error_msg: 'first', errors: ['first', 'second'] } })
   })
 
-  test('the Admin API is refused by name, other paths are 404, other methods 405', async () => {
-    expect((await ask('PUT', '/apisix/admin/routes/1', admin, '{}')).status).toBe(501)
-    expect((await ask('GET', '/apisix/admin', admin)).status).toBe(501)
+  test('resources are 503 before there are any, other paths are 404, other methods 405', async () => {
+    expect((await ask('PUT', '/apisix/admin/routes/1', admin, '{}')).status).toBe(503)
+    expect((await ask('PUT', '/apisix/admin/routes/1', viewer, '{}')).status).toBe(401)
     expect((await ask('GET', '/apisix/administer', admin)).status).toBe(404)
     expect((await ask('DELETE', '/v1/status', admin)).status).toBe(405)
+    expect(problems).toEqual([])
+  })
+
+  test('the store is for admins', async () => {
+    expect(await ask('GET', '/v1/store', admin)).toEqual({ status: 200, body: { kind: 'file' } })
+    expect((await ask('GET', '/v1/store', viewer)).status).toBe(401)
+    expect(await ask('DELETE', '/v1/store/set-aside', admin)).toEqual({ status: 200, body: { forgotten: 2 } })
   })
 
   test('faults: what is asked for, or a clear refusal', async () => {
@@ -123,7 +136,9 @@ describe('admin server', () => {
   test('a body beyond the bound is 400', async () => {
     const answer = await ask('POST', '/v1/reload', admin, 'x'.repeat(1_572_865))
     expect(answer.status).toBe(400)
-    expect(answer.body).toEqual({ error_msg: 'invalid request body: request size is greater than the maximum size 1572864 allowed' })
+    expect(answer.body).toEqual({
+      error_msg: 'invalid request body: request size 1572865 is greater than the maximum size 1572864 allowed',
+    })
   })
 
   test('a Host of somebody else is 403, whatever the key', async () => {
@@ -132,12 +147,16 @@ describe('admin server', () => {
 
   test('a port in use is a usage error with exit code 1', async () => {
     const again = startAdminServer(
-      { host: '127.0.0.1', port: server.address.port, keys },
+      { ...adminDefaults('sluice.yaml'), port: server.address.port, keys },
       {
         status: () => ({}),
         reload: () => Promise.resolve(outcome),
         breakers,
         revoke: (request) => Promise.resolve(revoke(request)),
+        store: { describe: () => ({}), forgetSetAside: () => Promise.resolve(0) },
+        resources: null,
+        version: '0.0.0',
+        log: () => {},
         fault: null,
       },
     )

@@ -1,30 +1,29 @@
 /**
- * The admin server, in the primary: status, reload, and (behind SLUICE_FAULTS=1) fault injection. A key is always required.
+ * The admin server, in the primary: HTTP or HTTPS, and who may come in. A key is always required.
  *
- *   GET  /v1/status    any role
- *   POST /v1/reload    admin: 200 with the new epoch, 400 with every error of the refused configuration
- *   POST /v1/revocations  admin: revokes a token, a subject or a consumer (revocations.ts)
- *   *    /v1/breakers  see admin/breakers
- *   POST /v1/faults    admin, tests only: {"worker": 0, "kind": "throw" | "out-of-memory"}
- *   *    /apisix/admin 501
+ *   /apisix/admin/…   the Admin API: resource-api.ts, schema-api.ts, standalone-api.ts
+ *   /v1/…             operations.ts
  */
+import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { UsageError } from '../../base/errors.js'
 import type { AdminConfig, SocketAddress } from '../../schema/process.js'
-import type { ReloadOutcome } from '../reload.js'
-import { isHostAllowed, roleOf } from './authorize.js'
-import { answerBreakers, type BreakerActions } from './breakers.js'
-import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
+import { type AdminRequest, type Answer, refused } from './answer.js'
+import { AdminGuard, unauthorized } from './authorize.js'
+import { answerOperations, type OperationActions } from './operations.js'
+import { answerResources } from './resource-api.js'
+import { answerSchemas, type SchemaActions } from './schema-api.js'
+import { answerConfigs, type StandaloneActions } from './standalone-api.js'
 
 /** What the server can look at and start. */
-export interface AdminActions {
-  status(): object
-  reload(): Promise<ReloadOutcome>
-  revoke(request: RevocationRequest): Promise<RevocationOutcome>
-  readonly breakers: BreakerActions
-  /** null = the test hook is off. False when there is no such worker. */
-  readonly fault: ((worker: number, kind: 'throw' | 'out-of-memory') => boolean) | null
+export interface AdminActions extends OperationActions {
+  /** Null = there are no resources to change: every request for them is 503. */
+  readonly resources: (SchemaActions & StandaloneActions) | null
+  readonly version: string
+  /** Told of errors inside the server; never of a client's mistakes. */
+  readonly log: (message: string) => void
 }
 
 export interface AdminServer {
@@ -34,20 +33,27 @@ export interface AdminServer {
 
 /** The bound of the reference Admin API. */
 const maxBodyBytes = 1_572_864
+/** Of a whole configuration. */
+const maxConfigBytes = 256 * 1_048_576
+const configsPath = '/apisix/admin/configs'
 
-interface Answer {
-  readonly status: number
-  readonly body: object
-}
+const limits = { requestTimeout: 60_000, headersTimeout: 10_000, maxHeaderSize: 16_384 }
 
-/** Starts listening. Rejects with UsageError when the address cannot be used. */
-export async function startAdminServer(config: AdminConfig, actions: AdminActions): Promise<AdminServer> {
-  const server = createServer({ requestTimeout: 30_000, headersTimeout: 10_000, maxHeaderSize: 16_384 }, (request, response) => {
-    answer(request, config, actions)
-      .catch((error: unknown) => failed(error))
-      .then((result) => send(response, result))
-  })
+/** Starts listening. `keys` are those of `config`, or the one that was made. Rejects with UsageError when the address cannot be used. */
+export async function startAdminServer(config: AdminConfig, actions: AdminActions, keys = config.keys): Promise<AdminServer> {
+  const guard = new AdminGuard(config, keys)
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    answer(request, guard, actions)
+      .catch((error: unknown): Answer => {
+        actions.log(`admin server: ${request.method} ${pathOf(request)}: ${error instanceof Error ? error.message : String(error)}`)
+        return refused(500, 'internal error; the process log says more')
+      })
+      .then((result) => send(request, response, result, guard, actions.version))
+      .catch(() => response.destroy())
+  }
+  const server = config.tls === null ? createServer(limits, listener) : createTlsServer({ ...limits, ...tlsOptions(config.tls) }, listener)
   await listen(server, config)
+  server.on('error', (error) => actions.log(`admin server: ${error.message}`))
   const bound = server.address() as AddressInfo
   return {
     address: { host: config.host, port: bound.port },
@@ -59,103 +65,111 @@ export async function startAdminServer(config: AdminConfig, actions: AdminAction
   }
 }
 
+function tlsOptions(tls: NonNullable<AdminConfig['tls']>) {
+  const files = { cert: readFileSync(tls.certFile), key: readFileSync(tls.keyFile), minVersion: 'TLSv1.2' as const }
+  return tls.clientCaFile === null ? files : { ...files, ca: readFileSync(tls.clientCaFile), requestCert: true, rejectUnauthorized: true }
+}
+
 function listen(server: Server, config: AdminConfig): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => {
+    const refuse = (error: NodeJS.ErrnoException) => {
       const reason = error.code === 'EADDRINUSE' ? 'the port is in use by another process' : error.message
       reject(new UsageError(`admin: cannot listen on ${config.host}:${config.port}: ${reason}`, error.code === 'EADDRINUSE' ? 1 : 2))
+    }
+    server.once('error', refuse)
+    server.listen(config.port, config.host, () => {
+      server.off('error', refuse)
+      resolve()
     })
-    server.listen(config.port, config.host, resolve)
   })
 }
 
-async function answer(request: IncomingMessage, config: AdminConfig, actions: AdminActions): Promise<Answer> {
-  if (!isHostAllowed(request.headers.host, config.host)) {
-    return { status: 403, body: { error_msg: 'the Host header names another server; use the address, localhost or the configured name' } }
+async function answer(request: IncomingMessage, guard: AdminGuard, actions: AdminActions): Promise<Answer> {
+  const { headers } = request
+  const barred = guard.refusal(request.socket.remoteAddress ?? '', headers)
+  if (barred !== null) return { ...barred, headers: { connection: 'close' } }
+  if (request.method === 'OPTIONS') return { status: 200, body: null }
+  const path = pathOf(request)
+  const query = new URLSearchParams((request.url ?? '').slice(path.length + 1))
+  const role = guard.authenticate(headers, query)
+  if (typeof role !== 'string') return { ...role, headers: { connection: 'close' } }
+  const isApi = path === '/apisix/admin' || path.startsWith('/apisix/admin/')
+  const method = request.method ?? ''
+  if (isApi && role === 'viewer' && method !== 'GET' && method !== 'HEAD') return unauthorized('invalid method for role viewer')
+  const body = await readBody(request, path === configsPath || path.startsWith(`${configsPath}/`) ? maxConfigBytes : maxBodyBytes)
+  if (typeof body !== 'string') return body
+  const full: AdminRequest = { method, path, query, headers, body, role }
+  return isApi ? answerApi(full, actions) : answerOperations(full, actions)
+}
+
+function answerApi(request: AdminRequest, { resources }: AdminActions): Promise<Answer> | Answer {
+  if (resources === null) return refused(503, 'the configuration is not ready yet')
+  const segments = decoded(request.path.slice('/apisix/admin'.length))
+  if (segments === null) return refused(400, 'malformed escape in the path')
+  switch (segments[0]) {
+    case 'schema':
+    case 'plugins':
+      return answerSchemas(request, segments, resources)
+    case 'configs':
+      return answerConfigs(request, segments, resources)
+    default:
+      return answerResources(request, segments, resources)
   }
-  const header = request.headers['x-api-key']
-  if (typeof header !== 'string' || header === '') return unauthorized('missing apikey')
-  const role = roleOf(header, config.keys)
-  if (role === null) return unauthorized('wrong apikey')
-  const body = await readBody(request)
-  if (body === null) {
-    return {
-      status: 400,
-      body: { error_msg: `invalid request body: request size is greater than the maximum size ${maxBodyBytes} allowed` },
-    }
-  }
-  const path = (request.url ?? '/').replace(/\?.*$/s, '')
-  if (path === '/apisix/admin' || path.startsWith('/apisix/admin/')) {
-    return { status: 501, body: { error_msg: 'the Admin API is not implemented yet; change the configuration file and POST /v1/reload' } }
-  }
-  const aboutBreakers = answerBreakers(request.method ?? '', path, role === 'admin', body, actions.breakers)
-  if (aboutBreakers !== null) return aboutBreakers
-  const route = `${request.method} ${path}`
-  if (route === 'GET /v1/status') return { status: 200, body: actions.status() }
-  const isWrite = route === 'POST /v1/reload' || route === 'POST /v1/revocations' || (route === 'POST /v1/faults' && actions.fault !== null)
-  if (!isWrite) return unknown(path, actions)
-  if (role !== 'admin') return unauthorized(`invalid method for role ${role}`)
-  if (path === '/v1/revocations') return answerRevocation(body, actions)
-  return path === '/v1/reload' ? reload(actions) : injectFault(body, actions)
 }
 
-function unauthorized(description: string): Answer {
-  return { status: 401, body: { error_msg: 'failed to check token', description } }
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '/').replace(/\?.*$/s, '')
 }
 
-function unknown(path: string, actions: AdminActions): Answer {
-  const verbs = new Map([
-    ['/v1/status', 'GET'],
-    ['/v1/reload', 'POST'],
-    ['/v1/revocations', 'POST'],
-  ])
-  if (actions.fault !== null) verbs.set('/v1/faults', 'POST')
-  const verb = verbs.get(path)
-  if (verb !== undefined) return { status: 405, body: { error_msg: `not supported: ${path} takes ${verb}` } }
-  return { status: 404, body: { error_msg: 'not found' } }
-}
-
-async function reload(actions: AdminActions): Promise<Answer> {
-  const outcome = await actions.reload()
-  if (outcome.ok) return { status: 200, body: { epoch: outcome.epoch } }
-  return { status: 400, body: { error_msg: outcome.errors[0] ?? 'the configuration was refused', errors: outcome.errors } }
-}
-
-function injectFault(body: string, actions: AdminActions): Answer {
-  const expected = 'invalid request body: expected {"worker": number, "kind": "throw" | "out-of-memory"}'
-  let fault: unknown
+function decoded(path: string): string[] | null {
   try {
-    fault = JSON.parse(body)
+    return path
+      .split('/')
+      .filter((part) => part !== '')
+      .map(decodeURIComponent)
   } catch {
-    return { status: 400, body: { error_msg: expected } }
+    return null
   }
-  if (typeof fault !== 'object' || fault === null || !('worker' in fault) || !('kind' in fault))
-    return { status: 400, body: { error_msg: expected } }
-  const { worker, kind } = fault
-  if (typeof worker !== 'number' || (kind !== 'throw' && kind !== 'out-of-memory')) return { status: 400, body: { error_msg: expected } }
-  if (actions.fault?.(worker, kind) !== true) return { status: 404, body: { error_msg: `there is no worker ${worker}` } }
-  return { status: 202, body: { worker, kind } }
 }
 
-/** The whole body, or null when it is too large. */
-async function readBody(request: IncomingMessage): Promise<string | null> {
+/** The whole body, or the refusal of one that is too large. */
+async function readBody(request: IncomingMessage, most: number): Promise<string | Answer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
     // Too much is read to its end and dropped: leaving the loop would close the connection before the answer.
-    if (size <= maxBodyBytes) chunks.push(chunk)
+    if (size <= most) chunks.push(chunk)
   }
-  if (size > maxBodyBytes) return null
+  if (size > most) {
+    return refused(400, `invalid request body: request size ${size} is greater than the maximum size ${most} allowed`)
+  }
   return Buffer.concat(chunks).toString('utf8')
 }
 
-function failed(error: unknown): Answer {
-  return { status: 500, body: { error_msg: error instanceof Error ? error.message : String(error) } }
-}
+const methods = 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
 
-function send(response: ServerResponse, result: Answer): void {
-  const text = `${JSON.stringify(result.body)}\n`
-  response.writeHead(result.status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
-  response.end(text)
+function send(request: IncomingMessage, response: ServerResponse, result: Answer, guard: AdminGuard, version: string): void {
+  const headers: { [name: string]: string } = {
+    'content-type': typeof result.body === 'string' ? 'text/plain' : 'application/json',
+    'cache-control': 'no-store',
+    'x-api-version': 'v3',
+    // Tools choose the dialect by the version of the reference gateway.
+    server: `APISIX/3.11.0 sluice/${version}`,
+    'x-content-type-options': 'nosniff',
+    ...result.headers,
+  }
+  const origin = guard.allowedOrigin(request.headers.origin)
+  if (origin !== null) {
+    headers['access-control-allow-origin'] = origin
+    headers['access-control-allow-methods'] = methods
+    headers['access-control-allow-headers'] = 'content-type, x-api-key, x-digest'
+    headers['access-control-expose-headers'] = 'x-sluice-epoch, x-digest, x-last-modified'
+    headers['access-control-max-age'] = '3600'
+    headers['vary'] = 'origin'
+  }
+  const text = typeof result.body === 'string' ? result.body : result.body === null ? '' : `${JSON.stringify(result.body)}\n`
+  if (result.status !== 204) headers['content-length'] = String(Buffer.byteLength(text))
+  response.writeHead(result.status, headers)
+  response.end(request.method === 'HEAD' || result.status === 204 ? undefined : text)
 }

@@ -17,7 +17,8 @@ export function readBaseResources(root: unknown, changedAtMs: number): StoredRes
   const reader = new Reader(Math.floor(changedAtMs / 1000))
   for (const { kind } of resourceKinds) {
     const list = fields[kind] ?? []
-    if (!Array.isArray(list)) return isEmptyMap(list) ? [] : null
+    if (isEmptyMap(list)) continue
+    if (!Array.isArray(list)) return null
     for (const [index, item] of list.entries()) if (!reader.add(kind, index, item)) return null
   }
   return reader.resources
@@ -114,5 +115,5 @@ function fieldsOf(value: unknown): Fields | null {
 }
 
 function isEmptyMap(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && Object.keys(value).length === 0
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length === 0
 }

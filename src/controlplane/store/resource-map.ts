@@ -9,7 +9,7 @@ export class ResourceMap implements ResourceView {
   private constructor(
     readonly revision: number,
     private readonly kinds: ReadonlyMap<string, ById>,
-    private readonly gaps: ReadonlySet<string>,
+    private readonly gapKeys: ReadonlySet<string>,
   ) {}
 
   /** Of resources with the same kind and id the last one counts. */
@@ -35,14 +35,15 @@ export class ResourceMap implements ResourceView {
     return known === undefined ? [] : [...known.values()].sort((a, b) => a.createdIndex - b.createdIndex)
   }
 
-  isGap(kind: string, id: string): boolean {
-    return this.gaps.has(resourceKey(kind, id))
+  gaps(kind: string): ReadonlySet<string> {
+    const start = resourceKey(kind, '')
+    return new Set([...this.gapKeys].filter((key) => key.startsWith(start)).map((key) => key.slice(start.length)))
   }
 
   with(mutations: readonly Mutation[], revision: number, atMs: number): ResourceMap {
-    if (mutations.length === 0) return new ResourceMap(revision, this.kinds, this.gaps)
+    if (mutations.length === 0) return new ResourceMap(revision, this.kinds, this.gapKeys)
     const changed = new Map<string, Map<string, StoredResource>>()
-    const gaps = new Set(this.gaps)
+    const gaps = new Set(this.gapKeys)
     for (const mutation of mutations) {
       const { kind, id } = mutation
       let known = changed.get(kind)

@@ -58,8 +58,8 @@ export interface ResourceView {
   get(kind: string, id: string): StoredResource | undefined
   /** In the order of their creation. */
   list(kind: string): readonly StoredResource[]
-  /** True for what was deleted although others name it (see Mutation). */
-  isGap(kind: string, id: string): boolean
+  /** Ids of what was deleted although others name it (see Mutation). */
+  gaps(kind: string): ReadonlySet<string>
   /** What it would be after these mutations, in this order, under this revision. */
   with(mutations: readonly Mutation[], revision: number, atMs: number): ResourceView
 }

@@ -1,0 +1,130 @@
+/** The primary's part in changes of the configuration: the host of the configuration writer, and what the Admin API works on. */
+import { systemClock } from '../base/clock.js'
+import { storedKinds } from '../controlplane/admin/admin-kinds.js'
+import type { AdminActions } from '../controlplane/admin/server.js'
+import { type ConfigIssue, formatIssue, parsePath } from '../controlplane/load-issue.js'
+import type { ReloadOutcome } from '../controlplane/reload.js'
+import { adminPlace } from '../controlplane/store/base-resources.js'
+import {
+  type ConfigurationHost,
+  ConfigurationWriter,
+  isBelow,
+  type Prepared,
+  type PublishOutcome,
+  type Touched,
+} from '../controlplane/store/configuration-writer.js'
+import type { FileStore } from '../controlplane/store/file-store.js'
+import type { ApplyOutcome, Mutation, ResourceView } from '../controlplane/store/resource-store.js'
+import { resourceProblems } from '../controlplane/validate-resource.js'
+import type { Json } from '../schema/compiled.js'
+import type { ProcessLog } from '../telemetry/process-log.js'
+import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
+
+export interface PrimaryConfigurationOptions {
+  readonly source: ConfigurationSource
+  /** Packs, calls `store`, publishes when that succeeded. */
+  readonly publish: (prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>) => Promise<PublishOutcome>
+  /** Null, or why nothing can be changed now. */
+  readonly blocked: () => string | null
+  readonly log: ProcessLog
+}
+
+/** Warnings about what was written that go to the log, per change. */
+const warningsMax = 20
+
+export class PrimaryConfiguration implements ConfigurationHost<PreparedConfiguration> {
+  private readonly writer: ConfigurationWriter<PreparedConfiguration>
+  /** The change that runs, or the last one. */
+  private last: Promise<unknown> = Promise.resolve()
+
+  constructor(private readonly options: PrimaryConfigurationOptions) {
+    this.writer = new ConfigurationWriter(this, systemClock, (message) => options.log.warn(message), storedKinds)
+  }
+
+  current(): ResourceView {
+    return this.store().current()
+  }
+
+  prepare(view: ResourceView, touched: readonly Touched[]): Promise<Prepared<PreparedConfiguration>> {
+    const result = this.options.source.prepareChange(view)
+    if (!result.ok) return Promise.resolve(result)
+    const places = touched.map(({ kind, id }) => adminPlace(kind, id))
+    const own = result.warnings.filter((issue) => places.some((place) => isAt(issue, place)))
+    return Promise.resolve({ ok: true, prepared: result.prepared, warnings: own })
+  }
+
+  async publish(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
+    const reason = this.options.blocked()
+    return reason === null ? this.options.publish(prepared, store) : { state: 'unavailable', reason }
+  }
+
+  apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome> {
+    return this.store().apply(mutations, expectedRevision, atMs)
+  }
+
+  exclusively<T>(run: () => Promise<T>): Promise<T> {
+    const next = this.last.then(run, run)
+    this.last = next.catch(() => {})
+    return next
+  }
+
+  /** A configuration is published by other means than a change: what expires may be other things now. */
+  published(prepared: PreparedConfiguration): void {
+    this.options.source.adopt(prepared)
+    if (this.options.source.store() !== null) this.writer.watchExpiry()
+  }
+
+  /** What the admin server needs; `reload` is the gateway's. */
+  resources(reload: () => Promise<ReloadOutcome>): AdminActions['resources'] {
+    const { source, log } = this.options
+    return {
+      clock: systemClock,
+      reload,
+      registry: () => source.openedFile().registry,
+      view: () => this.current(),
+      submit: async (plan) => {
+        const outcome = await this.writer.submit(plan)
+        if (outcome.state === 'done') for (const warning of outcome.warnings.slice(0, warningsMax)) log.warn(formatIssue(warning))
+        return outcome
+      },
+      problems: (kind, value, view, alone) => resourceProblems(source.openedFile(), source.environment, kind, value, view, alone),
+      check: async (view) => {
+        const result = await this.prepare(view, [])
+        return result.ok ? [] : result.errors
+      },
+    }
+  }
+
+  /** For `/status`; null = there is no store. */
+  state(): Json {
+    const store = this.options.source.store()
+    if (store === null) return null
+    const { kind, revision, place, problem, setAside } = store.describe()
+    return { kind, revision, place, problem, set_aside: setAside.map((item) => ({ ...item })) }
+  }
+
+  /** For `/v1/store`. */
+  describe(): object {
+    const store = this.options.source.store()
+    return store === null ? {} : { ...store.describe(), setAside: undefined, set_aside: store.setAside() }
+  }
+
+  forgetSetAside(): Promise<number | string> {
+    return this.exclusively(() => this.store().forgetSetAside())
+  }
+
+  async close(): Promise<void> {
+    this.writer.close()
+    await this.exclusively(() => this.options.source.close())
+  }
+
+  private store(): FileStore {
+    const store = this.options.source.store()
+    if (store === null) throw new Error('there is no store of resources')
+    return store
+  }
+}
+
+function isAt({ path }: ConfigIssue, place: readonly (string | number)[]): boolean {
+  return isBelow(parsePath(path), place)
+}
