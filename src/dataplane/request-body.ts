@@ -116,12 +116,12 @@ export class RequestBody {
     exchange.client.resume()
   }
 
-  /** Joins the first piece to the head that waits for it, without a copy in between. False = it has to be queued. */
+  /** Sends a piece on, joined to the head if that still waits for it, without keeping it. False = it has to be queued. */
   private sendDirectly(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): boolean {
     const connection = exchange.connection
-    if (connection === null || !connection.isConnected || !connection.copiesNextPiece || exchange.isUpstreamFull) return false
+    if (connection === null || !connection.isConnected || exchange.isUpstreamFull) return false
     if (exchange.bodyReplay !== null || exchange.bodyQueuedBytes > 0) return false
-    const taken = connection.sendBody(Buffer.from(chunk), exchange.requestBodyLength < 0, isLast)
+    const taken = connection.sendBody(Buffer.from(chunk), exchange.requestBodyLength < 0, isLast, true)
     if (exchange.connection !== connection || exchange.stage !== Stage.Upstream) return true
     exchange.isUpstreamFull = !taken && !isLast
     this.giveTime(exchange, isLast)

@@ -13,6 +13,7 @@ import type { Exchange } from '../exchange.js'
 import { ChunkedDecoder } from './chunked-decoder.js'
 import type { NodePool } from './pool.js'
 import { Framing, findHeadEnd, mayBeHead, parseResponseHead, type ResponseHead } from './response-head.js'
+import { takeScratch, writeScratch } from './scratch.js'
 
 /** What the proxy does with what a connection meets. Calls come in this order per exchange: head, body*, or failed at any point. */
 export interface ConnectionEvents {
@@ -164,31 +165,26 @@ export class UpstreamConnection {
     if (!this.isClosed) this.socket?.write(outgoing, 'utf8')
   }
 
-  /** `sendBody` will copy the next piece: it need not outlive the call. */
-  get copiesNextPiece(): boolean {
-    return this.outgoing !== ''
-  }
-
   /**
    * Writes a piece of the body, framed as a chunk if `chunked`; false = wait for `drained`. An empty piece only ends the body. The
-   * bytes must stay untouched, unless `copiesNextPiece` said otherwise.
+   * bytes must stay untouched, unless `isLent` says that they are only good for this call.
    */
-  sendBody(piece: Buffer, chunked: boolean, isLast: boolean): boolean {
+  sendBody(piece: Buffer, chunked: boolean, isLast: boolean, isLent = false): boolean {
     if (isLast) this.requestComplete = true
     const socket = this.socket
     const head = this.outgoing
     this.outgoing = ''
     if (socket === null) return true
-    if (head === '' && !chunked) return piece.length === 0 || socket.write(piece)
+    if (head === '' && !chunked && (!isLent || piece.length === 0)) return piece.length === 0 || socket.write(piece)
     const size = chunked && piece.length > 0 ? `${piece.length.toString(16)}\r\n` : ''
     const end = chunked ? (piece.length > 0 ? (isLast ? '\r\n0\r\n\r\n' : '\r\n') : isLast ? '0\r\n\r\n' : '') : ''
     // The head is text that may not be ASCII: up to three bytes for each of its characters.
-    const joined = Buffer.allocUnsafe(head.length * 3 + size.length + piece.length + end.length)
+    const joined = takeScratch(head.length * 3 + size.length + piece.length + end.length)
     let offset = joined.write(head + size, 0, 'utf8')
     joined.set(piece, offset)
     offset += piece.length
     offset += joined.write(end, offset, 'latin1')
-    return socket.write(joined.subarray(0, offset))
+    return writeScratch(socket, joined, offset)
   }
 
   pause(): void {
