@@ -5,26 +5,41 @@
  * `keys` holds the lower-case name that is compared, `names` the spelling that is sent.
  */
 export class HeaderList {
-  readonly keys: string[] = []
-  readonly names: string[] = []
-  readonly values: string[] = []
+  private readonly ownKeys: string[] = []
+  private readonly ownNames: string[] = []
+  private readonly ownValues: string[] = []
+  readonly keys: readonly string[] = this.ownKeys
+  readonly names: readonly string[] = this.ownNames
+  readonly values: readonly string[] = this.ownValues
   protected size = 0
+  private checked = 0
 
   /** Number of fields. */
   get count(): number {
     return this.size
   }
 
+  /** So many fields from the first on are as they were when `allChecked` was called. */
+  get checkedCount(): number {
+    return this.checked
+  }
+
+  /** Whoever filled the list has checked it: names are tokens, values have nothing that would end a line. */
+  allChecked(): void {
+    this.checked = this.size
+  }
+
   reset(): void {
     this.size = 0
+    this.checked = 0
   }
 
   /** Appends a field. `key` must be the lower-case form of `name`. */
   push(key: string, name: string, value: string): void {
     const index = this.size++
-    this.keys[index] = key
-    this.names[index] = name
-    this.values[index] = value
+    this.ownKeys[index] = key
+    this.ownNames[index] = name
+    this.ownValues[index] = value
   }
 
   /** First value of the field, or undefined. `key` is lower-case. */
@@ -55,8 +70,9 @@ export class HeaderList {
     const key = name.toLowerCase()
     for (let index = 0; index < this.size; index++) {
       if (this.keys[index] !== key) continue
-      this.names[index] = name
-      this.values[index] = value
+      this.ownNames[index] = name
+      this.ownValues[index] = value
+      if (index < this.checked) this.checked = index
       this.removeFrom(index + 1, key)
       return
     }
@@ -69,13 +85,17 @@ export class HeaderList {
   }
 
   private removeFrom(start: number, key: string): boolean {
+    const { checked, ownKeys, ownNames, ownValues } = this
     let write = start
     for (let read = start; read < this.size; read++) {
-      if (this.keys[read] === key) continue
+      if (ownKeys[read] === key) {
+        if (read < checked) this.checked--
+        continue
+      }
       if (write !== read) {
-        this.keys[write] = this.keys[read] as string
-        this.names[write] = this.names[read] as string
-        this.values[write] = this.values[read] as string
+        ownKeys[write] = ownKeys[read] as string
+        ownNames[write] = ownNames[read] as string
+        ownValues[write] = ownValues[read] as string
       }
       write++
     }

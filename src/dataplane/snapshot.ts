@@ -150,7 +150,7 @@ export class LinkedRoute implements RouteInfo {
   readonly uris: readonly string[]
   readonly hosts: readonly string[]
   private readonly metrics: WorkerMetrics
-  private readonly seriesByNode = new Map<string, RouteSeries>()
+  private readonly seriesByNode = new Map<string, Map<string, RouteSeries>>()
   private lastNode = '\u0000'
   private lastConsumer = ''
   private lastSeries: RouteSeries | null = null
@@ -189,8 +189,12 @@ export class LinkedRoute implements RouteInfo {
   /** Metric cells for answers of this route by way of `node` (`address:port`, empty = none). */
   series(node: string, consumer: string): RouteSeries {
     if (node === this.lastNode && consumer === this.lastConsumer && this.lastSeries !== null) return this.lastSeries
-    const key = consumer === '' ? node : `${node}\u0000${consumer}`
-    let series = this.seriesByNode.get(key)
+    let byConsumer = this.seriesByNode.get(node)
+    if (byConsumer === undefined) {
+      byConsumer = new Map()
+      this.seriesByNode.set(node, byConsumer)
+    }
+    let series = byConsumer.get(consumer)
     if (series === undefined) {
       series = this.metrics.routeSeries({
         route: this.id,
@@ -202,7 +206,7 @@ export class LinkedRoute implements RouteInfo {
       })
       // Consumers may be a million: those who come back later are looked up once more.
       if (this.seriesByNode.size >= SERIES_KEPT_MAX) this.seriesByNode.clear()
-      this.seriesByNode.set(key, series)
+      byConsumer.set(consumer, series)
     }
     this.lastNode = node
     this.lastConsumer = consumer

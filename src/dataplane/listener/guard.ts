@@ -146,6 +146,7 @@ export class Guard {
     if (this.contentLengths > 1 || this.transferEncodings > 1) return failures.BAD_FRAMING
     if (this.contentLengths === 1 && this.transferEncodings === 1) return failures.BAD_FRAMING
     if (this.connectionNames !== null) this.dropConnectionNames(this.connectionNames)
+    this.headers?.allChecked()
     return null
   }
 

@@ -108,6 +108,18 @@ export class ResponseHeaders extends HeaderList {
     return super.get(key)
   }
 
+  override has(key: string): boolean {
+    const { head, pairs } = this
+    if (head === null && pairs === null) return super.has(key)
+    const needle = needleOf(key)
+    for (let index = 0; index < this.addedCount; index++) if (needleOf(this.addedNames[index] as string) === needle) return true
+    if (head !== null) {
+      if (lacksField(head, key, needleOf)) return false
+    } else if (!this.isGiven(key)) return false
+    this.fill()
+    return super.has(key)
+  }
+
   override getAll(key: string): string[] {
     this.fill()
     return super.getAll(key)
@@ -146,10 +158,15 @@ export class ResponseHeaders extends HeaderList {
     if ((this.head === null && this.pairs === null) || isUnusual(value) || isFraming(name)) return false
     for (let index = 0; index < this.addedCount; index++) if (this.addedNames[index] === name) return false
     if (this.head !== null) return lacksField(this.head, name, needleOf)
-    if (this.contentType !== '' && name.length === 12 && name.toLowerCase() === 'content-type') return false
+    return !this.isGiven(name)
+  }
+
+  /** Whether an answer of the gateway begins with a field of this name. */
+  private isGiven(name: string): boolean {
+    if (this.contentType !== '' && name.length === 12 && name.toLowerCase() === 'content-type') return true
     const key = needleOf(name)
-    for (const [given] of this.pairs ?? []) if (given.length === name.length && needleOf(given) === key) return false
-    return true
+    for (const [given] of this.pairs ?? []) if (given.length === name.length && needleOf(given) === key) return true
+    return false
   }
 
   private fill(): void {

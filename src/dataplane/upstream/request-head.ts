@@ -29,13 +29,13 @@ const ownFields: ReadonlySet<string> = new Set([
 
 /**
  * Builds the head. What plugins wrote cannot split it: bytes that would are percent-encoded in targets and values, and fields whose
- * name is not a token, or which belong to framing, are left out. Without request plugins everything was checked on arrival.
+ * name is not a token, or which belong to framing, are left out. What is as it arrived was checked then.
  */
 export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
   const chain = exchange.linked?.chain
   const isChanged = chain === undefined || chain.rewrite.length > 0 || chain.access.length > 0
   let head = isChanged ? checkedStart(exchange, upstream, node) : plainStart(exchange, upstream, node)
-  const { keys, names, values, count } = exchange.requestHeaders
+  const { keys, names, values, count, checkedCount } = exchange.requestHeaders
   let forwardedFor = ''
   let hasProto = false
   let hasHost = false
@@ -44,7 +44,7 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
     const key = keys[index] as string
     const name = names[index] as string
     let value = values[index] as string
-    if (isChanged) {
+    if (isChanged && index >= checkedCount) {
       if (!token.test(name) || ownFields.has(key)) continue
       value = safeValue(value)
     }

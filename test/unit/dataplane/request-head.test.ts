@@ -195,4 +195,26 @@ describe('what plugins write', () => {
       { seed: SEED, numRuns: 500 },
     )
   })
+
+  test(`what a plugin changes among checked fields is looked at again (seed ${SEED})`, () => {
+    const name = fc.constantFrom('X-A', 'X-B', 'X-C', 'X-D')
+    const value = fc.constantFrom('fine', 'a\r\nevil: 1', '\0', 'é')
+    const change = fc.tuple(fc.constantFrom('set', 'add', 'remove'), name, value)
+    fc.assert(
+      fc.property(fc.array(name, { maxLength: 5 }), fc.array(change, { maxLength: 5 }), (arrived, changes) => {
+        const [checked, unchecked] = [request({}, changing), request({}, changing)]
+        for (const { requestHeaders } of [checked, unchecked]) for (const one of arrived) requestHeaders.add(one, 'as it came')
+        checked.requestHeaders.allChecked()
+        for (const { requestHeaders } of [checked, unchecked]) {
+          for (const [kind, one, text] of changes) {
+            if (kind === 'set') requestHeaders.set(one, text)
+            else if (kind === 'add') requestHeaders.add(one, text)
+            else requestHeaders.remove(one.toLowerCase())
+          }
+        }
+        expect(sent(checked).fields).toEqual(sent(unchecked).fields)
+      }),
+      { seed: SEED, numRuns: 1000 },
+    )
+  })
 })

@@ -23,6 +23,17 @@ describe('ResponseHeaders', () => {
     expect(headers.block(200)).toBe('200 OK\r\nServer: s\r\nX-A:  odd  spacing\r\nX-New: 1')
   })
 
+  test('asking for a field that is not there leaves the block as it came', () => {
+    const headers = new ResponseHeaders()
+    headers.fromHead(headOf(['Server: s']))
+    expect([headers.has('x-new'), headers.has('server')]).toEqual([false, true])
+    headers.fromHead(headOf(['Server: s']))
+    expect(headers.has('x-new')).toBe(false)
+    headers.set('X-New', '1')
+    expect(headers.has('x-new')).toBe(true)
+    expect(headers.block(200)).toBe('200 OK\r\nServer: s\r\nX-New: 1')
+  })
+
   test('a field that is there already is replaced, whatever its case', () => {
     const headers = new ResponseHeaders()
     headers.fromHead(headOf(['x-ratelimit-limit: 7', 'Server: s']))
@@ -62,6 +73,7 @@ describe('ResponseHeaders', () => {
       fc.record({ kind: fc.constant('add' as const), name, value }),
       fc.record({ kind: fc.constant('remove' as const), name, value }),
       fc.record({ kind: fc.constant('get' as const), name, value }),
+      fc.record({ kind: fc.constant('has' as const), name, value }),
     )
     fc.assert(
       fc.property(
@@ -85,6 +97,7 @@ describe('ResponseHeaders', () => {
               else if (item.kind === 'add') list.add(item.name, item.value)
               else if (item.kind === 'remove') list.remove(item.name.toLowerCase())
             }
+            if (item.kind === 'has') expect(lazy.has(item.name.toLowerCase())).toBe(plain.has(item.name.toLowerCase()))
             if (item.kind === 'get') expect(lazy.get(item.name.toLowerCase())).toBe(plain.get(item.name.toLowerCase()))
           }
           const block = lazy.block(200)
