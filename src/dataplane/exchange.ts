@@ -118,6 +118,8 @@ export class Exchange implements PluginExchange {
   sentMs = 0
   /** Without an answer for so long, the try under way counts as slow; 0 = it does not, or has been counted. The node feed keeps it. */
   slowAfterMs = 0
+  /** How long the thread had stood still when the try began; only kept while `slowAfterMs` is. */
+  stoodStillMs = 0
   connection: UpstreamConnection | null = null
   triesLeft = 0
   tryCount = 0

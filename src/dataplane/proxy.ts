@@ -76,7 +76,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     private readonly writer: ResponseWriter,
     private readonly limits: ProxyLimits,
     private readonly accounts: ProxyAccounts,
-    nodes: NodeFeed,
+    private readonly nodes: NodeFeed,
     clock: Clock,
   ) {
     this.requestBody = new RequestBody(limits)
@@ -458,13 +458,12 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   /** Ends waits that are over. Called every few ten milliseconds. */
   sweep(now: number): void {
     this.wallOffsetMs = wallMs() - now
+    this.nodes.swept(now)
     let exchange = this.first
     while (exchange !== null) {
       const next: Exchange | null = exchange.next
       if (exchange.slowWatchMs !== 0) this.watchSlow(exchange, now)
-      if (exchange.slowAfterMs !== 0 && exchange.bodyComplete && now - exchange.sentMs >= exchange.slowAfterMs) {
-        this.tries.slow(exchange, now)
-      }
+      if (exchange.slowAfterMs !== 0) this.tries.unanswered(exchange, now)
       if (exchange.limitMs !== 0 && now >= exchange.limitMs) this.overrun(exchange, now)
       else if (exchange.deadlineMs !== 0 && now >= exchange.deadlineMs) this.expire(exchange)
       exchange = next

@@ -183,9 +183,9 @@ export class Tries {
     this.fail(exchange, connection, failure, false)
   }
 
-  /** The answer takes longer than the upstream allows before it counts as slow; the wait goes on. */
-  slow(exchange: Exchange, now: number): void {
-    this.nodes.slow(exchange, now)
+  /** There is no answer yet, of a node that is judged by how long it takes. */
+  unanswered(exchange: Exchange, now: number): void {
+    this.nodes.unanswered(exchange, now)
   }
 
   /** The limit of this try, or of the whole request, is over (`exchange.limitMs`). */

@@ -8,6 +8,7 @@ import { nowMs, recentMs } from '../../base/clock.js'
 import { type Failure, failures } from '../../base/errors.js'
 import { type NodeCells, Outcome } from '../../shared/node-cells.js'
 import type { Exchange } from '../exchange.js'
+import { Standstill } from './standstill.js'
 
 /** Failures of tries that never reached the node. */
 const unreached: ReadonlySet<Failure> = new Set([
@@ -17,6 +18,8 @@ const unreached: ReadonlySet<Failure> = new Set([
 ])
 
 export class NodeFeed {
+  private readonly standstill = new Standstill()
+
   constructor(private readonly cells: NodeCells) {}
 
   /** A try is about to be sent to the node that was picked. */
@@ -27,6 +30,7 @@ export class NodeFeed {
     exchange.openSlot = slot
     exchange.tryOutcome = Outcome.Neutral
     exchange.slowAfterMs = exchange.upstream?.judge?.slowMs ?? 0
+    if (exchange.slowAfterMs !== 0) exchange.stoodStillMs = this.standstill.totalMs(now)
     this.cells.begin(slot)
   }
 
@@ -40,14 +44,25 @@ export class NodeFeed {
     this.cells.observe(slot, now - exchange.sentMs, now, decayOf(exchange), status >= 500)
     const judge = exchange.upstream?.judge ?? null
     if (judge === null) return
-    judge.answered(slot, exchange.upstreamAddress, status, now - exchange.sentMs, exchange.slowAfterMs === 0, now)
+    judge.answered(slot, exchange.upstreamAddress, status, this.waitedMs(exchange, now), exchange.slowAfterMs === 0, now)
     exchange.slowAfterMs = 0
   }
 
-  /** The answer does not come within the time that makes a call slow. Counted once, without waiting for the end. */
-  slow(exchange: Exchange, now: number): void {
+  /** Every sweep of the thread, behind the reading of sockets. */
+  swept(now: number): void {
+    this.standstill.swept(now)
+  }
+
+  /** A call that may be slow is still without an answer. Once it is slow it is counted, without waiting for the end. */
+  unanswered(exchange: Exchange, now: number): void {
+    if (!exchange.bodyComplete || this.waitedMs(exchange, now) < exchange.slowAfterMs) return
     exchange.slowAfterMs = 0
     exchange.upstream?.judge?.slow(exchange.openSlot, exchange.upstreamAddress, now)
+  }
+
+  /** How long the node has taken so far; the time in which nobody here looked is not held against it. */
+  private waitedMs(exchange: Exchange, now: number): number {
+    return now - exchange.sentMs - (this.standstill.totalMs(now) - exchange.stoodStillMs)
   }
 
   /** The answer is complete. */
