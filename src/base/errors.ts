@@ -15,10 +15,12 @@ export interface Failure {
   readonly message: string
   /** The connection is in an unknown framing state after this failure and is closed behind the answer. */
   readonly closes: boolean
+  /** Seconds for `Retry-After`; 0 = the answer has none. */
+  readonly retryAfter: number
 }
 
-function failure(code: string, status: number, source: FailureSource, message: string, closes = false): Failure {
-  return Object.freeze({ code, status, source, message, closes })
+function failure(code: string, status: number, source: FailureSource, message: string, closes = false, retryAfter = 0): Failure {
+  return Object.freeze({ code, status, source, message, closes, retryAfter })
 }
 
 export const failures = {
@@ -45,6 +47,7 @@ export const failures = {
   OVERLOADED: failure('OVERLOADED', 503, 'gateway', 'the gateway is overloaded'),
   NO_NODES: failure('NO_NODES', 503, 'gateway', 'no valid upstream node'),
   // upstream
+  UPSTREAM_BUSY: failure('UPSTREAM_BUSY', 503, 'gateway', 'the upstream has as many requests as it may have', false, 1),
   UPSTREAM_CONNECT_FAILED: failure('UPSTREAM_CONNECT_FAILED', 502, 'upstream', 'could not connect to the upstream'),
   UPSTREAM_CONNECT_TIMEOUT: failure('UPSTREAM_CONNECT_TIMEOUT', 504, 'upstream', 'connecting to the upstream timed out'),
   UPSTREAM_SEND_TIMEOUT: failure('UPSTREAM_SEND_TIMEOUT', 504, 'upstream', 'sending to the upstream timed out'),

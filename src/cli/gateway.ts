@@ -17,6 +17,7 @@ import type { Binding } from '../dataplane/listener/binding.js'
 import { compareLimiters, type DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
+import { retireConcurrency } from '../shared/concurrency-cells.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
@@ -193,6 +194,7 @@ export class Gateway {
       onEnded: (index) => {
         this.directory.retire(index)
         this.nodes.workerEnded(index)
+        retireConcurrency(regions.concurrency, index)
         this.limits.workerEnded(index)
         this.breakers.workerEnded(index)
       },

@@ -1,5 +1,5 @@
 /** Options for failing, late and busy upstreams to their compiled form. */
-import type { CompiledResilience, CompiledRetry } from '../schema/compiled.js'
+import type { CompiledConcurrency, CompiledResilience, CompiledRetry } from '../schema/compiled.js'
 import type { RouteResource } from '../schema/route.js'
 import type { UpstreamResource } from '../schema/upstream.js'
 import { milliseconds } from './validate-process.js'
@@ -28,8 +28,23 @@ export function compileResilience(value: UpstreamResource): { readonly resilienc
     ...(value.deadline === undefined
       ? {}
       : { deadline: { header: value.deadline.header ?? 'X-Request-Deadline-Ms', fromClient: value.deadline.from_client ?? false } }),
+    ...compileConcurrency(value),
   }
   return Object.keys(resilience).length === 0 ? {} : { resilience }
+}
+
+function compileConcurrency({ concurrency }: UpstreamResource): { readonly concurrency?: CompiledConcurrency } {
+  if (concurrency === undefined) return {}
+  const { limit, queue, queue_timeout: queueTimeout, adaptive } = concurrency
+  return {
+    concurrency: {
+      limit,
+      queue: queue ?? 100,
+      queueTimeoutMs: milliseconds(queueTimeout ?? 1),
+      adaptive:
+        adaptive === undefined ? null : { min: adaptive.min ?? 10, max: adaptive.max ?? 1_000, tolerance: adaptive.tolerance ?? 1.5 },
+    },
+  }
 }
 
 function compileRetry(value: UpstreamResource): { readonly retry?: CompiledRetry } {

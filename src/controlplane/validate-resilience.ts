@@ -32,8 +32,23 @@ export function checkResilience(value: UpstreamResource, path: DocumentPath, iss
   if (timeout?.total !== undefined && timeout.per_try !== undefined && timeout.per_try > timeout.total) {
     issues.warn([...path, 'timeout', 'per_try'], 'per_try has no effect: it is longer than total', 'a per_try below total')
   }
+  checkConcurrency(value, path, issues)
   if (value.retries !== 0) return
   for (const name of ['retry_on', 'retry_non_idempotent', 'retry_backoff', 'retry_after_max'] as const) {
     if (value[name] !== undefined) issues.warn([...path, name], `${name} has no effect with retries: 0`, 'retries above 0', { atKey: true })
+  }
+}
+
+function checkConcurrency({ concurrency }: UpstreamResource, path: DocumentPath, issues: IssueList): void {
+  if (concurrency?.adaptive === undefined) return
+  const { min = 10, max = 1_000 } = concurrency.adaptive
+  const at = [...path, 'concurrency']
+  if (min > max) issues.error([...at, 'adaptive'], `min (${min}) is above max (${max})`, 'a min of at most max')
+  else if (concurrency.limit < min || concurrency.limit > max) {
+    issues.error(
+      [...at, 'limit'],
+      `limit (${concurrency.limit}) is not between min (${min}) and max (${max}) of adaptive`,
+      'a limit between them',
+    )
   }
 }

@@ -11,6 +11,7 @@ import { nowMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { Consumer, Credential, NodeGate, Exchange as PluginExchange, RouteInfo, SlowWatch } from '../plugins/plugin.js'
+import type { Bulkhead } from './concurrency/bulkhead.js'
 import { LinkedConsumer } from './consumers/directory.js'
 import type { OverlaidChain } from './consumers/overlays.js'
 import { setIdentityHeaders } from './identity-headers.js'
@@ -131,6 +132,10 @@ export class Exchange implements PluginExchange {
   staleRetryUsed = false
   retryUntilMs = 0
   retry: RetryPolicy = defaultRetryPolicy
+  /** Holds a place of its upstream there; null = it needs none, or has given it back. */
+  place: Bulkhead<Exchange> | null = null
+  /** Waits for a place there. */
+  waitsAt: Bulkhead<Exchange> | null = null
   /** Ends a wait before the next try; null = there is none. */
   wait: (() => void) | null = null
   /** Something below bounds the tries, or has to be told to the upstream. */
@@ -250,6 +255,8 @@ export class Exchange implements PluginExchange {
     this.staleRetryUsed = false
     this.retryUntilMs = 0
     this.wait = null
+    this.place = null
+    this.waitsAt = null
     this.isTimed = false
     this.limitMs = 0
     this.upstreamStatus = ''

@@ -11,6 +11,8 @@ import { NodeJudge } from './balancer/node-judge.js'
 import { SlowStart } from './balancer/slow-start.js'
 import { divideByLabels, Subsets } from './balancer/subsets.js'
 import { Tier } from './balancer/tier.js'
+import type { Bulkhead } from './concurrency/bulkhead.js'
+import type { Bulkheads } from './concurrency/bulkheads.js'
 import type { Exchange } from './exchange.js'
 import { RetryBudget } from './retries/retry-budget.js'
 import { defaultRetryPolicy, RetryPolicy } from './retries/retry-policy.js'
@@ -25,6 +27,7 @@ export interface UpstreamEnvironment {
   /** A judgement about a node changed. */
   nodeNews(news: NodeNews): void
   readonly upstreams: UpstreamCells
+  readonly bulkheads: Bulkheads
 }
 
 export class LinkedUpstream {
@@ -35,6 +38,8 @@ export class LinkedUpstream {
   private nodeCount = 0
   readonly retry: RetryPolicy
   readonly budget: RetryBudget
+  /** Null = requests are not bounded. */
+  readonly bulkhead: Bulkhead<Exchange> | null
   readonly deadline: CompiledDeadline | null
   /** Its tries or its requests have a limit, or are told of one. */
   readonly isTimed: boolean
@@ -49,6 +54,8 @@ export class LinkedUpstream {
     const { resilience, rotor } = record
     this.retry = resilience?.retry === undefined ? defaultRetryPolicy : new RetryPolicy(resilience.retry)
     this.budget = new RetryBudget(environment.upstreams, rotor, resilience?.budget)
+    const concurrency = resilience?.concurrency
+    this.bulkhead = concurrency === undefined ? null : environment.bulkheads.get(rotor, concurrency)
     this.deadline = resilience?.deadline ?? null
     this.isTimed = this.deadline !== null || record.timeout.perTryMs !== undefined || record.timeout.totalMs !== undefined
     this.setNodes(nodes)

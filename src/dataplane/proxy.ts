@@ -262,6 +262,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     this.tries.begin(exchange, exchange.linked, (exchange.snapshot as LinkedSnapshot).upstream(exchange.upstreamIndex))
   }
 
+  /** An exchange that waited for a place of its upstream has one. */
+  admitted(exchange: Exchange): void {
+    this.tries.admitted(exchange)
+  }
+
   connected(connection: UpstreamConnection): void {
     this.tries.connected(connection)
   }
@@ -423,6 +428,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.deadlineMs = 0
     exchange.limitMs = 0
     if (exchange.wait !== null) this.tries.endWait(exchange)
+    if (exchange.place !== null || exchange.waitsAt !== null) this.tries.leave(exchange)
     this.inFlight--
     if (exchange.previous !== null) exchange.previous.next = exchange.next
     else this.first = exchange.next
@@ -488,6 +494,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
     if (connection === null) {
       if (exchange.bodyReader !== null) this.answerFailure(exchange, failures.REQUEST_TIMEOUT)
+      else if (exchange.waitsAt !== null) this.answerFailure(exchange, failures.UPSTREAM_BUSY)
       return
     }
     if (this.isClientSlow(exchange, connection)) this.giveUpOnClient(exchange)

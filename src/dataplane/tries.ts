@@ -12,6 +12,7 @@ import { type Failure, failures } from '../base/errors.js'
 import type { Reply } from '../plugins/plugin.js'
 import type { Counter } from '../shared/metrics-slab.js'
 import type { NodeFeed } from './balancer/node-feed.js'
+import type { Bulkhead } from './concurrency/bulkhead.js'
 import { type Exchange, Stage } from './exchange.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import { pickAdmitted } from './node-gate.js'
@@ -65,6 +66,44 @@ export class Tries {
     if (exchange.requestBodyLength !== 0 && (retry.nonIdempotent || isIdempotent(exchange.upstreamMethod))) exchange.bodyReplay = []
     exchange.stage = Stage.Upstream
     if (upstream.isTimed || route.isTimed) setLimits(exchange, route, upstream)
+    if (upstream.bulkhead !== null && !this.enter(exchange, upstream.bulkhead)) return
+    this.first(exchange, upstream)
+  }
+
+  /** Takes a place of the upstream; false = it waits for one, or there is no room to wait either. */
+  private enter(exchange: Exchange, bulkhead: Bulkhead<Exchange>): boolean {
+    const entered = bulkhead.enter(exchange)
+    if (entered === 'in') exchange.place = bulkhead
+    else if (entered === 'full') this.endings.answerFailure(exchange, failures.UPSTREAM_BUSY)
+    else {
+      exchange.waitsAt = bulkhead
+      exchange.suspended = true
+      exchange.deadlineMs = nowMs() + bulkhead.queueTimeoutMs
+      exchange.limitMs = exchange.untilMs
+    }
+    return entered === 'in'
+  }
+
+  /** An exchange that waited has its place. */
+  admitted(exchange: Exchange): void {
+    const { waitsAt, upstream } = exchange
+    exchange.place = waitsAt
+    exchange.waitsAt = null
+    exchange.deadlineMs = 0
+    if (exchange.stage === Stage.Upstream && upstream !== null) this.first(exchange, upstream)
+    else this.leave(exchange)
+  }
+
+  /** The upstream has nothing more to do for this exchange. */
+  leave(exchange: Exchange): void {
+    const { place, waitsAt } = exchange
+    exchange.place = null
+    exchange.waitsAt = null
+    place?.leave()
+    waitsAt?.giveUp(exchange)
+  }
+
+  private first(exchange: Exchange, upstream: LinkedUpstream): void {
     upstream.budget.counted(recentMs())
     const pool = pickAdmitted(exchange, upstream)
     if (pool === undefined && exchange.nodeGate !== null) this.endings.answer(exchange, exchange.nodeGate.refuse(exchange))
@@ -119,6 +158,11 @@ export class Tries {
     } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
     if (exchange.retry.statuses !== null && this.repeatsAnswer(exchange, head, length)) return false
     if (exchange.isTimed) exchange.limitMs = exchange.untilMs
+    if (exchange.place !== null) {
+      const now = nowMs()
+      exchange.place.took(now - exchange.sentMs, now)
+      if (isWhole) this.leave(exchange)
+    }
     exchange.response.status = head.status
     exchange.response.source = 'upstream'
     this.note(exchange, head.status)
@@ -162,6 +206,7 @@ export class Tries {
     exchange.connection = null
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
     this.nodes.completed(exchange)
+    if (exchange.place !== null) this.leave(exchange)
   }
 
   failed(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
@@ -210,6 +255,7 @@ export class Tries {
     if (connection !== null) {
       exchange.connection = null
       exchange.upstreamResponseMs = now - exchange.upstreamStartMs
+      exchange.place?.took(now - exchange.sentMs, now)
       // A client that has no patience says nothing about the node.
       if (exchange.isClientDeadline) this.nodes.dropped(exchange)
       else {
@@ -234,6 +280,8 @@ export class Tries {
   private fail(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
     if (exchange.stage === Stage.Done) return
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    // Whoever was not answered in time waited at least so long.
+    if (exchange.place !== null && failure.status === 504) exchange.place.took(nowMs() - exchange.sentMs, nowMs())
     if (exchange.stage === Stage.Responding) {
       this.nodes.failed(exchange, failure)
       exchange.upstreamCut = true

@@ -136,6 +136,16 @@ export interface CompiledResilience {
   readonly retry?: CompiledRetry
   readonly budget?: CompiledRetryBudget
   readonly deadline?: CompiledDeadline
+  readonly concurrency?: CompiledConcurrency
+}
+
+/** Bound of the requests that an upstream has at a time. */
+export interface CompiledConcurrency {
+  readonly limit: number
+  readonly queue: number
+  readonly queueTimeoutMs: number
+  /** Null = the limit stands still. */
+  readonly adaptive: { readonly min: number; readonly max: number; readonly tolerance: number } | null
 }
 
 export interface CompiledUpstream {

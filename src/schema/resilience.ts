@@ -29,7 +29,49 @@ export const retryRules = {
   ),
 }
 
-export const retryOptions = {
+const concurrency = Type.Object(
+  {
+    limit: Type.Integer({
+      minimum: 1,
+      maximum: 1_000_000,
+      description: 'Requests that the upstream has at a time, over all workers; with `adaptive` the limit begins here.',
+    }),
+    queue: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 100_000,
+        default: 100,
+        description: 'Requests, over all workers, that may wait for a place; a further one is answered 503 at once.',
+      }),
+    ),
+    queue_timeout: Type.Optional(
+      Type.Number({ minimum: 0.001, maximum: 3_600, default: 1, description: 'Seconds that a request waits before it is answered 503.' }),
+    ),
+    adaptive: Type.Optional(
+      Type.Object(
+        {
+          min: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000, default: 10, description: 'Lowest limit.' })),
+          max: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000, default: 1_000, description: 'Highest limit.' })),
+          tolerance: Type.Optional(
+            Type.Number({
+              minimum: 1,
+              maximum: 100,
+              default: 1.5,
+              description: 'The limit falls when the latency is above this times what it is over the long term.',
+            }),
+          ),
+        },
+        { additionalProperties: false, description: 'Finds the limit by the latency of the upstream (Gradient2).' },
+      ),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: 'Bounds the requests that the upstream has at a time; what is above waits, or is answered 503.',
+  },
+)
+
+export const resilienceOptions = {
   ...retryRules,
   retry_backoff: Type.Optional(
     Type.Object(
@@ -85,6 +127,7 @@ export const retryOptions = {
       },
     ),
   ),
+  concurrency: Type.Optional(concurrency),
   deadline: Type.Optional(
     Type.Object(
       {

@@ -2,7 +2,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { described, host, oneOf, reference, timeoutSchema } from './common.js'
 import { checksSchema, outlierDetectionSchema } from './health.js'
-import { retryOptions } from './resilience.js'
+import { resilienceOptions } from './resilience.js'
 
 const node = Type.Object(
   {
@@ -115,7 +115,7 @@ export const upstreamSchema = Type.Object(
         description: 'No further try once so many seconds have passed; 0 = no limit.',
       }),
     ),
-    ...retryOptions,
+    ...resilienceOptions,
     timeout: Type.Optional(timeoutSchema),
     pass_host: Type.Optional(
       oneOf(['pass', 'node', 'rewrite'], {

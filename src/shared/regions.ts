@@ -20,12 +20,16 @@
  * |            |         | touched as it fills       | compare-and-swap                    |                   |
  * | upstreams  | int32   | 128 × 262,144 = 32 MiB,   | all workers, by compare-and-swap    | all workers       |
  * |            |         | touched as it fills       |                                     |                   |
+ * | concurrency| int32   | 64 × 262,144, and 8 ×     | all workers, by compare-and-swap;   | all workers       |
+ * |            |         | 262,144 per worker;       | column i: worker i, the primary     |                   |
+ * |            |         | touched as it fills       | after that worker has ended         |                   |
  * | paths      | int32   | 256 × 8192 = 2 MiB        | all workers, by compare-and-swap    | all workers       |
  *
  * The regions live as long as the process. A replacement for a failed worker gets the same slot in every region.
  */
 import { randomBytes } from 'node:crypto'
 import { BREAKERS_BYTES } from './breaker-cells.js'
+import { createConcurrencyRegion } from './concurrency-cells.js'
 import { epochsBytes } from './epochs.js'
 import { createLimiterRegion } from './limiter-layout.js'
 import { METRICS_SLAB_BYTES } from './metrics-slab.js'
@@ -51,6 +55,8 @@ export interface SharedRegions {
   readonly breakers: SharedArrayBuffer
   /** What is known about upstreams as a whole, by the slot of their rotor. */
   readonly upstreams: SharedArrayBuffer
+  /** Requests under way and waiting, of upstreams that bound them. */
+  readonly concurrency: SharedArrayBuffer
   /** What api-breaker counts by path. */
   readonly pathBreakers: SharedArrayBuffer
 }
@@ -82,6 +88,7 @@ export function createRegions(workers: number, limiter: LimiterCapacity = LIMITE
     metrics: Array.from({ length: workers }, (_, index) => allocateRegion(`metrics[${index}]`, METRICS_SLAB_BYTES)),
     nodes: createNodesRegion(workers),
     upstreams: createUpstreamsRegion(),
+    concurrency: createConcurrencyRegion(workers),
     breakers: allocateRegion('breakers', BREAKERS_BYTES),
     pathBreakers: createPathBreakersRegion([seed.readInt32LE(8), seed.readInt32LE(12)]),
     limiter: createLimiterRegion({ ...limiter, members: workers + 1, seed: [seed.readInt32LE(0), seed.readInt32LE(4)] }),

@@ -13,6 +13,7 @@ import { nowMs, recentMs, systemClock, wallMs } from '../base/clock.js'
 import { version } from '../cli/version.js'
 import { NodeFeed } from '../dataplane/balancer/node-feed.js'
 import { WorkerBreakers } from '../dataplane/breakers/worker-breakers.js'
+import { Bulkheads } from '../dataplane/concurrency/bulkheads.js'
 import { WorkerLimits } from '../dataplane/limits/worker-limits.js'
 import { createLinkKit } from '../dataplane/link-kit.js'
 import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
@@ -30,6 +31,7 @@ import { PluginRegistry } from '../plugins/registry.js'
 import { loadUserPlugins } from '../plugins/user-plugins.js'
 import type { PathPolicy } from '../schema/compiled.js'
 import type { LimitsConfig, ListenerConfig } from '../schema/process.js'
+import { ConcurrencyCells } from '../shared/concurrency-cells.js'
 import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
 import { NodeCells } from '../shared/node-cells.js'
@@ -151,6 +153,12 @@ class WorkerThread {
       nodeHealth: new NodeHealth(start.regions.nodes, nodes),
       nodeNews: (news) => send({ type: 'node-news', news }),
       upstreams: new UpstreamCells(start.regions.upstreams),
+      bulkheads: new Bulkheads({
+        cells: new ConcurrencyCells(start.regions.concurrency, start.process.workers, start.index),
+        workers: start.process.workers,
+        clock: systemClock,
+        admitted: (exchange) => this.proxy.admitted(exchange),
+      }),
       metrics: this.metrics,
       kitFor: (route, consumers) =>
         createLinkKit(route, {

@@ -14,6 +14,8 @@ export type RacerJob =
   | { readonly kind: 'judge'; readonly nodes: number; readonly rounds: number }
   /** Counts `requests` of an upstream and asks for as many retries, all in one second; reports how many it got. */
   | { readonly kind: 'budget'; readonly slot: number; readonly requests: number }
+  /** Takes and gives back places of an upstream for `rounds` times; reports the most that it saw taken, and keeps `left` of them. */
+  | { readonly kind: 'places'; readonly slot: number; readonly limit: number; readonly rounds: number; readonly left: number }
 
 export interface RacerStart {
   readonly index: number

@@ -1,5 +1,6 @@
 /** One racing thread: says that it is ready, waits at the gate, does its job on shared memory, reports, ends. */
 import { parentPort, workerData } from 'node:worker_threads'
+import { ConcurrencyCells, Held } from '../../src/shared/concurrency-cells.js'
 import { WorkerSlot } from '../../src/shared/epochs.js'
 import { HealthEvent } from '../../src/shared/health-state.js'
 import { type SeriesDeclared, WorkerMetrics } from '../../src/shared/metrics-slab.js'
@@ -59,6 +60,20 @@ function tryNode(start: RacerStart, { slot, rounds, left }: RacerJob & { kind: '
   report({ type: 'done' })
 }
 
+function takePlaces(start: RacerStart, { slot, limit, rounds, left }: Extract<RacerJob, { kind: 'places' }>): void {
+  const cells = new ConcurrencyCells(start.regions.concurrency, start.regions.metrics.length, start.index)
+  let most = 0
+  let taken = 0
+  for (let round = 0; round < rounds; round++) {
+    if (!cells.take(slot, Held.Place, limit)) continue
+    taken++
+    most = Math.max(most, cells.count(slot, Held.Place))
+    cells.give(slot, Held.Place)
+  }
+  for (let count = 0; count < left; count++) while (!cells.take(slot, Held.Place, limit));
+  report({ type: 'drawn', numbers: Float64Array.of(most, taken) })
+}
+
 function takeRetries(start: RacerStart, slot: number, requests: number): void {
   const cells = new UpstreamCells(start.regions.upstreams)
   let taken = 0
@@ -93,6 +108,7 @@ Atomics.wait(new Int32Array(start.gate), 0, 0)
 if (start.job.kind === 'rotor') drawNumbers(start, start.job.slot, start.job.picks)
 else if (start.job.kind === 'tries') tryNode(start, start.job)
 else if (start.job.kind === 'judge') judgeNodes(start, start.job)
+else if (start.job.kind === 'places') takePlaces(start, start.job)
 else if (start.job.kind === 'budget') takeRetries(start, start.job.slot, start.job.requests)
 else if (start.job.kind === 'epochs') acknowledgeEpochs(start)
 else recordRounds(start, start.job.rounds)

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { LATENCY_BUCKETS } from '../../src/base/latency-buckets.js'
+import { ConcurrencyCells, Held, retireConcurrency } from '../../src/shared/concurrency-cells.js'
 import { EpochBoard } from '../../src/shared/epochs.js'
 import { isUsable } from '../../src/shared/health-state.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
@@ -148,6 +149,31 @@ describe('metrics slabs read while they are written', () => {
     expect(sums.every(({ requests, ingress }) => requests === ingress)).toBe(true)
     const statuses = directory.series().filter((series) => series.labels[0] === 'status')
     expect(statuses.reduce((sum, { cells }) => sum + (cells[0] ?? 0), 0)).toBe(all)
+  })
+})
+
+describe('places of an upstream under contention', () => {
+  test('never more are out than there are, none is lost, and those of dead workers come back', async () => {
+    const threads = 4
+    const limit = 6
+    const regions = createRegions(threads)
+    const cells = new ConcurrencyCells(regions.concurrency, threads, 0)
+    let most = 0
+    let taken = 0
+    const racers = new Racers(racer.file, regions, (_, report) => {
+      if (report.type !== 'drawn') return
+      most = Math.max(most, report.numbers[0] ?? 0)
+      taken += report.numbers[1] ?? 0
+    })
+    for (let index = 0; index < threads; index++) await racers.add(index, { kind: 'places', slot: 9, limit, rounds: 30_000, left: index })
+    racers.go()
+    await racers.finished()
+    expect(taken).toBeGreaterThan(0)
+    expect(most).toBeLessThanOrEqual(limit)
+    expect(cells.count(9, Held.Place)).toBe(0 + 1 + 2 + 3)
+    expect(cells.take(9, Held.Place, limit)).toBe(false)
+    for (const worker of [1, 2, 3]) retireConcurrency(regions.concurrency, worker)
+    expect(cells.count(9, Held.Place)).toBe(0)
   })
 })
 

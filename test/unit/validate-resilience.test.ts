@@ -30,6 +30,9 @@ describe('what is refused', () => {
     ['deadline: { header: "X Y" }', 'deadline.header'],
     ['deadline: { header: Host }', 'deadline.header: Host is written by the gateway'],
     ['timeout: { per_try: 0 }', 'timeout.per_try'],
+    ['concurrency: { queue: 5 }', 'limit'],
+    ['concurrency: { limit: 5, adaptive: { min: 6 } }', 'concurrency.limit: limit (5) is not between min (6) and max (1000)'],
+    ['concurrency: { limit: 5, adaptive: { min: 6, max: 5 } }', 'concurrency.adaptive: min (6) is above max (5)'],
   ])('%s', (fields, where) => {
     expect(errors(fields)[0]).toContain(where)
   })

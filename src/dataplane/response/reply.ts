@@ -40,7 +40,14 @@ function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
     failure.code === 'NO_ROUTE'
       ? '{"error_msg":"404 Route Not Found"}\n'
       : `{"error_msg":${JSON.stringify(failure.message)},"reason":"${failure.code}","request_id":"${id}"}\n`
-  return { status: failure.status, body, headers: [['X-Request-Id', id]], contentType: JSON_TYPE }
+  const headers: ReplyParts['headers'] =
+    failure.retryAfter === 0
+      ? [['X-Request-Id', id]]
+      : [
+          ['X-Request-Id', id],
+          ['Retry-After', String(failure.retryAfter)],
+        ]
+  return { status: failure.status, body, headers, contentType: JSON_TYPE }
 }
 
 function pluginReply(reply: Reply): ReplyParts {

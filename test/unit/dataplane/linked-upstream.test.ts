@@ -8,7 +8,7 @@ import { createNodesRegion, NodeBoard, NodeCells, NodeStatus } from '../../../sr
 import { NodeHealth } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
 import { createUpstreamsRegion, UpstreamCells } from '../../../src/shared/upstream-cells.js'
-import { balancingOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
+import { balancingOf, bulkheadsOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
 
 /** Nodes 10.0.0.1, 10.0.0.2, …; the slot of node n is n. */
 function linked(nodes: readonly Partial<CompiledNode>[], fields: Partial<CompiledUpstream> = {}) {
@@ -22,6 +22,7 @@ function linked(nodes: readonly Partial<CompiledNode>[], fields: Partial<Compile
     nodeHealth: new NodeHealth(region, cells),
     nodeNews: () => {},
     upstreams: new UpstreamCells(createUpstreamsRegion()),
+    bulkheads: bulkheadsOf(),
   })
   const exchange = exchangeOf()
   const pick = (tried: readonly NodePool[] | null = null): NodePool | null => upstream.pick(exchange, tried)

@@ -1,5 +1,8 @@
 /** Parts of the data path for its unit tests: a client that records, an upstream's description, exchanges that are ready to be sent. */
+
+import { ManualClock } from '../../../src/base/clock.js'
 import type { HeaderList } from '../../../src/base/headers.js'
+import { Bulkheads } from '../../../src/dataplane/concurrency/bulkheads.js'
 import { Exchange } from '../../../src/dataplane/exchange.js'
 import type { Bytes, ClientResponse } from '../../../src/dataplane/listener/binding.js'
 import { type LinkEnvironment, LinkedRoute } from '../../../src/dataplane/snapshot.js'
@@ -8,6 +11,7 @@ import type { PoolTally } from '../../../src/dataplane/upstream/pool.js'
 import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
 import { type AnyPlugin, definePlugin, type PluginInstance, Type } from '../../../src/plugins/plugin.js'
 import type { CompiledBalancing, CompiledNode, CompiledPlugin, CompiledUpstream } from '../../../src/schema/compiled.js'
+import { ConcurrencyCells, createConcurrencyRegion } from '../../../src/shared/concurrency-cells.js'
 import { METRICS_SLAB_BYTES, WorkerMetrics } from '../../../src/shared/metrics-slab.js'
 import { createNodesRegion, NodeCells } from '../../../src/shared/node-cells.js'
 import { NodeHealth } from '../../../src/shared/node-health.js'
@@ -162,6 +166,12 @@ export function upstreamOf(fields: Partial<CompiledUpstream> = {}): CompiledUpst
   }
 }
 
+/** Bulkheads of a single worker that nobody waits at. */
+export function bulkheadsOf(): Bulkheads {
+  const cells = new ConcurrencyCells(createConcurrencyRegion(1), 1, 0)
+  return new Bulkheads({ cells, workers: 1, clock: new ManualClock(), admitted: () => {} })
+}
+
 /** Counts nothing. */
 export function silentTally(): PoolTally {
   return { connections: 0, opened() {}, failed() {}, reused() {} }
@@ -204,6 +214,7 @@ export function routeWith(instances: readonly PluginInstance[]): LinkedRoute {
     nodeHealth: new NodeHealth(region, nodes),
     nodeNews: () => {},
     upstreams: new UpstreamCells(createUpstreamsRegion()),
+    bulkheads: bulkheadsOf(),
     metrics: new WorkerMetrics(new SharedArrayBuffer(METRICS_SLAB_BYTES), () => {}),
     kitFor: (route) => linkKit(route),
   }
