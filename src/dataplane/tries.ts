@@ -18,6 +18,7 @@ import type { LinkedUpstream } from './linked-upstream.js'
 import { pickAdmitted } from './node-gate.js'
 import type { RequestBody } from './request-body.js'
 import { retryAfterMs } from './retries/retry-policy.js'
+import { deadlineFailure, isOver, limitTry, setLimits } from './retries/time-limits.js'
 import { isIdempotent, isSafe, statusText } from './semantics.js'
 import type { LinkedRoute } from './snapshot.js'
 import type { UpstreamConnection } from './upstream/connection.js'
@@ -119,7 +120,10 @@ export class Tries {
     const now = exchange.suspended || exchange.tryCount > 0 || exchange.staleRetryUsed ? nowMs() : recentMs()
     const { upstream } = exchange
     if (upstream === null) return
-    if (exchange.isTimed && !this.limitTry(exchange, upstream, now)) return
+    if (exchange.isTimed && !limitTry(exchange, upstream, now)) {
+      this.endings.answerFailure(exchange, deadlineFailure(exchange))
+      return
+    }
     exchange.pool = pool
     exchange.tryCount++
     exchange.upstreamStartMs = now
@@ -366,51 +370,9 @@ export class Tries {
     exchange.wait = null
   }
 
-  /** Sets the limit of a try and tells the upstream of it; false = there is no time left for it. */
-  private limitTry(exchange: Exchange, upstream: LinkedUpstream, now: number): boolean {
-    const { untilMs, perTryMs } = exchange
-    if (isOver(untilMs, now)) {
-      this.endings.answerFailure(exchange, deadlineFailure(exchange))
-      return false
-    }
-    const tryUntil = perTryMs === 0 ? untilMs : untilMs === 0 ? now + perTryMs : Math.min(untilMs, now + perTryMs)
-    exchange.limitMs = tryUntil
-    const header = upstream.deadline?.header
-    if (header !== undefined && tryUntil !== 0) exchange.requestHeaders.set(header, String(Math.max(1, Math.floor(tryUntil - now))))
-    return true
-  }
-
   /** How a try ended, for `$upstream_status` and those who judge the upstream. */
   private note(exchange: Exchange, status: number): void {
     exchange.upstreamLastStatus = status
     exchange.upstreamStatus = exchange.upstreamStatus === '' ? statusText(status) : `${exchange.upstreamStatus}, ${status}`
   }
-}
-
-/** The limits of a request: those of the route, else of its upstream; and the client's, where it is believed. */
-function setLimits(exchange: Exchange, route: LinkedRoute, upstream: LinkedUpstream): void {
-  const { timeout } = upstream.record
-  const { deadline } = upstream
-  const totalMs = route.totalMs >= 0 ? route.totalMs : (timeout.totalMs ?? 0)
-  exchange.isTimed = true
-  exchange.isClientDeadline = false
-  exchange.perTryMs = route.perTryMs >= 0 ? route.perTryMs : (timeout.perTryMs ?? 0)
-  exchange.untilMs = totalMs === 0 ? 0 : exchange.startMs + totalMs
-  if (deadline === null) return
-  const key = deadline.header.toLowerCase()
-  const given = deadline.fromClient ? exchange.requestHeaders.get(key) : undefined
-  exchange.requestHeaders.remove(key)
-  if (given === undefined || !/^\d{1,9}$/.test(given)) return
-  const clientUntil = exchange.startMs + Number(given)
-  if (exchange.untilMs !== 0 && exchange.untilMs <= clientUntil) return
-  exchange.untilMs = clientUntil
-  exchange.isClientDeadline = true
-}
-
-function deadlineFailure(exchange: Exchange): Failure {
-  return exchange.isClientDeadline ? failures.CLIENT_DEADLINE : failures.UPSTREAM_DEADLINE
-}
-
-function isOver(limitMs: number, now: number): boolean {
-  return limitMs !== 0 && now >= limitMs
 }
