@@ -14,7 +14,7 @@ import { createNodesRegion, NodeCells } from '../../../src/shared/node-cells.js'
 import { NodeHealth, type NodeNews } from '../../../src/shared/node-health.js'
 import { ROTORS_BYTES, Rotors } from '../../../src/shared/rotors.js'
 import { createUpstreamsRegion, UpstreamCells } from '../../../src/shared/upstream-cells.js'
-import { exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
+import { bulkheadsOf, exchangeOf, nodeOf, silentEvents, silentTally, upstreamOf } from './parts.js'
 
 const SLOT = 1
 
@@ -31,6 +31,7 @@ function bench(fields: Partial<CompiledUpstream>) {
     nodeHealth: health,
     nodeNews: (one) => news.push(one),
     upstreams: new UpstreamCells(createUpstreamsRegion()),
+    bulkheads: bulkheadsOf(),
   })
   const feed = new NodeFeed(nodes)
   const exchange = exchangeOf()
