@@ -138,6 +138,7 @@ export class PrimaryHealth {
       // Checked before: nobody would bring these nodes back.
       for (const node of knownNodes(upstream)) this.health.forgetHealth(node.slot ?? 0, now)
     }
+    this.forgetEjections()
     this.prober.follow([...this.probed.values()])
     this.outliers.follow([...this.upstreams.values()])
   }
@@ -174,6 +175,17 @@ export class PrimaryHealth {
         }
       }),
     }
+  }
+
+  /** Counts of nodes that are not there any more. */
+  private forgetEjections(): void {
+    if (this.ejections.size === 0) return
+    const kept = new Set<string>()
+    for (const upstream of this.upstreams.values()) {
+      if (upstream.outlierDetection === undefined) continue
+      for (const { address, port } of knownNodes(upstream)) kept.add(`${upstream.key}\0${address}:${port}`)
+    }
+    for (const key of this.ejections.keys()) if (!kept.has(key)) this.ejections.delete(key)
   }
 
   private countEjection({ upstream, node }: NodeNews): void {

@@ -246,7 +246,10 @@ describe('outlier detection', () => {
     const labels = `{name="/apisix/upstreams/outlier",ip="127.0.0.1",port="${moody.port}"}`
     expect(page).toContain(`gateway_upstream_node_ejected${labels} 1\n`)
     expect(page).toContain(`gateway_upstream_node_ejections_total${labels} 1\n`)
+    await gateway.reload(config({ outlier: { nodes: { [at(good.port)]: 1 }, outlier_detection: {} } }))
+    expect(await (await fetch(`${gateway.metricsUrl}/metrics`)).text()).not.toContain(labels)
     await gateway.reload(config())
+    expect(await reasons('outlier', moody.port)).toBe('')
   })
 
   test('a node that hangs is ejected before anybody has waited to the end, and returns', async () => {
