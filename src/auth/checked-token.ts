@@ -22,7 +22,10 @@ export class CheckedToken {
   revocationDigests: readonly string[] | null = null
 
   constructor(
-    readonly text: string,
+    /** Digest of its text (auth/token-digest). The text itself is nowhere kept. */
+    readonly digest: string,
+    /** Digest of its text as revocations have it. */
+    readonly revocationDigest: string,
     readonly header: TokenJson,
     readonly claims: TokenJson,
     /** null: an opaque token, known by introspection. */

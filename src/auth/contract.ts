@@ -10,9 +10,9 @@ export interface TokenKit {
   /**
    * The token as genuine, or why it is not; at once when that is known or its key is quick. Never rejects. `source` says who knows its
    * key: use one object per question, for example from `once`. Whether the token is valid now (exp, nbf, `isRevoked`) is for the
-   * caller to ask at every request.
+   * caller to ask at every request. `from`: address of the client; who sends many bad tokens is answered with `overload` for a while.
    */
-  check(text: string, source: KeySource): CheckedToken | TokenProblem | Promise<CheckedToken | TokenProblem>
+  check(text: string, source: KeySource, from: string): CheckedToken | TokenProblem | Promise<CheckedToken | TokenProblem>
   /** Whether the token, its `jti` or its `sub` is revoked. `nowS`: seconds since the epoch. */
   isRevoked(token: CheckedToken, nowS: number): boolean
   /** The published keys of an issuer; `PrepareKit.keySet` has announced them. */

@@ -5,13 +5,14 @@
  * question per token at a time, at most WAITING_MAX questions under way, each with a deadline. Whether a token is valid at this moment is
  * asked at every request, as for signed ones.
  */
-import { createHash } from 'node:crypto'
 import { recentMs, wallMs } from '../base/clock.js'
 import { S3Fifo } from '../base/s3-fifo.js'
+import { revocationDigest } from '../shared/revocations.js'
 import { CheckedToken } from './checked-token.js'
 import { JsonClient } from './fetch-json.js'
 import { TOKEN_BYTES_MAX, type TokenJson } from './jws.js'
 import { type KeySource, TokenProblem } from './key-source.js'
+import { tokenDigest } from './token-digest.js'
 import type { TokenOutcome, TokenService } from './token-service.js'
 
 const WAITING_MAX = 128
@@ -59,10 +60,10 @@ export class Introspector implements KeySource {
 
   /** The token as active, or why not. At once when that is known; never rejects. */
   check(text: string): TokenOutcome | Promise<TokenOutcome> {
-    const known = this.tokens.recall(text, this)
-    if (known !== null) return known
     if (text.length > TOKEN_BYTES_MAX) return tooLong
-    const digest = createHash('sha256').update(text, 'utf8').digest('base64url')
+    const digest = tokenDigest(text)
+    const known = this.tokens.recall(digest, this)
+    if (known !== null) return known
     if ((this.inactive.get(digest) ?? 0) > recentMs()) return inactive
     const asked = this.asked.get(digest)
     if (asked !== undefined) return asked
@@ -100,8 +101,9 @@ export class Introspector implements KeySource {
     }
     const exp = claims['exp']
     const livesMs = typeof exp === 'number' ? Math.max(0, exp * 1000 - wallMs()) : cacheMs
-    const own = Buffer.from(text, 'latin1').toString('latin1')
-    return this.tokens.remember(new CheckedToken(own, {}, claims, null, recentMs() + Math.min(cacheMs, livesMs)), this, null)
+    const freshUntilMs = recentMs() + Math.min(cacheMs, livesMs)
+    const token = new CheckedToken(digest, revocationDigest('token', text), {}, claims, null, freshUntilMs)
+    return this.tokens.remember(token, text.length, this, null)
   }
 
   private question(text: string): { readonly headers: { readonly [name: string]: string }; readonly body: string } {

@@ -4,28 +4,28 @@
  *   token ─ known, fresh, same source ──────────────────────────────► CheckedToken (nothing is allocated)
  *     └─ read → source finds the key → algorithm → [known to be bad] → signature → remembered ─► CheckedToken, or TokenProblem
  *
- * A token is known by its whole text; the index is its last 128 bits, which for a signed token are a part of its signature. So a
- * hit needs no digest over the whole text (0.7 µs against 0.15 µs), and two texts are never taken for one another. A remembered
- * token counts for the key that verified it and no other, for at most FRESH_MS and only while that key is current. What failed is
- * remembered by digest for FAILED_MS. Everything is bounded; a token that is too large to remember is verified every time.
+ * A token is known by the SHA-256 of its whole text; the text itself is not kept. A remembered token counts for the key that verified
+ * it and no other, for at most FRESH_MS and only while that key is current. What failed is remembered for FAILED_MS. Everything is
+ * bounded; a token that is too large to remember is verified every time. What bad tokens may cost is for the BadTokenBudget to say.
  */
-import { createHash } from 'node:crypto'
 import { recentMs } from '../base/clock.js'
-import { S3Fifo } from '../base/s3-fifo.js'
+import { DigestMap } from '../base/digest-map.js'
+import { type FifoEntry, S3Fifo } from '../base/s3-fifo.js'
 import { type RevocationReader, revocationDigest } from '../shared/revocations.js'
+import { BadTokenBudget } from './bad-token-budget.js'
 import { CheckedToken } from './checked-token.js'
 import { readToken, type UnverifiedToken } from './jws.js'
 import { type KeyMatch, type KeySource, TokenProblem } from './key-source.js'
+import { tokenDigest } from './token-digest.js'
 import type { TokenKey } from './token-key.js'
 
 export const FRESH_MS = 60_000
 const FAILED_MS = 1_000
 const FAILED_MAX = 4_096
-/** Estimated bytes of all remembered tokens of a worker: about 30,000 of usual size. */
+/** Estimated bytes of all remembered tokens of a worker: about 50,000 of usual size. */
 const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024
-/** Objects around a token, and its claims as objects. */
-const TOKEN_OVERHEAD_BYTES = 600
-const INDEX_CHARACTERS = 22
+/** Objects around a token: digests, entries, claims without their values. */
+const TOKEN_OVERHEAD_BYTES = 900
 /** Slow verifications at a time: what is tried for bad tokens must not take all cores. */
 const ELSEWHERE_MAX = 2
 /** More are turned away. */
@@ -36,6 +36,7 @@ export type TokenOutcome = CheckedToken | TokenProblem
 const wrongAlgorithm = new TokenProblem('algorithm')
 const wrongSignature = new TokenProblem('signature')
 const overload = new TokenProblem('overload', 'too many tokens wait to be verified')
+const tooManyBad = new TokenProblem('overload', 'too many bad tokens at this moment')
 
 export interface TokenServiceOptions {
   readonly revocations: RevocationReader
@@ -48,6 +49,7 @@ export class TokenService {
   private readonly known: S3Fifo<CheckedToken>
   /** Digest of key and token to the time until which it needs not be tried again. */
   private readonly failed = new S3Fifo<number>(FAILED_MAX)
+  private readonly budget: BadTokenBudget
   private readonly revocations: RevocationReader
   private readonly nowMs: () => number
   private elsewhere = 0
@@ -58,7 +60,8 @@ export class TokenService {
   constructor(options: TokenServiceOptions) {
     this.revocations = options.revocations
     this.nowMs = options.nowMs ?? recentMs
-    this.known = new S3Fifo(options.cacheBytes ?? CACHE_BYTES_DEFAULT)
+    this.known = new S3Fifo(options.cacheBytes ?? CACHE_BYTES_DEFAULT, new DigestMap<FifoEntry<CheckedToken>>())
+    this.budget = new BadTokenBudget(this.nowMs)
   }
 
   /** Tokens that are remembered. */
@@ -66,23 +69,28 @@ export class TokenService {
     return this.known.size
   }
 
-  /** The token as genuine, or why it is not. At once when it is known or its key is quick; never rejects. */
-  check(text: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
-    const known = this.known.get(indexOf(text))
-    if (known === undefined || known.text !== text || !this.isFresh(known)) return this.read(text, source)
-    return known.source === source ? known : this.findAgain(known, source)
+  /**
+   * The token as genuine, or why it is not. At once when it is known or its key is quick; never rejects. `from`: the client, whose bad
+   * tokens are counted.
+   */
+  check(text: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
+    const digest = tokenDigest(text)
+    const known = this.known.get(digest)
+    if (known === undefined || !this.isFresh(known)) return this.read(text, digest, source, from)
+    return known.source === source ? known : this.findAgain(known, text, source, from)
   }
 
   /** A token that the caller has found genuine by other means, if it is known and fresh. */
-  recall(text: string, source: KeySource): CheckedToken | null {
-    const known = this.known.get(indexOf(text))
-    return known !== undefined && known.text === text && known.source === source && this.isFresh(known) ? known : null
+  recall(digest: string, source: KeySource): CheckedToken | null {
+    const known = this.known.get(digest)
+    return known !== undefined && known.source === source && this.isFresh(known) ? known : null
   }
 
-  remember(token: CheckedToken, source: KeySource, binding: unknown): CheckedToken {
+  /** `length`: of the token's text. */
+  remember(token: CheckedToken, length: number, source: KeySource, binding: unknown): CheckedToken {
     token.source = source
     token.binding = binding
-    this.known.set(indexOf(token.text), token, TOKEN_OVERHEAD_BYTES + 3 * token.text.length)
+    this.known.set(token.digest, token, TOKEN_OVERHEAD_BYTES + 2 * length)
     return token
   }
 
@@ -114,33 +122,53 @@ export class TokenService {
   }
 
   /** The same token for another route or configuration: who knows its key there? */
-  private findAgain(known: CheckedToken, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
+  private findAgain(known: CheckedToken, text: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
     // What an issuer said about an opaque token is another one's word there.
-    if (known.key === null) return this.read(known.text, source)
+    if (known.key === null) return this.read(text, known.digest, source, from)
     const match = source.find(known.header, known.claims)
-    return match instanceof Promise ? match.then((found) => this.bindAgain(known, source, found)) : this.bindAgain(known, source, match)
+    if (match instanceof Promise) return match.then((found) => this.bindAgain(known, text, source, found, from))
+    return this.bindAgain(known, text, source, match, from)
   }
 
-  private bindAgain(known: CheckedToken, source: KeySource, match: KeyMatch | TokenProblem): TokenOutcome | Promise<TokenOutcome> {
+  private bindAgain(
+    known: CheckedToken,
+    text: string,
+    source: KeySource,
+    match: KeyMatch | TokenProblem,
+    from: string,
+  ): TokenOutcome | Promise<TokenOutcome> {
     if (match instanceof TokenProblem) return match
-    if (known.key?.identity !== match.key.identity) return this.read(known.text, source)
+    if (known.key?.identity !== match.key.identity) return this.read(text, known.digest, source, from)
     known.source = source
     known.binding = match.binding
     known.viewOwner = null
     return known
   }
 
-  private read(text: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
+  /** Reads and verifies, unless bad tokens have cost enough for the moment; what comes of it is charged to the client. */
+  private read(text: string, digest: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
+    if (!this.budget.admits(from)) return tooManyBad
+    const outcome = this.readAdmitted(text, digest, source)
+    return outcome instanceof Promise ? outcome.then((found) => this.charged(found, from)) : this.charged(outcome, from)
+  }
+
+  private charged(outcome: TokenOutcome, from: string): TokenOutcome {
+    if (outcome instanceof TokenProblem && !isPassing(outcome)) this.budget.charge(from)
+    return outcome
+  }
+
+  private readAdmitted(text: string, digest: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
     const token = readToken(text)
     if (typeof token === 'string') return new TokenProblem('malformed', token)
     const match = source.find(token.header, token.claims)
     return match instanceof Promise
-      ? match.then((found) => this.verify(text, token, source, found))
-      : this.verify(text, token, source, match)
+      ? match.then((found) => this.verify(text, digest, token, source, found))
+      : this.verify(text, digest, token, source, match)
   }
 
   private verify(
     text: string,
+    digest: string,
     token: UnverifiedToken,
     source: KeySource,
     match: KeyMatch | TokenProblem,
@@ -148,10 +176,10 @@ export class TokenService {
     if (match instanceof TokenProblem) return match
     const { key } = match
     if (token.header['alg'] !== key.algorithm) return wrongAlgorithm
-    const failure = createHash('sha256').update(key.identity).update(text, 'latin1').digest('base64url')
+    const failure = digest + key.identity
     if ((this.failed.get(failure) ?? 0) > this.nowMs()) return wrongSignature
     const conclude = (isValid: boolean): TokenOutcome => {
-      if (isValid) return this.accept(text, token, source, match)
+      if (isValid) return this.accept(text, digest, token, source, match)
       this.failed.set(failure, this.nowMs() + FAILED_MS)
       return wrongSignature
     }
@@ -161,11 +189,10 @@ export class TokenService {
     return this.verifyElsewhere(key, token).then(conclude)
   }
 
-  private accept(text: string, token: UnverifiedToken, source: KeySource, match: KeyMatch): CheckedToken {
-    // The text may be a part of a larger string, which would be kept alive as a whole.
-    const own = Buffer.from(text, 'latin1').toString('latin1')
-    const checked = new CheckedToken(own, token.header, token.claims, match.key, this.nowMs() + FRESH_MS)
-    return this.remember(checked, source, match.binding)
+  private accept(text: string, digest: string, token: UnverifiedToken, source: KeySource, match: KeyMatch): CheckedToken {
+    const { header, claims } = token
+    const checked = new CheckedToken(digest, revocationDigest('token', text), header, claims, match.key, this.nowMs() + FRESH_MS)
+    return this.remember(checked, text.length, source, match.binding)
   }
 
   private async verifyElsewhere(key: TokenKey, token: UnverifiedToken): Promise<boolean> {
@@ -180,12 +207,13 @@ export class TokenService {
   }
 }
 
-function indexOf(text: string): string {
-  return text.slice(-INDEX_CHARACTERS)
+/** Not the fault of the token. */
+function isPassing({ reason }: TokenProblem): boolean {
+  return reason === 'unavailable' || reason === 'overload'
 }
 
 function digestsOf(token: CheckedToken): readonly string[] {
-  const digests = [revocationDigest('token', token.text)]
+  const digests = [token.revocationDigest]
   for (const kind of ['jti', 'sub'] as const) {
     const value = Object.hasOwn(token.claims, kind) ? token.claims[kind] : undefined
     if (typeof value === 'string' || typeof value === 'number') digests.push(revocationDigest(kind, String(value)))

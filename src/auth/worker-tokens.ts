@@ -37,8 +37,8 @@ export class WorkerTokens implements TokenKit {
     this.introspectors = new Introspectors(this.service, options.log)
   }
 
-  check(text: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
-    return this.service.check(text, source)
+  check(text: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
+    return this.service.check(text, source, from)
   }
 
   isRevoked(token: CheckedToken, nowS: number): boolean {

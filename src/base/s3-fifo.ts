@@ -8,7 +8,7 @@
  * Values are weighed, so that few large ones do not take more memory than many small ones. Lives in one thread.
  */
 
-interface Entry<Value> {
+export interface FifoEntry<Value> {
   readonly key: string
   value: Value
   weight: number
@@ -16,6 +16,15 @@ interface Entry<Value> {
   hits: number
   isInMain: boolean
   isRemoved: boolean
+}
+
+/** What finds entries: a Map, or a DigestMap. */
+export interface FifoIndex<Value> {
+  readonly size: number
+  get(key: string): FifoEntry<Value> | undefined
+  set(key: string, entry: FifoEntry<Value>): unknown
+  delete(key: string): boolean
+  values(): IterableIterator<FifoEntry<Value>>
 }
 
 const HITS_MAX = 3
@@ -54,16 +63,21 @@ class Queue<Item> {
 }
 
 export class S3Fifo<Value> {
-  private readonly entries = new Map<string, Entry<Value>>()
-  private readonly small = new Queue<Entry<Value>>()
-  private readonly main = new Queue<Entry<Value>>()
+  private readonly small = new Queue<FifoEntry<Value>>()
+  private readonly main = new Queue<FifoEntry<Value>>()
   /** In order of insertion. */
   private readonly ghost = new Set<string>()
   private smallWeight = 0
   private mainWeight = 0
 
-  /** `weightMax`: sum of the weights of all values; a single value above a tenth of it is not kept. */
-  constructor(private readonly weightMax: number) {
+  /**
+   * `weightMax`: sum of the weights of all values; a single value above a tenth of it is not kept. `entries`: finds them by key; a
+   * DigestMap where keys are digests.
+   */
+  constructor(
+    private readonly weightMax: number,
+    private readonly entries: FifoIndex<Value> = new Map<string, FifoEntry<Value>>(),
+  ) {
     if (!(weightMax > 0)) throw new RangeError(`a cache for the weight ${weightMax}; it must be positive`)
   }
 
@@ -96,7 +110,7 @@ export class S3Fifo<Value> {
       known.weight = weight
     } else {
       const isInMain = this.ghost.delete(key)
-      const entry: Entry<Value> = { key, value, weight, hits: 0, isInMain, isRemoved: false }
+      const entry: FifoEntry<Value> = { key, value, weight, hits: 0, isInMain, isRemoved: false }
       this.entries.set(key, entry)
       this.enqueue(entry)
     }
@@ -117,7 +131,7 @@ export class S3Fifo<Value> {
     for (const entry of this.entries.values()) visit(entry.value)
   }
 
-  private enqueue(entry: Entry<Value>): void {
+  private enqueue(entry: FifoEntry<Value>): void {
     if (entry.isInMain) {
       this.main.push(entry)
       this.mainWeight += entry.weight
@@ -128,7 +142,7 @@ export class S3Fifo<Value> {
   }
 
   /** Its place in the queue is given up when an eviction comes by. */
-  private remove(entry: Entry<Value>): void {
+  private remove(entry: FifoEntry<Value>): void {
     this.entries.delete(entry.key)
     entry.isRemoved = true
     if (entry.isInMain) this.mainWeight -= entry.weight

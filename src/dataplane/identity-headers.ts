@@ -4,6 +4,7 @@
  */
 import type { HeaderList } from '../base/headers.js'
 import type { Consumer } from '../plugins/plugin.js'
+import { safeValue } from './upstream/request-head.js'
 
 const identityKeys: ReadonlySet<string> = new Set([
   'x-consumer-username',
@@ -15,15 +16,18 @@ const identityKeys: ReadonlySet<string> = new Set([
   'x-authenticated-groups',
 ])
 
-/** Writes the fields of `consumer` and `identifier` (empty = none) and removes those that do not apply. */
+/**
+ * Writes the fields of `consumer` and `identifier` (empty = none) and removes those that do not apply. Their values can stand in a head
+ * as they are (`PluginInstance.keepsHeadSafe` counts on it).
+ */
 export function setIdentityHeaders(headers: HeaderList, consumer: Consumer | null, identifier: string): void {
   removeIdentity(headers)
   if (consumer !== null) {
-    headers.push('x-consumer-username', 'X-Consumer-Username', consumer.username)
-    if (consumer.customId !== '') headers.push('x-consumer-custom-id', 'X-Consumer-Custom-ID', consumer.customId)
-    if (consumer.id !== consumer.username) headers.push('x-consumer-id', 'X-Consumer-ID', consumer.id)
+    headers.push('x-consumer-username', 'X-Consumer-Username', safeValue(consumer.username))
+    if (consumer.customId !== '') headers.push('x-consumer-custom-id', 'X-Consumer-Custom-ID', safeValue(consumer.customId))
+    if (consumer.id !== consumer.username) headers.push('x-consumer-id', 'X-Consumer-ID', safeValue(consumer.id))
   }
-  if (identifier !== '') headers.push('x-credential-identifier', 'X-Credential-Identifier', identifier)
+  if (identifier !== '') headers.push('x-credential-identifier', 'X-Credential-Identifier', safeValue(identifier))
 }
 
 /** One look at each field: on almost every request there is nothing to remove. */

@@ -5,12 +5,13 @@
  * Linked records belong to their snapshot; pools of connections outlive it (see PoolRegistry).
  */
 import { AddressSet } from '../base/address-set.js'
-import type { RouteInfo } from '../plugins/plugin.js'
+import type { Consumer, RouteInfo } from '../plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
 import { RecordReader } from '../shared/packed-records.js'
 import { ConsumerDirectory } from './consumers/directory.js'
 import { type GuardedFields, guardedFields } from './consumers/guarded-fields.js'
+import { LinkedConsumer } from './consumers/linked-consumer.js'
 import { type OverlaidChain, type OverlayBase, OverlayChains } from './consumers/overlays.js'
 import type { ConsumerSource } from './link-kit.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
@@ -21,7 +22,7 @@ import { Router } from './router/router.js'
 import type { PluginSource, SnapshotSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
 
-/** Series that a route keeps at hand. */
+/** Series that a route keeps at hand, by node. */
 const SERIES_KEPT_MAX = 4_096
 
 export interface LinkEnvironment extends UpstreamEnvironment {
@@ -150,9 +151,9 @@ export class LinkedRoute implements RouteInfo {
   readonly uris: readonly string[]
   readonly hosts: readonly string[]
   private readonly metrics: WorkerMetrics
-  private readonly seriesByNode = new Map<string, Map<string, RouteSeries>>()
+  /** Of callers who are no consumers. */
+  private readonly seriesByNode = new Map<string, RouteSeries>()
   private lastNode = '\u0000'
-  private lastConsumer = ''
   private lastSeries: RouteSeries | null = null
 
   constructor(index: number, record: CompiledRoute, shared: SharedByRoutes, environment: LinkEnvironment) {
@@ -186,31 +187,32 @@ export class LinkedRoute implements RouteInfo {
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
   }
 
-  /** Metric cells for answers of this route by way of `node` (`address:port`, empty = none). */
-  series(node: string, consumer: string): RouteSeries {
-    if (node === this.lastNode && consumer === this.lastConsumer && this.lastSeries !== null) return this.lastSeries
-    let byConsumer = this.seriesByNode.get(node)
-    if (byConsumer === undefined) {
-      byConsumer = new Map()
-      this.seriesByNode.set(node, byConsumer)
+  /** Metric cells for answers of this route by way of `node` (`address:port`, empty = none) to `consumer`. */
+  series(node: string, consumer: Consumer | null): RouteSeries {
+    if (consumer instanceof LinkedConsumer) {
+      return consumer.seriesOf(this, node) ?? consumer.keepSeries(this, node, this.make(node, consumer))
     }
-    let series = byConsumer.get(consumer)
+    if (consumer !== null) return this.make(node, consumer)
+    if (node === this.lastNode && this.lastSeries !== null) return this.lastSeries
+    let series = this.seriesByNode.get(node)
     if (series === undefined) {
-      series = this.metrics.routeSeries({
-        route: this.id,
-        matchedUri: this.uris[0] ?? '',
-        matchedHost: this.hosts[0] ?? '',
-        service: this.serviceId,
-        consumer,
-        node,
-      })
-      // Consumers may be a million: those who come back later are looked up once more.
+      series = this.make(node, null)
       if (this.seriesByNode.size >= SERIES_KEPT_MAX) this.seriesByNode.clear()
-      byConsumer.set(consumer, series)
+      this.seriesByNode.set(node, series)
     }
     this.lastNode = node
-    this.lastConsumer = consumer
     this.lastSeries = series
     return series
+  }
+
+  private make(node: string, consumer: Consumer | null): RouteSeries {
+    return this.metrics.routeSeries({
+      route: this.id,
+      matchedUri: this.uris[0] ?? '',
+      matchedHost: this.hosts[0] ?? '',
+      service: this.serviceId,
+      consumer: consumer?.username ?? '',
+      node,
+    })
   }
 }

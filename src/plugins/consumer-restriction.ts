@@ -81,6 +81,7 @@ function link(conf: Conf, kit: LinkKit): PluginInstance {
   const unknown = jsonReply(401, 'message', `The request is rejected, please check the ${conf.type} for this request`)
   const forbidden = jsonReply(conf.rejected_code, 'message', conf.rejected_msg ?? `The ${conf.type} is forbidden.`)
   return {
+    keepsHeadSafe: true,
     access(exchange) {
       const found = value(exchange)
       if (found === undefined || found === '') return unknown

@@ -62,6 +62,7 @@ function link(conf: Conf, kit: LinkKit): PluginInstance {
   const listedMayPass = conf.whitelist !== undefined
   const refusal = jsonReply(conf.response_code, 'message', conf.message)
   return {
+    keepsHeadSafe: true,
     access(exchange: Exchange): Reply | undefined {
       return listed.has(exchange.clientAddress) === listedMayPass ? undefined : refusal
     },

@@ -175,6 +175,7 @@ const noClaims: readonly string[] = []
 class JwtAuth implements PluginInstance {
   readonly setsFields: readonly string[]
   readonly readsFields: readonly string[]
+  readonly keepsHeadSafe?: true
   private readonly source: KeySource
   private readonly introspector: ReturnType<LinkKit['tokens']['introspector']> | null
   private readonly headerKeys: readonly string[]
@@ -222,6 +223,7 @@ class JwtAuth implements PluginInstance {
     this.headerKeys = conf.headers.map(([name]) => name.toLowerCase())
     this.setsFields = this.headerKeys
     this.readsFields = [conf.places.header]
+    if (!this.headerKeys.includes('host')) this.keepsHeadSafe = true
   }
 
   rewrite(exchange: Exchange): PhaseReturn {
@@ -231,7 +233,10 @@ class JwtAuth implements PluginInstance {
     if (text === undefined) return this.refuse(exchange, this.missing)
     if (text === REPEATED) return this.repeated
     const { introspector } = this
-    const outcome = introspector !== null && !hasJwsForm(text) ? introspector.check(text) : this.kit.tokens.check(text, this.source)
+    const outcome =
+      introspector !== null && !hasJwsForm(text)
+        ? introspector.check(text)
+        : this.kit.tokens.check(text, this.source, exchange.clientAddress)
     return outcome instanceof Promise ? outcome.then((found) => this.conclude(exchange, found)) : this.conclude(exchange, outcome)
   }
 

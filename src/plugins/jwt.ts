@@ -130,7 +130,11 @@ export const jwt = definePlugin<Conf, Prepared>({
   prepare,
   link(prepared, kit) {
     const attempt = new Attempt(prepared, kit)
-    return { readsFields: prepared.headers, rewrite: guard(prepared, 'jwt', kit, (exchange) => attempt.run(exchange)) }
+    return {
+      keepsHeadSafe: true,
+      readsFields: prepared.headers,
+      rewrite: guard(prepared, 'jwt', kit, (exchange) => attempt.run(exchange)),
+    }
   },
 })
 
@@ -209,7 +213,7 @@ class Attempt implements KeySource {
     const text = this.findToken(exchange)
     if (text === null) return jsonReply(401, 'message', 'Unauthorized', [['WWW-Authenticate', this.conf.challenge]])
     if (text === several) return this.refuse('Multiple tokens provided')
-    const outcome = this.kit.tokens.check(text, this.source)
+    const outcome = this.kit.tokens.check(text, this.source, exchange.clientAddress)
     return outcome instanceof Promise ? outcome.then((found) => this.conclude(exchange, found)) : this.conclude(exchange, outcome)
   }
 

@@ -451,6 +451,12 @@ export interface PluginInstance {
   log?(exchange: Exchange): void
   /** `log` is called whatever `_meta.filter` says by then: for plugins that must give back what `access` took. */
   readonly alwaysLogs?: true
+  /**
+   * Rewrite and access put nothing into the head for the upstream that would have to be checked there: what was checked on arrival goes on
+   * as it came. They may call `authenticate`, remove fields and parts of the query, and add fields with names that `fieldNameProblem`
+   * accepts, `host` excepted, and values out of `fieldValue` or of the request. Without it every field is checked for each request.
+   */
+  readonly keepsHeadSafe?: true
 }
 
 export interface PluginProblem {

@@ -78,6 +78,7 @@ export const requestId = definePlugin<Conf, Prepared>({
     }
 
     return {
+      ...(key !== 'host' && { keepsHeadSafe: true as const }),
       rewrite(exchange) {
         choose(exchange)
       },

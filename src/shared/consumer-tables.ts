@@ -59,11 +59,10 @@ export interface ConsumerRecord {
   readonly overlay: number
 }
 
-export interface CredentialRecord {
+export interface CredentialHead {
   readonly id: string
   readonly key: string
-  /** As the plugin's `credential.prepare` gave it. */
-  readonly conf: unknown
+  /** Index of its consumer. */
   readonly consumer: number
 }
 
@@ -136,10 +135,16 @@ export class ConsumerReader {
     }
   }
 
+  /** Hash of a credential's plugin and key. The same object for every call. */
+  hashOf(plugin: number, key: string): KeyHash {
+    hashKey(key, plugin + 1, this.tables.seed, this.hash)
+    return this.hash
+  }
+
   /** Index of the credential of this plugin and key, or -1. */
   findCredential(plugin: number, key: string): number {
-    const { hash, keys } = this
-    hashKey(key, plugin + 1, this.tables.seed, hash)
+    const { keys } = this
+    const hash = this.hashOf(plugin, key)
     const mask = keys.length / 2 - 1
     for (let slot = hash.high & mask; ; slot = (slot + 1) & mask) {
       const found = keys[2 * slot + 1] as number
@@ -169,22 +174,39 @@ export class ConsumerReader {
     }
   }
 
-  /** Reads credential `index`. Throws RangeError when there is none. */
-  credential(index: number): CredentialRecord {
-    const place = this.credentials[2 * index]
-    if (place === undefined) throw new RangeError(`credential ${index} does not exist: there are ${this.tables.credentialCount}`)
+  /** Reads credential `index`, all but its conf. Throws RangeError when there is none. */
+  credentialHead(index: number): CredentialHead {
+    const place = this.placeOf(index)
+    const chunk = this.bytes.chunk(place)
+    const offset = place & (chunkBytes - 1)
+    const idStart = offset + credentialHead
+    const keyStart = idStart + ((chunk[offset + 1] as number) & ~keyIsOut)
+    return {
+      id: keyStart === idStart ? '' : chunk.toString('latin1', idStart, keyStart),
+      key: textOf(chunk, keyStart, chunk.readUInt16LE(offset + 2)),
+      consumer: this.credentials[2 * index + 1] as number,
+    }
+  }
+
+  /** The conf of credential `index`, as the plugin's `credential.prepare` gave it. Throws RangeError when there is none. */
+  conf(index: number): unknown {
+    const place = this.placeOf(index)
     const chunk = this.bytes.chunk(place)
     const offset = place & (chunkBytes - 1)
     const flags = chunk[offset + 1] as number
-    const idStart = offset + credentialHead
-    const keyStart = idStart + (flags & ~keyIsOut)
+    const keyStart = offset + credentialHead + (flags & ~keyIsOut)
     const keyLength = chunk.readUInt16LE(offset + 2)
-    const key = textOf(chunk, keyStart, keyLength)
     const confLength = chunk.readUInt32LE(offset + 4)
     const conf: unknown = confLength === 0 ? {} : JSON.parse(textOf(chunk, keyStart + keyLength, confLength))
     const field = this.tables.plugins[chunk[offset] as number]?.key
-    if ((flags & keyIsOut) !== 0 && field !== undefined) Object.assign(conf as object, { [field]: key })
-    return { id: chunk.toString('latin1', idStart, keyStart), key, conf, consumer: this.credentials[2 * index + 1] as number }
+    if ((flags & keyIsOut) !== 0 && field !== undefined) Object.assign(conf as object, { [field]: textOf(chunk, keyStart, keyLength) })
+    return conf
+  }
+
+  private placeOf(credential: number): number {
+    const place = this.credentials[2 * credential]
+    if (place === undefined) throw new RangeError(`credential ${credential} does not exist: there are ${this.tables.credentialCount}`)
+    return place
   }
 }
 

@@ -23,7 +23,7 @@ export function createAccounts(metrics: WorkerMetrics, accessLog: AccessLog | nu
       const totalMs = exchange.elapsedMs()
       metrics.requestEnded(totalMs)
       const { linked, failure, response } = exchange
-      const series = linked === null ? exchange.snapshot?.unmatched : linked.series(exchange.upstreamAddress, exchange.consumerName)
+      const series = linked === null ? exchange.snapshot?.unmatched : linked.series(exchange.upstreamAddress, exchange.consumer)
       // 499 as in nginx: the client went away before it had an answer.
       const status = exchange.aborted && response.status === 0 ? 499 : response.status
       series?.record(

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest'
+import { CredentialCache, LinkedCredential } from '../../src/dataplane/consumers/credential-cache.js'
 import { IndexCache } from '../../src/dataplane/consumers/index-cache.js'
+import { LinkedConsumer } from '../../src/dataplane/consumers/linked-consumer.js'
 import { ConsumerBuilder } from '../../src/shared/consumer-builder.js'
 import { ConsumerReader, tableBytes } from '../../src/shared/consumer-tables.js'
+
+function credential(reader: ConsumerReader, index: number) {
+  return { ...reader.credentialHead(index), conf: reader.conf(index) }
+}
 
 const plugins = [
   { name: 'key-auth', key: 'key' },
@@ -27,9 +33,9 @@ describe('consumers and credentials in shared memory', () => {
     })
     expect(reader.consumer(reader.findConsumer('ann'))).toEqual({ username: 'ann', rest: [], overlay: -1 })
     for (const key of keys) {
-      expect(reader.credential(reader.findCredential(0, key))).toEqual({ id: 'one', key, conf: { key, more: [key] }, consumer: jack })
+      expect(credential(reader, reader.findCredential(0, key))).toEqual({ id: 'one', key, conf: { key, more: [key] }, consumer: jack })
     }
-    const found = (key: string) => reader.credential(reader.findCredential(1, key))
+    const found = (key: string) => credential(reader, reader.findCredential(1, key))
     expect(found('k')).toEqual({ id: '', key: 'k', conf: { username: 'k', password: 'p' }, consumer: ann })
     expect(found('only').conf).toEqual({ username: 'only' })
     expect(found('text').conf).toBe('a text')
@@ -46,7 +52,7 @@ describe('consumers and credentials in shared memory', () => {
     expect([reader.plugin('basic-auth'), reader.plugin('jwt-auth')]).toEqual([1, -1])
     for (const name of ['', 'jac', 'jackk', 'key-1']) expect(reader.findConsumer(name)).toBe(-1)
     expect(() => reader.consumer(1)).toThrow(RangeError)
-    expect(() => reader.credential(-1)).toThrow(RangeError)
+    expect(() => credential(reader, -1)).toThrow(RangeError)
   })
 
   test('nobody is in an empty one', () => {
@@ -84,7 +90,7 @@ describe('consumers and credentials in shared memory', () => {
     const reader = new ConsumerReader(tables)
     for (let index = 0; index < count; index++)
       if (reader.findCredential(0, `key-${index}`) !== index) throw new Error(`key ${index} is lost`)
-    expect(reader.credential(count - 1)).toMatchObject({ key: `key-${count - 1}`, conf: { padding } })
+    expect(credential(reader, count - 1)).toMatchObject({ key: `key-${count - 1}`, conf: { padding } })
     expect(tableBytes(tables) / count - padding.length).toBeLessThan(200)
   })
 })
@@ -96,4 +102,28 @@ test('the cache forgets the least used of a full set, and nothing else', () => {
   expect(cache.get(0)).toBe('v0')
   cache.set(8, 'v8')
   expect([0, 2, 4, 6, 8, 1].map((number) => cache.get(number))).toEqual(['v0', undefined, 'v4', 'v6', 'v8', 'odd'])
+})
+
+describe('the cache of credentials', () => {
+  const consumer = new LinkedConsumer('jack', '', '', {}, [], -1)
+
+  test('knows a credential by plugin, hash and the whole key, and gives up the place that was filled first', () => {
+    const cache = new CredentialCache(8)
+    const named = (plugin: number, key: string) => new LinkedCredential(plugin, '', key, consumer, () => key)
+    for (const key of ['a', 'b', 'c', 'd']) cache.set(2, 7, named(0, key))
+    expect(cache.get(2, 7, 0, 'c')?.key).toBe('c')
+    expect([cache.get(2, 7, 1, 'c'), cache.get(2, 8, 0, 'c'), cache.get(3, 7, 0, 'c'), cache.get(2, 7, 0, 'cc')]).toEqual(
+      Array(4).fill(undefined),
+    )
+    cache.set(2, 7, named(0, 'e'))
+    expect(['a', 'b', 'c', 'd', 'e'].map((key) => cache.get(2, 7, 0, key)?.conf)).toEqual([undefined, 'b', 'c', 'd', 'e'])
+  })
+
+  test('a conf is read once, and not before it is asked for', () => {
+    let reads = 0
+    const credential = new LinkedCredential(0, 'one', 'k', consumer, () => ({ read: ++reads }))
+    expect(reads).toBe(0)
+    expect([credential.conf, credential.conf]).toEqual([{ read: 1 }, { read: 1 }])
+    expect(Object.isFrozen(credential)).toBe(true)
+  })
 })

@@ -68,7 +68,10 @@ function consumersOf(text: string, environment: { [name: string]: string } = {})
     reader,
     overlayOf,
     overlays: compiled.consumers.overlays,
-    find: (name: string, value: string) => reader.credential(reader.findCredential(reader.plugin(name), value)),
+    find: (name: string, value: string) => {
+      const index = reader.findCredential(reader.plugin(name), value)
+      return { ...reader.credentialHead(index), conf: reader.conf(index) }
+    },
   }
 }
 

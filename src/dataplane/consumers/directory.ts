@@ -2,41 +2,17 @@
  * Consumers and credentials of one snapshot, as one worker sees them: found in shared memory, parsed on first use, and kept in bounded
  * caches. A million of them cost a worker nothing but what its own traffic uses.
  */
-import type { Consumer, Credential, CredentialIndex } from '../../plugins/plugin.js'
+import type { Credential, CredentialIndex } from '../../plugins/plugin.js'
 import type { Json } from '../../schema/compiled.js'
 import { ConsumerReader, type ConsumerTables } from '../../shared/consumer-tables.js'
 import type { ConsumerSource } from '../link-kit.js'
 import type { PluginSource } from '../snapshot-source.js'
+import { CredentialCache, LinkedCredential } from './credential-cache.js'
 import { IndexCache } from './index-cache.js'
+import { LinkedConsumer } from './linked-consumer.js'
 
 /** Consumers and credentials kept per worker; some hundred bytes each. */
 const CACHE_CAPACITY = 32_768
-
-/** What an exchange knows about its consumer. */
-export class LinkedConsumer implements Consumer {
-  readonly id: string
-  readonly groupId: string
-  readonly labels: { readonly [key: string]: string }
-  readonly customId: string
-  readonly groups: readonly string[]
-
-  constructor(
-    readonly username: string,
-    id: string,
-    groupId: string,
-    labels: { readonly [key: string]: string },
-    groups: readonly string[],
-    /** Number of the overlay of plugins in the snapshot; -1 = none. */
-    readonly overlay: number,
-  ) {
-    this.id = id === '' ? username : id
-    this.groupId = groupId
-    this.labels = Object.freeze(labels)
-    this.customId = labels['custom_id'] ?? ''
-    this.groups = Object.freeze(groups)
-    Object.freeze(this)
-  }
-}
 
 const noLabels = Object.freeze({})
 const noGroups: readonly string[] = Object.freeze([])
@@ -46,7 +22,7 @@ export class ConsumerDirectory implements ConsumerSource {
   private readonly indexes = new Map<string, CredentialIndex>()
   /** Made when the first consumer is found: most gateways have none. */
   private consumerCache: IndexCache<LinkedConsumer> | null = null
-  private credentialCache: IndexCache<Credential> | null = null
+  private credentialCache: CredentialCache | null = null
 
   constructor(
     tables: ConsumerTables,
@@ -78,16 +54,15 @@ export class ConsumerDirectory implements ConsumerSource {
   }
 
   private find(plugin: number, key: string, link: (prepared: Json) => unknown): Credential | null {
+    const { high, low } = this.reader.hashOf(plugin, key)
+    this.credentialCache ??= new CredentialCache(CACHE_CAPACITY)
+    const known = this.credentialCache.get(high, low, plugin, key)
+    if (known !== undefined) return known
     const index = this.reader.findCredential(plugin, key)
     if (index < 0) return null
-    this.credentialCache ??= new IndexCache(CACHE_CAPACITY)
-    let credential = this.credentialCache.get(index)
-    if (credential === undefined) {
-      const record = this.reader.credential(index)
-      const conf = link(record.conf as Json)
-      credential = Object.freeze({ id: record.id, key: record.key, consumer: this.consumerAt(record.consumer), conf })
-      this.credentialCache.set(index, credential)
-    }
+    const { id, key: own, consumer } = this.reader.credentialHead(index)
+    const credential = new LinkedCredential(plugin, id, own, this.consumerAt(consumer), () => link(this.reader.conf(index) as Json))
+    this.credentialCache.set(high, low, credential)
     return credential
   }
 

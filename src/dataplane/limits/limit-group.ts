@@ -110,6 +110,7 @@ class Pass {
 
 export class LimitGroup implements PluginInstance {
   readonly alwaysLogs = true
+  readonly keepsHeadSafe = true
   private readonly spare: Pass[] = []
   /** Groups before this one in the chain. */
   private earlier: readonly LimitGroup[] = []

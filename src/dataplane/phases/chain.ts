@@ -41,9 +41,19 @@ export interface Chain {
   readonly log: readonly Step[]
   /** The groups of limits among the steps of `access`. */
   readonly limits: readonly LimitGroup[]
+  /** Request phases leave nothing behind that the head for the upstream would have to be checked for. */
+  readonly keepsHeadSafe: boolean
 }
 
-export const noChain: Chain = Object.freeze({ rewrite: [], access: [], headerFilter: [], encodingFilter: [], log: [], limits: [] })
+export const noChain: Chain = Object.freeze({
+  rewrite: [],
+  access: [],
+  headerFilter: [],
+  encodingFilter: [],
+  log: [],
+  limits: [],
+  keepsHeadSafe: true,
+})
 
 /** The steps of `first` before those of `second`, phase by phase. */
 export function joinChains(first: Chain, second: Chain): Chain {
@@ -57,7 +67,7 @@ export function joinChains(first: Chain, second: Chain): Chain {
 }
 
 /** Limits that stand next to each other in the access phase become one step, which is logged behind all others. */
-function withGroups(chain: Omit<Chain, 'limits'>): Chain {
+function withGroups(chain: Omit<Chain, 'limits' | 'keepsHeadSafe'>): Chain {
   const access: Step[] = []
   const limits: LimitGroup[] = []
   for (const step of chain.access) {
@@ -76,7 +86,12 @@ function withGroups(chain: Omit<Chain, 'limits'>): Chain {
   }
   LimitGroup.connect(limits)
   const log = [...chain.log.filter(({ instance }) => !(instance instanceof LimitGroup)), ...limits.map(limitStep)]
-  return { ...chain, access, log, limits }
+  const keepsHeadSafe = chain.rewrite.every(isSafe) && access.every(isSafe)
+  return { ...chain, access, log, limits, keepsHeadSafe }
+}
+
+function isSafe({ instance }: Step): boolean {
+  return instance.keepsHeadSafe === true
 }
 
 /** Filters and error bodies are those of the plugins in it. */

@@ -29,11 +29,13 @@ const ownFields: ReadonlySet<string> = new Set([
 
 /**
  * Builds the head. What plugins wrote cannot split it: bytes that would are percent-encoded in targets and values, and fields whose
- * name is not a token, or which belong to framing, are left out. What is as it arrived was checked then.
+ * name is not a token, or which belong to framing, are left out. What is as it arrived was checked then, and where no plugin can have
+ * written such a thing, nothing else is looked at either.
  */
 export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
-  const chain = exchange.linked?.chain
-  const isChanged = chain === undefined || chain.rewrite.length > 0 || chain.access.length > 0
+  const { linked, overlaid } = exchange
+  // The rewrite phase of the route ran also where a consumer's plugins have joined the chain since.
+  const isChanged = !(linked?.chain.keepsHeadSafe === true && (overlaid === null || overlaid.chain.keepsHeadSafe))
   let head = isChanged ? checkedStart(exchange, upstream, node) : plainStart(exchange, upstream, node)
   const { keys, names, values, count, checkedCount } = exchange.requestHeaders
   let forwardedFor = ''
@@ -136,7 +138,8 @@ function safeTarget(target: string): string {
 
 const unsafeRuns = /[^\x21-\x22\x24-\x7e]+/g
 
-function safeValue(value: string): string {
+/** The value with percent escapes of the UTF-8 bytes of whatever could end it. */
+export function safeValue(value: string): string {
   return unsafeInValue.test(value) ? value.replace(unsafeInValueRuns, percentEncode) : value
 }
 

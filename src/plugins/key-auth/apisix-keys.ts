@@ -34,6 +34,7 @@ export function linkApisix(conf: ApisixKeys, kit: LinkKit): PluginInstance {
 
   return {
     readsFields: [header],
+    keepsHeadSafe: true,
     rewrite(exchange) {
       const key = singleField(exchange.requestHeaders, header) ?? queryKey(exchange)
       const credential = typeof key !== 'string' || key.length > CREDENTIAL_LENGTH_MAX ? null : credentials.find(key)

@@ -63,7 +63,11 @@ export function linkKong(conf: KongKeys, kit: LinkKit): PluginInstance {
     return needsBody && (hideCredentials || search(exchange, null) === null) ? inBody(exchange) : conclude(exchange, null)
   }
 
-  return { readsFields: inHeader ? names.map(({ field }) => field) : [], rewrite: guard(conf, 'key-auth', kit, attempt) }
+  return {
+    ...(!conf.inBody && { keepsHeadSafe: true }),
+    readsFields: inHeader ? names.map(({ field }) => field) : [],
+    rewrite: guard(conf, 'key-auth', kit, attempt),
+  }
 }
 
 /** Removes a name from everywhere. A promise only when the body changes. */

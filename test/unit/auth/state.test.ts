@@ -1,13 +1,20 @@
 /** What tokens rest on: the bounded cache, the table of revocations, and the keeper of published keys. */
-import { generateKeyPairSync } from 'node:crypto'
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import { BadTokenBudget } from '../../../src/auth/bad-token-budget.js'
+import { CheckedToken } from '../../../src/auth/checked-token.js'
 import { KeySetKeeper } from '../../../src/auth/key-set-keeper.js'
 import { type KeySetNews, type KeySetSpec, keySetId } from '../../../src/auth/key-set-news.js'
 import { KeySets } from '../../../src/auth/key-sets.js'
-import { TokenProblem } from '../../../src/auth/key-source.js'
+import { type KeySource, TokenProblem } from '../../../src/auth/key-source.js'
+import { tokenDigest } from '../../../src/auth/token-digest.js'
+import { secretKey } from '../../../src/auth/token-key.js'
+import { TokenService } from '../../../src/auth/token-service.js'
 import { ManualClock } from '../../../src/base/clock.js'
 import { S3Fifo } from '../../../src/base/s3-fifo.js'
 import { createRevocationsRegion, RevocationReader, RevocationTable, revocationDigest } from '../../../src/shared/revocations.js'
+import { hs256 } from '../../plugins/tokens.js'
 
 describe('S3-FIFO', () => {
   test('a flood of keys that never come back does not push out those that do', () => {
@@ -37,6 +44,95 @@ describe('S3-FIFO', () => {
       cache.delete('again')
     }
     expect([cache.size, cache.weight]).toEqual([0, 0])
+  })
+})
+
+test('a token stands for its SHA-256', () => {
+  for (const text of ['', 'a.b.c', 'é😀', 'x'.repeat(20_000)])
+    expect(Buffer.from(tokenDigest(text), 'latin1').toString('hex')).toBe(createHash('sha256').update(text, 'utf8').digest('hex'))
+})
+
+describe('what bad tokens may cost', () => {
+  const SLICE_MS = 100
+  const FREE = 100
+  const ALL = 500
+
+  function budgetAt(startMs: number) {
+    const clock = { ms: startMs }
+    return { clock, budget: new BadTokenBudget(() => clock.ms) }
+  }
+
+  test('one client that sends nothing but bad ones is looked at a hundred times a slice; others go on', () => {
+    const { clock, budget } = budgetAt(10_000)
+    for (let slice = 0; slice < 3; slice++) {
+      let looked = 0
+      for (let index = 0; index < 1_000; index++) {
+        if (!budget.admits('bad')) continue
+        looked++
+        budget.charge('bad')
+      }
+      expect(looked).toBe(FREE)
+      expect(budget.admits('good')).toBe(true)
+      clock.ms += SLICE_MS
+    }
+  })
+
+  test('many clients together have a bound too, and who was bad in the slice before waits longer', () => {
+    const { clock, budget } = budgetAt(10_000)
+    let looked = 0
+    for (let index = 0; index < 2_000; index++) {
+      if (!budget.admits(`bad ${index}`)) continue
+      looked++
+      budget.charge(`bad ${index}`)
+    }
+    expect(looked).toBe(ALL)
+    expect(budget.admits('good')).toBe(false)
+    clock.ms += SLICE_MS
+    for (let index = 0; index < FREE; index++) budget.charge('another')
+    expect([budget.admits('bad 0'), budget.admits('good')]).toEqual([false, true])
+    clock.ms += SLICE_MS
+    for (let index = 0; index < FREE; index++) budget.charge('another')
+    expect(budget.admits('bad 0')).toBe(true)
+    clock.ms += 50 * SLICE_MS
+    for (let index = 0; index < FREE; index++) budget.charge('yet another')
+    expect([budget.admits('another'), budget.admits('yet another')]).toEqual([true, false])
+  })
+})
+
+describe('a flood of forged tokens', () => {
+  const key = secretKey('HS256', 'a secret')
+  const source: KeySource = { find: () => ({ key, binding: null }) }
+  const genuine = hs256({ sub: 'one' }, 'a secret')
+
+  test('is verified a hundred times a slice, while tokens that are known are served and new ones of others are verified', () => {
+    const clock = { ms: 10_000 }
+    const revocations = new RevocationReader(createRevocationsRegion([1, 2], 256))
+    const service = new TokenService({ revocations, nowMs: () => clock.ms })
+    expect(service.check(genuine, source, 'flooding')).toBeInstanceOf(CheckedToken)
+    const outcomes = new Map<string, number>()
+    for (let index = 0; index < 300; index++) {
+      const found = service.check(hs256({ sub: `forged ${index}` }, 'another secret'), source, 'flooding')
+      const reason = found instanceof TokenProblem ? found.reason : 'accepted'
+      outcomes.set(reason, (outcomes.get(reason) ?? 0) + 1)
+      expect(service.check(genuine, source, 'flooding')).toBeInstanceOf(CheckedToken)
+    }
+    expect(Object.fromEntries(outcomes)).toEqual({ signature: 100, overload: 200 })
+    expect(service.verifications).toBe(101)
+    expect(service.check(hs256({ sub: 'two' }, 'a secret'), source, 'elsewhere')).toBeInstanceOf(CheckedToken)
+    expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toMatchObject({ reason: 'overload' })
+    clock.ms += 100
+    expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toBeInstanceOf(CheckedToken)
+  })
+
+  test('whoever finds what is remembered finds no token', () => {
+    const service = new TokenService({ revocations: new RevocationReader(createRevocationsRegion([1, 2], 256)) })
+    const found = service.check(genuine, source, '')
+    const parts = genuine.split('.')
+    // Signatures and payloads alike, in whatever is reachable from the service.
+    expect(found).toBeInstanceOf(CheckedToken)
+    const text = inspect([service, found], { depth: 20, maxArrayLength: null, maxStringLength: null })
+    expect(text).toContain('one')
+    for (const part of parts) expect(text).not.toContain(part)
   })
 })
 

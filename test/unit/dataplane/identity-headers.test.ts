@@ -35,6 +35,18 @@ describe('identity headers', () => {
     expect(fields(headers)).toEqual(['X-Consumer-Username: ann', 'X-Consumer-ID: b3f6'])
   })
 
+  test('cannot end a line, wherever their values come from', () => {
+    const headers = headerList({})
+    const hostile = 'a\r\nevil: 1'
+    setIdentityHeaders(headers, fakeConsumer({ username: hostile, id: `${hostile}2`, labels: { custom_id: hostile } }), hostile)
+    expect(fields(headers)).toEqual([
+      'X-Consumer-Username: a%0D%0Aevil: 1',
+      'X-Consumer-Custom-ID: a%0D%0Aevil: 1',
+      'X-Consumer-ID: a%0D%0Aevil: 12',
+      'X-Credential-Identifier: a%0D%0Aevil: 1',
+    ])
+  })
+
   test('of a caller who is no consumer are its identifier only', () => {
     const exchange = fakeExchange({ consumer: jack })
     expect([exchange.consumerName, exchange.consumerGroupId]).toEqual(['jack', 'staff'])

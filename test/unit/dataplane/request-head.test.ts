@@ -109,6 +109,32 @@ describe('Host', () => {
   })
 })
 
+describe('plugins that keep the head safe', () => {
+  const safe = routeWith([{ keepsHeadSafe: true, rewrite: () => undefined, access: () => undefined }])
+  const hostile = (exchange: Exchange) => {
+    exchange.requestHeaders.set('X-Mark', 'a\rb')
+    return buildRequestHead(exchange, upstreamOf(), nodeOf())
+  }
+
+  test('leave it as it would be without them', () => {
+    const parts = { method: 'POST', target: '/a?b=1', headers: [['x-forwarded-for', 'a']] as const, bodyLength: 3 }
+    expect(sent(request(parts, safe))).toEqual({ ...sent(request(parts)), values: expect.any(Function) })
+    expect(hostile(request({}, safe))).toContain('a\rb')
+  })
+
+  test('count only where all of the chain are of that kind', () => {
+    const mixed = routeWith([{ keepsHeadSafe: true, rewrite: () => undefined }, { access: () => undefined }])
+    expect(hostile(request({}, mixed))).toContain('a%0Db')
+    const overlaid = request({}, safe)
+    overlaid.overlaid = { chain: changing.chain, responseFilters: [], lateRewrite: [], missingGroup: null, guarded: null }
+    expect(hostile(overlaid)).toContain('a%0Db')
+    // What the route's own rewrite phase did stays, also when the consumer's chain is without that plugin.
+    const replaced = request({}, changing)
+    replaced.overlaid = { chain: safe.chain, responseFilters: [], lateRewrite: [], missingGroup: null, guarded: null }
+    expect(hostile(replaced)).toContain('a%0Db')
+  })
+})
+
 describe('what plugins write', () => {
   test.each(['a\r\nevil: 1', 'a\nevil: 1', 'a\rb', 'a\0b', 'a\u010Aevil: 1', 'a\u010D\u010A\u010D\u010Ab'])(
     'value %j stays one field',
