@@ -126,11 +126,11 @@ describe('plugins that keep the head safe', () => {
     const mixed = routeWith([{ keepsHeadSafe: true, rewrite: () => undefined }, { access: () => undefined }])
     expect(hostile(request({}, mixed))).toContain('a%0Db')
     const overlaid = request({}, safe)
-    overlaid.overlaid = { chain: changing.chain, responseFilters: [], lateRewrite: [], missingGroup: null, guarded: null }
+    overlaid.overlaid = { chain: changing.chain, responseFilters: [], lateRewrite: [], missingGroup: '', guarded: null }
     expect(hostile(overlaid)).toContain('a%0Db')
     // What the route's own rewrite phase did stays, also when the consumer's chain is without that plugin.
     const replaced = request({}, changing)
-    replaced.overlaid = { chain: safe.chain, responseFilters: [], lateRewrite: [], missingGroup: null, guarded: null }
+    replaced.overlaid = { chain: safe.chain, responseFilters: [], lateRewrite: [], missingGroup: '', guarded: null }
     expect(hostile(replaced)).toContain('a%0Db')
   })
 })
