@@ -27,6 +27,7 @@ import type { BreakerSet, BreakerSpec, PathBreakerSettings, PathBreakers } from 
 import type { BoundLimiter, Decision, LimiterSpec, LimitKeys, LimitOverrides, StoreSpec } from '../limits/contract.js'
 import type { OverriddenRule } from '../limits/declared.js'
 import type { Json, KeySetSpec } from '../schema/compiled.js'
+import type { PluginProblem } from '../schema/plugin-problems.js'
 
 export { type Static, Type } from '@sinclair/typebox'
 export { algorithmRule, isTokenAlgorithm, type TokenAlgorithm, tokenAlgorithms } from '../auth/algorithm.js'
@@ -81,6 +82,7 @@ export { addressKey, ownerScope, valueKey } from '../limits/scope.js'
 export type { Json, KeySetSpec } from '../schema/compiled.js'
 export { expressionProblem } from '../schema/expression.js'
 export { nullable, nullableOneOf } from '../schema/nullable.js'
+export { exactlyOneOf, itemProblems, type PluginProblem } from '../schema/plugin-problems.js'
 export { templateProblem } from '../schema/template.js'
 export { variableProblem } from '../schema/variable-name.js'
 
@@ -459,14 +461,6 @@ export interface PluginInstance {
   readonly keepsHeadSafe?: true
 }
 
-export interface PluginProblem {
-  /** Path below the plugin's conf: `headers.set`, or empty. */
-  readonly path: string
-  readonly message: string
-  /** It works, but not as the user may think: said, and accepted. */
-  readonly isWarning?: true
-}
-
 /** Thrown by `prepare`: the configuration is refused with this text at this path. */
 export class PluginConfigError extends Error {
   override readonly name = 'PluginConfigError'
@@ -581,25 +575,3 @@ export function requestIdOf(exchange: Exchange): string {
 
 /** The answer to a request body that is longer than a plugin takes. */
 export const bodyTooLarge: Reply = Object.freeze({ status: 413, body: '{"error_msg":"request body is too large"}\n' })
-
-/** For `check`: one problem unless exactly one of the fields is configured. */
-export function exactlyOneOf(conf: object, fields: readonly string[]): PluginProblem[] {
-  const found = fields.filter((field) => field in conf)
-  if (found.length === 1) return []
-  const what = found.length === 0 ? 'none of them is given' : `${found.join(' and ')} are given`
-  return [{ path: '', message: `exactly one of ${fields.join(', ')} is required, but ${what}` }]
-}
-
-/** For `check`: the items of a list in which `problemOf` finds a fault, each at its place. */
-export function itemProblems(
-  path: string,
-  items: readonly string[] | undefined,
-  problemOf: (item: string) => string | null,
-): PluginProblem[] {
-  const problems: PluginProblem[] = []
-  for (const [index, item] of (items ?? []).entries()) {
-    const message = problemOf(item)
-    if (message !== null) problems.push({ path: `${path}.${index}`, message })
-  }
-  return problems
-}
