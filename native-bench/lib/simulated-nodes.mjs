@@ -46,7 +46,9 @@ export class SimulatedNodes {
   }
 
   async setAll(behaviour) {
+    const at = wallMs()
     for (const index of this.ports.keys()) await this.set(index, behaviour)
+    return at
   }
 
   /** Times of the requests of each node so far. */

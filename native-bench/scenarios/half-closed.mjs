@@ -21,7 +21,7 @@ export async function run(kit) {
     next: (number) => ({
       port: gateway.port,
       path: `/${paths[number % 2]}`,
-      tag: paths[number % 2],
+      tag: `${paths[number % 2]} ${number % 4 < 2 ? 'GET' : 'POST'}`,
       method: number % 4 < 2 ? 'GET' : 'POST',
     }),
   })
@@ -29,12 +29,10 @@ export async function run(kit) {
   const records = await load.stop()
   const of = (...tags) => summary(records.filter(({ tag }) => tags.includes(tag)))
   const [get, post, cut] = [of('idle GET'), of('idle POST'), of('middle GET', 'middle POST')]
-  const sent = (await idle.times()).reduce((sum, times) => sum + times.length, 0)
   await until('all requests ended', async () => (await gateway.metric('gateway_worker_requests_in_flight')) === 0)
   return [
     atLeast('FIN behind the answer: right answers to GET', 100 * get.share, 100, ' %', 2),
     finding('FIN behind the answer: right answers to POST (the rest is 502)', `${(100 * post.share).toFixed(2)} %`),
-    atMost('FIN behind the answer: POST that nodes saw twice or more', Math.max(0, sent - get.requests - post.good), 0),
     atLeast('FIN in the middle: clients that saw it', (100 * cut.count(0)) / cut.requests, 100, ' %', 2),
     finding('FIN in the middle: p50 and p99 until they saw it', `${cut.p50.toFixed(1)}, ${cut.p99.toFixed(1)} ms`),
     atMost('requests in flight afterwards', await gateway.metric('gateway_worker_requests_in_flight'), 0),

@@ -24,6 +24,7 @@ const names = [
   'flapping-node',
   'all-down',
   'redis-breaker',
+  'retry-storm',
   'memory',
 ]
 const head = ['scenario', 'measured', 'value', 'goal', 'met']

@@ -108,7 +108,7 @@ export const resilienceOptions = {
             minimum: 0,
             maximum: 1_000,
             default: 20,
-            description: 'Retries in the last 10 seconds, in percent of the requests in that time.',
+            description: 'Retries in the last two seconds, in percent of the requests in that time.',
           }),
         ),
         min_per_second: Type.Optional(
@@ -116,7 +116,7 @@ export const resilienceOptions = {
             minimum: 0,
             maximum: 100_000,
             default: 3,
-            description: 'Retries per second (over 10 seconds) that are allowed however few requests there are.',
+            description: 'Retries per second (over two seconds) that are allowed however few requests there are.',
           }),
         ),
       },

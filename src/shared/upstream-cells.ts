@@ -21,8 +21,8 @@ const UPSTREAMS_BYTES = ROTOR_SLOTS * LINES_PER_SLOT * CACHE_LINE_BYTES
 const REQUESTS = 0
 const RETRIES = INT32_PER_LINE
 
-/** Seconds that a budget looks back, the present one included. */
-export const BUDGET_WINDOW_S = 10
+/** Seconds that a budget looks back, the present one included. Few: what was saved up in good times must not come at once when they end. */
+export const BUDGET_WINDOW_S = 2
 /** More than the window, so that a second that begins never overwrites one that counts. */
 const RING = 12
 const COUNT_MAX = 0xffffff

@@ -10,7 +10,7 @@ import { BUDGET_WINDOW_S, type UpstreamCells } from '../../shared/upstream-cells
 const defaults: CompiledRetryBudget = { percent: 20, minPerSecond: 3 }
 /** Requests, and time, after which they are told at the latest. */
 const BUNDLE = 64
-const BUNDLE_MS = 1_000
+const BUNDLE_MS = 250
 
 export class RetryBudget {
   private readonly percent: number
