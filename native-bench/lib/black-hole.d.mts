@@ -1,0 +1,5 @@
+export class BlackHole {
+  readonly port: number
+  static open(): Promise<BlackHole>
+  close(): Promise<void>
+}
