@@ -288,7 +288,7 @@ export class Gateway {
         breakers: this.breakers,
         configuration: this.configuration,
         reload: () => this.requestReload(),
-        revoke: (request) => this.tokens.revoke(request),
+        revocations: this.tokens,
         fault: options.environment['SLUICE_FAULTS'] === '1' ? (worker, kind) => this.supervisor.injectFault(worker, kind) : null,
         log: options.log,
       })

@@ -6,7 +6,7 @@ import { KeySetKeeper } from '../auth/key-set-keeper.js'
 import type { KeySetNews, KeySetSpec } from '../auth/key-set-news.js'
 import type { Clock } from '../base/clock.js'
 import type { RevocationSync } from '../cluster/revocations.js'
-import type { RevocationOutcome, RevocationRequest } from '../controlplane/admin/revocations.js'
+import type { RevocationActions, RevocationOutcome, RevocationRequest } from '../controlplane/admin/revocations.js'
 import type { RedisConfig } from '../schema/process.js'
 import { RevocationTable, revocationDigest } from '../shared/revocations.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
@@ -21,10 +21,16 @@ export interface PrimaryTokensOptions {
   readonly log: ProcessLog
 }
 
-export class PrimaryTokens {
+/** Entries beyond which those that are over are looked for. */
+const PRUNE_AT = 65_536
+
+export class PrimaryTokens implements RevocationActions {
   private readonly table: RevocationTable
   private sync: RevocationSync | null = null
   private hasSaidFull = false
+  /** What is in the table, by digest, with its ends; some are over. */
+  private readonly entries = new Map<string, number>()
+  private pruneAt = PRUNE_AT
   private readonly keeper: KeySetKeeper
 
   constructor(private readonly options: PrimaryTokensOptions) {
@@ -37,13 +43,21 @@ export class PrimaryTokens {
   async begin(): Promise<void> {
     const { redis, clock, log } = this.options
     if (redis === null) return
-    const [{ RevocationSync }, { RedisClient }, { settingsOf }] = await Promise.all([
+    const [{ RevocationSync }, { listenOn }, { RedisClient }, { settingsOf }] = await Promise.all([
       import('../cluster/revocations.js'),
+      import('../cluster/channel.js'),
       import('../cluster/client.js'),
       import('../cluster/redis-store.js'),
     ])
-    const client = new RedisClient({ settings: settingsOf(redis), clock, log: (level, message) => log[level](message) })
-    this.sync = new RevocationSync({ client, clock, learn: (digest, untilS) => this.learn(digest, untilS) })
+    const settings = settingsOf(redis)
+    const client = new RedisClient({ settings, clock, log: (level, message) => log[level](message) })
+    this.sync = new RevocationSync({
+      client,
+      listen: (channel, heard) => listenOn(settings, clock, channel, heard),
+      clock,
+      inForce: this.entries,
+      learn: (digest, untilS) => this.learn(digest, untilS),
+    })
     if (!(await this.sync.begin())) {
       log.warn(`${client.name} did not say what is revoked; it is asked again and again, and until it answers only new revocations count`)
     }
@@ -53,9 +67,24 @@ export class PrimaryTokens {
   async revoke({ kind, value, ttlS }: RevocationRequest): Promise<RevocationOutcome> {
     const nowS = this.nowS()
     const digest = revocationDigest(kind, value)
-    if (!this.table.add(digest, nowS + ttlS, nowS)) return { state: 'full' }
+    if (!this.add(digest, nowS + ttlS)) return { state: 'full' }
     this.options.log.info(`a ${kind} was revoked for ${ttlS} s`)
     const failure = await (this.sync?.publish(digest, nowS + ttlS) ?? null)
+    return failure === null ? { state: 'in-force' } : { state: 'here-only', reason: failure.message }
+  }
+
+  inForce(): ReadonlyMap<string, number> {
+    this.prune()
+    return this.entries
+  }
+
+  /** When it resolves, every worker lets it through again. */
+  async undo(digest: string): Promise<Exclude<RevocationOutcome, { state: 'full' }> | null> {
+    const untilS = this.entries.get(digest) ?? 0
+    if (untilS <= this.nowS()) return null
+    this.remove(digest)
+    this.options.log.info(`the revocation of a ${digest.slice(0, digest.indexOf(':'))} was undone`)
+    const failure = await (this.sync?.undo(digest, untilS) ?? null)
     return failure === null ? { state: 'in-force' } : { state: 'here-only', reason: failure.message }
   }
 
@@ -79,9 +108,35 @@ export class PrimaryTokens {
   }
 
   private learn(digest: string, untilS: number): void {
-    if (this.table.add(digest, untilS, this.nowS()) || this.hasSaidFull) return
+    if (untilS === 0) {
+      this.remove(digest)
+      return
+    }
+    if (this.add(digest, untilS) || this.hasSaidFull) return
     this.hasSaidFull = true
     this.options.log.error('the table of revocations is full: revocations of other nodes are not obeyed on this node until some end')
+  }
+
+  private add(digest: string, untilS: number): boolean {
+    const nowS = this.nowS()
+    if (untilS <= nowS) return true
+    if (!this.table.add(digest, untilS, nowS)) return false
+    this.entries.set(digest, Math.max(untilS, this.entries.get(digest) ?? 0))
+    if (this.entries.size > this.pruneAt) {
+      this.prune()
+      this.pruneAt = Math.max(PRUNE_AT, 2 * this.entries.size)
+    }
+    return true
+  }
+
+  private remove(digest: string): void {
+    this.entries.delete(digest)
+    this.table.remove(digest)
+  }
+
+  private prune(): void {
+    const nowS = this.nowS()
+    for (const [digest, untilS] of this.entries) if (untilS <= nowS) this.entries.delete(digest)
   }
 
   private nowS(): number {

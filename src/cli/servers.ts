@@ -31,7 +31,7 @@ export interface OperatorServersOptions {
   readonly samples: StatusServerOptions['samples']
   readonly configuration: PrimaryConfiguration
   readonly reload: AdminActions['reload']
-  readonly revoke: AdminActions['revoke']
+  readonly revocations: AdminActions['revocations']
   readonly fault: AdminActions['fault']
   readonly log: ProcessLog
 }
@@ -75,7 +75,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
       const actions: AdminActions = {
         status: () => ({ ...state(), epoch: board.published(), workers: board.readAll() }),
         reload: options.reload,
-        revoke: options.revoke,
+        revocations: options.revocations,
         breakers: options.breakers,
         fault: options.fault,
         store: configuration,

@@ -13,7 +13,7 @@ import { clusterOptions, type RedisSettings, sentinelOptions, singleOptions } fr
 // The import of ioredis above is what took it apart.
 packStringPrototype()
 
-const BEGIN_AGAIN_MS = 100
+export const BEGIN_AGAIN_MS = 100
 
 /** The part of a socket that batching needs. */
 interface Corkable {
@@ -98,7 +98,8 @@ export class ServerConnection {
   }
 }
 
-function connect(settings: RedisSettings): Redis | Cluster {
+/** A client of the library, which connects at once. */
+export function connect(settings: RedisSettings): Redis | Cluster {
   switch (settings.mode) {
     case 'redis':
       return new Redis(singleOptions(settings))

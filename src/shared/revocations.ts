@@ -51,12 +51,12 @@ export function createRevocationsRegion(seed: readonly [number, number], cells =
 }
 
 /**
- * What is stored and compared instead of the value itself. A signed token is known by what is signed: its last part can be written
+ * What is stored and compared instead of the value itself: its kind, a colon, and a hash. A signed token is known by what is signed: its last part can be written
  * in another way by whoever holds it (an ECDSA signature has a twin), without becoming another token.
  */
 export function revocationDigest(kind: RevocationKind, value: string): string {
   const known = kind === 'token' && /^[^.]*\.[^.]*\.[^.]*$/.test(value) ? value.slice(0, value.lastIndexOf('.')) : value
-  return createHash('sha256').update(`${kind}:${known}`, 'utf8').digest('base64url')
+  return `${kind}:${createHash('sha256').update(`${kind}:${known}`, 'utf8').digest('base64url')}`
 }
 
 /** What threads that check tokens look at. */
@@ -136,5 +136,17 @@ export class RevocationTable extends RevocationReader {
     Atomics.store(cells, place + UNTIL, until | 0)
     Atomics.add(head, VERSION, 1)
     return true
+  }
+
+  /** The digest is not revoked any more; when it returns, every thread sees that. */
+  remove(digest: string): void {
+    const { cells, mask, head } = this
+    const { high, low } = this.hashOf(digest)
+    for (let probe = 0; probe < PROBES_MAX; probe++) {
+      const base = ((low + probe) & mask) * CELL_INTS
+      // An entry that is over, not one that was never there: others may lie behind it.
+      if (cells[base + HIGH] === high && cells[base + LOW] === low) Atomics.store(cells, base + UNTIL, 1)
+    }
+    Atomics.add(head, VERSION, 1)
   }
 }

@@ -1,5 +1,5 @@
 /** Tokens of issuers through whole gateways: published keys, their rotation, introspection, revocation on all workers and nodes. */
-import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, type KeyObject, scryptSync } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -193,7 +193,7 @@ describe('an issuer with published keys', () => {
     for (const body of [{}, { jti: '' }, { jti: 'a', sub: 'b' }, { jti: 'a', ttl: 0 }, { user: 'a' }, { sub: 7 }]) {
       const answer = await revoke(gateway, body)
       expect(answer.status).toBe(400)
-      expect(JSON.stringify(answer.body)).toContain('invalid request body')
+      expect(JSON.stringify(answer.body)).toContain('invalid request')
     }
     const response = await fetch(`${gateway.adminUrl}/v1/revocations`, { method: 'POST', body: '{"jti":"a"}' })
     expect(response.status).toBe(401)
@@ -201,33 +201,76 @@ describe('an issuer with published keys', () => {
 })
 
 describe('consumers', () => {
-  test('are refused with whatever credential once they are revoked', async () => {
+  const secret = 'a secret of the tests, long enough'
+  const salt = Buffer.from('0123456789abcdef')
+  const unpadded = (bytes: Buffer) => bytes.toString('base64').replace(/=+$/, '')
+  const password = `$scrypt$ln=10,r=8,p=1$${unpadded(salt)}$${unpadded(scryptSync('pw', salt, 32, { N: 1024, r: 8, p: 1 }))}`
+
+  test('are refused with whatever credential once they are revoked, until that is undone', async () => {
     const upstream = await bed.upstream()
     const nodes = { [`127.0.0.1:${upstream.port}`]: 1 }
-    const secret = 'a secret of the tests, long enough'
     const consumer = (username: string) => ({
       username,
-      plugins: { 'jwt-auth': { key: `${username}-key`, secret }, 'key-auth': { key: `${username} key` } },
+      plugins: {
+        'jwt-auth': { key: `${username}-key`, secret },
+        'key-auth': { key: `${username} key` },
+        'basic-auth': { username, password },
+      },
     })
     const routes = [
       { uri: '/jwt/*', plugins: { 'jwt-auth': {} }, upstream: { nodes } },
       { uri: '/key/*', plugins: { 'key-auth': {} }, upstream: { nodes } },
+      { uri: '/basic/*', plugins: { 'basic-auth': {} }, upstream: { nodes } },
+      { uri: '/guest/*', plugins: { 'key-auth': { anonymous_consumer: 'guest' } }, upstream: { nodes } },
     ]
-    const gateway = await bed.gateway({ config: { routes, consumers: [consumer('jack'), consumer('jill')] }, admin: true, workers: 2 })
-    const statuses = async (name: string): Promise<number[]> => {
-      const asked = [
-        fetch(`${gateway.url}/jwt/a`, { headers: { authorization: `Bearer ${hs256({ key: `${name}-key` }, secret)}` } }),
-        fetch(`${gateway.url}/key/a`, { headers: { apikey: `${name} key` } }),
-      ]
-      return (await Promise.all(asked)).map(({ status }) => status)
+    const consumers = [consumer('jack'), consumer('jill'), { username: 'guest' }]
+    const gateway = await bed.gateway({ config: { routes, consumers }, admin: true, workers: 2 })
+    const status = async (path: string, headers: Record<string, string>): Promise<number> => {
+      const response = await fetch(`${gateway.url}${path}`, { headers })
+      await response.arrayBuffer()
+      return response.status
     }
-    expect([await statuses('jack'), await statuses('jill')]).toEqual([
-      [200, 200],
-      [200, 200],
-    ])
+    const ways = (name: string): (() => Promise<number>)[] => [
+      () => status('/jwt/a', { authorization: `Bearer ${hs256({ key: `${name}-key` }, secret)}` }),
+      () => status('/key/a', { apikey: `${name} key` }),
+      () => status('/basic/a', { authorization: `Basic ${Buffer.from(`${name}:pw`).toString('base64')}` }),
+      // With the key of a consumer who is revoked nobody goes on as the anonymous one.
+      () => status('/guest/a', { apikey: `${name} key` }),
+    ]
+    const statuses = (name: string): Promise<number[]> => Promise.all(ways(name).map((way) => way()))
+    const all = (code: number): number[] => [code, code, code, code]
+    expect([await statuses('jack'), await statuses('jill')]).toEqual([all(200), all(200)])
+    let returned = false
+    let turn = 0
+    const late: number[] = []
+    const load = new Load(8, async () => {
+      const isLate = returned
+      const found = (await ways('jack')[turn++ % 4]?.()) ?? 0
+      if (isLate) late.push(found)
+      return found
+    })
+    await load.reached(100)
     expect((await revoke(gateway, { consumer: 'jack' })).status).toBe(201)
-    for (let turn = 0; turn < 10; turn++) expect(await statuses('jack')).toEqual([401, 401])
-    expect(await statuses('jill')).toEqual([200, 200])
+    returned = true
+    await load.reached(200)
+    await load.stop()
+    expect(load.statuses).toContain(200)
+    expect(late.length).toBeGreaterThan(100)
+    expect(new Set(late)).toEqual(new Set([401]))
+    expect(await statuses('jill')).toEqual(all(200))
+
+    const ask = async (method: string, body?: object): Promise<unknown> => {
+      const init = { method, headers: { 'x-api-key': ADMIN_KEY }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) }
+      return (await fetch(`${gateway.adminUrl}/v1/revocations`, init)).json()
+    }
+    expect(await ask('GET')).toMatchObject({ total: 1, revocations: [{ kind: 'consumer' }] })
+    expect(JSON.stringify(await ask('GET'))).not.toContain('jack')
+    expect(await ask('DELETE', { consumer: 'jack' })).toMatchObject({ undone: expect.stringContaining('consumer:') })
+    for (let round = 0; round < 4; round++) expect(await statuses('jack')).toEqual(all(200))
+    // The anonymous consumer can be revoked like any other.
+    expect(await status('/guest/a', {})).toBe(200)
+    expect((await revoke(gateway, { consumer: 'guest' })).status).toBe(201)
+    expect([await status('/guest/a', {}), await status('/guest/a', { apikey: 'jill key' })]).toEqual([401, 200])
   }, 60_000)
 })
 

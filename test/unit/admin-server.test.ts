@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js'
-import type { RevocationOutcome, RevocationRequest } from '../../src/controlplane/admin/revocations.js'
+import type { RevocationActions, RevocationOutcome, RevocationRequest } from '../../src/controlplane/admin/revocations.js'
 import { type AdminServer, startAdminServer } from '../../src/controlplane/admin/server.js'
 import type { ReloadOutcome } from '../../src/controlplane/reload.js'
 import { adminDefaults } from '../../src/controlplane/validate-admin.js'
@@ -24,6 +24,15 @@ function revoke(request: RevocationRequest): RevocationOutcome {
   revoked.push(request)
   return revocationOutcome
 }
+const inForce = new Map([
+  ['sub:short', 2_000_000_000],
+  ['jti:long', 2_100_000_000],
+])
+const revocations: RevocationActions = {
+  revoke: (request) => Promise.resolve(revoke(request)),
+  inForce: () => inForce,
+  undo: (id) => Promise.resolve(inForce.has(id) ? { state: 'in-force' } : null),
+}
 let server: AdminServer
 
 beforeAll(async () => {
@@ -32,7 +41,7 @@ beforeAll(async () => {
     {
       status: () => ({ epoch: 7 }),
       reload: () => Promise.resolve(outcome),
-      revoke: (request) => Promise.resolve(revoke(request)),
+      revocations,
       breakers,
       store: { describe: () => ({ kind: 'file' }), forgetSetAside: () => Promise.resolve(2) },
       resources: null,
@@ -54,7 +63,10 @@ interface Answer {
 
 function ask(method: string, path: string, headers: { readonly [name: string]: string }, body = ''): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ host: '127.0.0.1', port: server.address.port, method, path, headers, agent: false }, (response) => {
+    // Said for DELETE too, for which the client would send the body unannounced.
+    const fields = { ...headers, 'content-length': Buffer.byteLength(body) }
+    const target = { host: '127.0.0.1', port: server.address.port, method, path, headers: fields, agent: false }
+    const request = httpRequest(target, (response) => {
       const chunks: Buffer[] = []
       response.on('data', (chunk: Buffer) => chunks.push(chunk))
       response.once('end', () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(Buffer.concat(chunks).toString()) }))
@@ -93,6 +105,29 @@ describe('admin server', () => {
     })
     expect(await ask('POST', '/v1/breakers/close', admin, '{"name":"route:1"}')).toMatchObject({ status: 200 })
     expect(changed).toEqual(['open', 'close'])
+  })
+
+  test('revocations are listed and undone by admins', async () => {
+    for (const method of ['GET', 'POST', 'DELETE']) expect(await ask(method, '/v1/revocations', viewer)).toMatchObject({ status: 401 })
+    expect(await ask('PUT', '/v1/revocations', admin)).toMatchObject({ status: 405 })
+    expect(await ask('GET', '/v1/revocations', admin)).toEqual({
+      status: 200,
+      body: {
+        total: 2,
+        revocations: [
+          { id: 'jti:long', kind: 'jti', until: '2036-07-18T13:20:00.000Z' },
+          { id: 'sub:short', kind: 'sub', until: '2033-05-18T03:33:20.000Z' },
+        ],
+      },
+    })
+    const one = { total: 1, revocations: [{ id: 'sub:short' }] }
+    expect(await ask('GET', '/v1/revocations?id=sub%3Ashort', admin)).toMatchObject({ status: 200, body: one })
+    expect(await ask('GET', '/v1/revocations?sub=short', admin)).toMatchObject({ status: 200, body: { total: 0 } })
+    for (const query of ['token=t', 'limit=1']) expect(await ask('GET', `/v1/revocations?${query}`, admin)).toMatchObject({ status: 400 })
+    expect(await ask('DELETE', '/v1/revocations', admin, '{"id":"sub:short"}')).toEqual({ status: 200, body: { undone: 'sub:short' } })
+    expect(await ask('DELETE', '/v1/revocations', admin, '{"sub":"short"}')).toMatchObject({ status: 404 })
+    for (const body of ['', '{}', '{"id":1}', '{"id":"a","sub":"b"}'])
+      expect(await ask('DELETE', '/v1/revocations', admin, body)).toMatchObject({ status: 400 })
   })
 
   test('status is for every role, reload for admins only', async () => {
@@ -152,7 +187,7 @@ describe('admin server', () => {
         status: () => ({}),
         reload: () => Promise.resolve(outcome),
         breakers,
-        revoke: (request) => Promise.resolve(revoke(request)),
+        revocations,
         store: { describe: () => ({}), forgetSetAside: () => Promise.resolve(0) },
         resources: null,
         version: '0.0.0',

@@ -3,7 +3,7 @@
  *
  *   GET    /v1/status           any role
  *   POST   /v1/reload           admin: 200 with the new epoch, 400 with every error of the refused configuration
- *   POST   /v1/revocations      admin: revokes a token, a subject or a consumer (revocations.ts)
+ *   *      /v1/revocations      admin: what is revoked, revoking, and undoing it (revocations.ts)
  *   *      /v1/breakers         see breakers.ts
  *   GET    /v1/store            admin: the store, with the changes that are set aside and what they hold
  *   DELETE /v1/store/set-aside  admin: forgets those changes
@@ -13,12 +13,12 @@ import type { ReloadOutcome } from '../reload.js'
 import { type AdminRequest, type Answer, refused } from './answer.js'
 import { unauthorized } from './authorize.js'
 import { answerBreakers, type BreakerActions } from './breakers.js'
-import { answerRevocation, type RevocationOutcome, type RevocationRequest } from './revocations.js'
+import { answerRevocations, type RevocationActions } from './revocations.js'
 
 export interface OperationActions {
   status(): object
   reload(): Promise<ReloadOutcome>
-  revoke(request: RevocationRequest): Promise<RevocationOutcome>
+  readonly revocations: RevocationActions
   readonly breakers: BreakerActions
   readonly store: StoreActions
   /** null = the test hook is off. False when there is no such worker. */
@@ -35,7 +35,6 @@ export interface StoreActions {
 const verbs: { readonly [path: string]: string } = {
   '/v1/status': 'GET',
   '/v1/reload': 'POST',
-  '/v1/revocations': 'POST',
   '/v1/store': 'GET',
   '/v1/store/set-aside': 'DELETE',
   '/v1/faults': 'POST',
@@ -46,14 +45,14 @@ export function answerOperations(request: AdminRequest, actions: OperationAction
   const { method, path, role, body } = request
   const aboutBreakers = answerBreakers(method, path, role === 'admin', body, actions.breakers)
   if (aboutBreakers !== null) return aboutBreakers
+  if (path === '/v1/revocations')
+    return role === 'admin' ? answerRevocations(request, actions.revocations) : unauthorized(`invalid method for role ${role}`)
   const verb = path === '/v1/faults' && actions.fault === null ? undefined : verbs[path]
   if (verb === undefined) return refused(404, 'not found')
   if (verb !== method) return refused(405, `not supported: ${path} takes ${verb}`)
   if (path === '/v1/status') return { status: 200, body: actions.status() }
   if (role !== 'admin') return unauthorized(`invalid method for role ${role}`)
   switch (path) {
-    case '/v1/revocations':
-      return answerRevocation(body, actions)
     case '/v1/store':
       return { status: 200, body: actions.store.describe() }
     case '/v1/store/set-aside':

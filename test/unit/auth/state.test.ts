@@ -158,6 +158,19 @@ describe('the table of revocations', () => {
     expect([reader.has('digest 0', 299), reader.has(`digest ${taken}`, 299), reader.has('digest 1', 100)]).toEqual([true, true, false])
   })
 
+  test('gives back what was undone, and finds what lies behind it', () => {
+    const region = createRevocationsRegion([7, 9], 128)
+    const table = new RevocationTable(region)
+    for (let index = 0; index < 100; index++) table.add(`digest ${index}`, 100, 10)
+    const version = table.version()
+    for (let index = 0; index < 100; index += 2) table.remove(`digest ${index}`)
+    table.remove('nothing of this name')
+    expect(table.version()).toBeGreaterThan(version)
+    for (let index = 0; index < 100; index++) expect(table.has(`digest ${index}`, 50)).toBe(index % 2 === 1)
+    expect(table.add('digest 0', 100, 50)).toBe(true)
+    expect(table.has('digest 0', 50)).toBe(true)
+  })
+
   test('a token is known by what is signed, whatever its signature looks like; kinds are kept apart', () => {
     expect(revocationDigest('token', 'a.b.c')).toBe(revocationDigest('token', 'a.b.d'))
     expect(revocationDigest('token', 'a.b.c')).not.toBe(revocationDigest('token', 'a.x.c'))
