@@ -4,6 +4,8 @@
  * Parallel arrays instead of objects, reused from request to request: `reset()` forgets the fields and keeps the storage.
  * `keys` holds the lower-case name that is compared, `names` the spelling that is sent.
  */
+import type { NumberFields } from './number-fields.js'
+
 export class HeaderList {
   private readonly ownKeys: string[] = []
   private readonly ownNames: string[] = []
@@ -77,6 +79,12 @@ export class HeaderList {
       return
     }
     this.push(key, name, value)
+  }
+
+  /** As `set` with each of these fields and what stands in it now. */
+  setNumbers(fields: NumberFields): void {
+    const { names } = fields
+    for (let index = 0; index < names.length; index++) this.set(names[index] as string, fields.value(index))
   }
 
   /** Removes all lines of this field; true if there was one. `key` is lower-case. */

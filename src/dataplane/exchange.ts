@@ -87,7 +87,9 @@ export class Exchange implements PluginExchange {
   overlay = -1
   /** The chain with the consumer's plugins, once it is in force. */
   overlaid: OverlaidChain | null = null
-  slots: unknown[] | null = null
+  /** What plugins keep for this request; the list itself is kept from request to request. */
+  private readonly slots: unknown[] = []
+  private hasSlots = false
 
   // request body on its way
   /** Chunks not yet taken by an upstream connection. */
@@ -227,7 +229,7 @@ export class Exchange implements PluginExchange {
     this.requestId = ''
     this.overlay = -1
     this.overlaid = null
-    this.slots = null
+    if (this.hasSlots) this.clearSlots()
     this.bodyQueue = null
     this.bodyQueuedBytes = 0
     this.bodyReceivedBytes = 0
@@ -331,12 +333,19 @@ export class Exchange implements PluginExchange {
   }
 
   getSlot(slot: number): unknown {
-    return this.slots?.[slot]
+    return this.slots[slot]
   }
 
   setSlot(slot: number, value: unknown): void {
-    this.slots ??= []
+    while (this.slots.length <= slot) this.slots.push(undefined)
     this.slots[slot] = value
+    this.hasSlots = true
+  }
+
+  private clearSlots(): void {
+    const { slots } = this
+    for (let index = 0; index < slots.length; index++) slots[index] = undefined
+    this.hasSlots = false
   }
 }
 

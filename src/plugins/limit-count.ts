@@ -18,6 +18,7 @@ import {
   type LimiterSpec,
   type LimitQuestion,
   type LinkKit,
+  NumberFields,
   ownerScope,
   PluginConfigError,
   type PluginInstance,
@@ -256,15 +257,6 @@ function headerName(name: string): string {
   return name
 }
 
-/** Seconds with up to two decimals, cut off: `57.12`, `0.5`, `60`. From whole numbers, because writing out a fraction costs more than deciding. */
-function hundredths(ms: number): string {
-  const whole = Math.floor(ms / 10)
-  const rest = whole % 100
-  const seconds = (whole - rest) / 100
-  if (rest === 0) return `${seconds}`
-  return rest % 10 === 0 ? `${seconds}.${rest / 10}` : rest < 10 ? `${seconds}.0${rest}` : `${seconds}.${rest}`
-}
-
 const CANNOT_COUNT = jsonReply(500, 'error_msg', 'failed to limit count')
 const STORE_FAILED = jsonReply(500, 'error_msg', 'failed to limit count', [RETRY_SOON])
 
@@ -273,6 +265,8 @@ class LimitCount implements PluginInstance, RequestLimit {
   readonly headerFilter?: (exchange: Exchange) => void
   private readonly slot: number
   private readonly undecidable: UndecidableLimit
+  /** One per rule; empty = none are shown. */
+  private readonly shown: readonly NumberFields[]
 
   constructor(
     private readonly prepared: Prepared,
@@ -282,7 +276,8 @@ class LimitCount implements PluginInstance, RequestLimit {
   ) {
     this.slot = kit.slot()
     this.undecidable = { limiter, undecidable: prepared.allowDegradation ? null : CANNOT_COUNT }
-    if (prepared.headers.length > 0) this.headerFilter = (exchange) => this.showQuota(exchange)
+    this.shown = prepared.headers.map(({ limit, remaining, reset }) => new NumberFields([limit, remaining, reset]))
+    if (this.shown.length > 0) this.headerFilter = (exchange) => this.showQuota(exchange)
   }
 
   ask(exchange: Exchange): LimitQuestion | UndecidableLimit {
@@ -307,15 +302,17 @@ class LimitCount implements PluginInstance, RequestLimit {
     const decision = exchange.getSlot(this.slot)
     if (!(decision instanceof Decision)) return
     const { headers } = exchange.response
-    const shown = this.prepared.headers
+    const { shown } = this
     for (let index = 0; index < shown.length; index++) {
-      const names = shown[index]
+      const fields = shown[index]
       const outcome = decision.rules[index]
       // A rule that was left out has no limit to show.
-      if (names === undefined || outcome === undefined || outcome.limit === LIMIT_MAX) continue
-      headers.set(names.limit, String(outcome.limit))
-      headers.set(names.remaining, String(outcome.remaining))
-      headers.set(names.reset, hundredths(outcome.resetMs))
+      if (fields === undefined || outcome === undefined || outcome.limit === LIMIT_MAX) continue
+      fields.number(0, outcome.limit)
+      fields.number(1, outcome.remaining)
+      // Seconds with up to two decimals, cut off.
+      fields.hundredths(2, Math.floor(outcome.resetMs / 10))
+      headers.setNumbers(fields)
     }
   }
 }

@@ -41,6 +41,7 @@ export { pemKey, secretKey, type TokenKey, TokenKeyError } from '../auth/token-k
 export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
+export { NumberFields } from '../base/number-fields.js'
 export {
   type HttpAnswer,
   type HttpClient,
@@ -407,6 +408,7 @@ export interface LimitQuestion {
   readonly keys: LimitKeys
   readonly cost: number
   readonly overrides?: LimitOverrides | undefined
+  readonly undecidable?: undefined
 }
 
 /** The request does not give what is needed to decide; counted as an error of this limit. */
@@ -421,7 +423,7 @@ export interface UndecidableLimit {
  * and decided in one step, and what one refuses uses up nothing of the others.
  */
 export interface RequestLimit {
-  /** Undefined = this request is not limited. */
+  /** Undefined = this request is not limited. Changes nothing of the request: what goes upstream is not checked again behind it. */
   ask(exchange: Exchange): LimitQuestion | UndecidableLimit | undefined
   /**
    * What follows from the decision: a reply, milliseconds to wait before going on, or nothing. The gateway keeps the record until the

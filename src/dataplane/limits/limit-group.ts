@@ -67,9 +67,9 @@ class Ask implements LimitAsk {
   readonly out: Decision
 
   constructor(
-    public member: LimitMember,
+    readonly member: LimitMember,
     limiter: BoundLimiter,
-    public counted: CountedLimiter | null,
+    readonly counted: CountedLimiter | null,
   ) {
     this.limiter = limiter
     this.out = limiter.decision()
@@ -79,32 +79,42 @@ class Ask implements LimitAsk {
 /** One request at one group. */
 class Pass {
   state: 'asked' | 'decided' | 'waiting' | 'over' = 'asked'
-  /** What was asked, in the order of the chain; those of earlier requests wait behind in `spare`. */
-  readonly asks: Ask[] = []
-  readonly spare: Ask[] = []
+  /** What was asked, in the order of the chain. */
+  asks: readonly Ask[] = []
   place: QueuePlace | null = null
+  /** The first `count` are those of this request; they stay for the next one, which almost always asks the same limiters. */
+  private readonly records: Ask[] = []
+  private count = 0
 
   add(member: LimitMember, question: LimitQuestion): void {
     const counted = question.limiter instanceof CountedLimiter ? question.limiter : null
     const limiter = counted?.inner ?? question.limiter
     // A binding has one limiter, or a few (tiers): the record of the last request almost always fits.
-    let ask = this.spare.pop()
-    if (ask === undefined || ask.limiter !== limiter) ask = new Ask(member, limiter, counted)
-    ask.member = member
-    ask.counted = counted
+    let ask = this.records[this.count]
+    if (ask === undefined || ask.limiter !== limiter || ask.counted !== counted || ask.member !== member) {
+      ask = new Ask(member, limiter, counted)
+      this.records[this.count] = ask
+    }
+    this.count++
     ask.keys = question.keys
     ask.cost = question.cost
     ask.overrides = question.overrides
     ask.isUnasked = false
     ask.out.isCharged = false
     ask.out.hold = -1
-    this.asks.push(ask)
+  }
+
+  /** Nothing more is asked. False = nothing was. */
+  complete(): boolean {
+    const { count, records } = this
+    this.asks = count === records.length ? records : records.slice(0, count)
+    return count > 0
   }
 
   clear(): void {
     this.state = 'asked'
     this.place = null
-    for (let ask = this.asks.pop(); ask !== undefined; ask = this.asks.pop()) this.spare.push(ask)
+    this.count = 0
   }
 }
 
@@ -140,7 +150,7 @@ export class LimitGroup implements PluginInstance {
       if (member.filter !== null && !member.filter(exchange)) continue
       const question = member.limit.ask(exchange)
       if (question === undefined) continue
-      if ('undecidable' in question) {
+      if (question.undecidable !== undefined) {
         if (question.limiter instanceof CountedLimiter) question.limiter.countError()
         if (question.undecidable === null) continue
         this.recycle(pass)
@@ -149,7 +159,7 @@ export class LimitGroup implements PluginInstance {
       }
       pass.add(member, question)
     }
-    if (pass.asks.length === 0) {
+    if (!pass.complete()) {
       this.recycle(pass)
       return undefined
     }

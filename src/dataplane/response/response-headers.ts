@@ -5,8 +5,9 @@
  * only get a few fields more (rate limits, request ids) thus never become a list. Any other access fills the list first.
  */
 import { HeaderList } from '../../base/headers.js'
+import type { NumberFields } from '../../base/number-fields.js'
 import { reasonPhrase } from '../../base/status.js'
-import { fillHeaderList, lacksField, type ResponseHead, textOfHead } from '../upstream/response-head.js'
+import { fillHeaderList, lacksField, lacksFields, type ResponseHead, textOfHead } from '../upstream/response-head.js'
 
 type Pairs = readonly (readonly [string, string])[]
 
@@ -57,6 +58,9 @@ function isFraming(name: string): boolean {
     case 10:
     case 14:
     case 17: {
+      // Most names of these lengths are others: the first letter tells.
+      const first = name.charCodeAt(0) | 0x20
+      if (first !== 0x63 /* c */ && first !== 0x64 /* d */ && first !== 0x6b /* k */ && first !== 0x74 /* t */) return false
       const key = name.toLowerCase()
       return key === 'date' || key === 'connection' || key === 'keep-alive' || key === 'content-length' || key === 'transfer-encoding'
     }
@@ -64,13 +68,19 @@ function isFraming(name: string): boolean {
   return false
 }
 
+function isSameName(a: string, b: string): boolean {
+  return a === b || (a.length === b.length && a.toLowerCase() === b.toLowerCase())
+}
+
 export class ResponseHeaders extends HeaderList {
   private head: ResponseHead | null = null
   private pairs: Pairs | null = null
   /** Content-Type in front of the pairs; empty = none. */
   private contentType = ''
+  /** Fields behind those above. A name that is empty stands for a group of fields, whose value are its lines. */
   private readonly addedNames: string[] = []
   private readonly addedValues: string[] = []
+  private readonly addedGroups: (NumberFields | null)[] = []
   private addedCount = 0
 
   override reset(): void {
@@ -133,11 +143,23 @@ export class ResponseHeaders extends HeaderList {
   override set(name: string, value: string): void {
     if (this.canAppend(name, value)) {
       this.addedNames[this.addedCount] = name
+      this.addedGroups[this.addedCount] = null
       this.addedValues[this.addedCount++] = value
       return
     }
     this.fill()
     super.set(name, value)
+  }
+
+  override setNumbers(fields: NumberFields): void {
+    if (this.canAppendGroup(fields)) {
+      this.addedNames[this.addedCount] = ''
+      this.addedGroups[this.addedCount] = fields
+      this.addedValues[this.addedCount++] = fields.lines()
+      return
+    }
+    this.fill()
+    super.setNumbers(fields)
   }
 
   /** Status line and fields for `writeStatus`, if nobody took the fields apart and the status is still theirs; null otherwise. */
@@ -149,14 +171,16 @@ export class ResponseHeaders extends HeaderList {
       text = this.addedCount === 0 ? blockOf(status, this.contentType, pairs) : linesOf(startOf(status, this.contentType), pairs)
     if (text === null) return null
     for (let index = 0; index < this.addedCount; index++) {
-      text = text + lineStartOf(this.addedNames[index] as string) + (this.addedValues[index] as string)
+      const name = this.addedNames[index] as string
+      if (name !== '') text += lineStartOf(name)
+      text += this.addedValues[index] as string
     }
     return text
   }
 
   private canAppend(name: string, value: string): boolean {
     if ((this.head === null && this.pairs === null) || isUnusual(value) || isFraming(name)) return false
-    for (let index = 0; index < this.addedCount; index++) if (this.addedNames[index] === name) return false
+    for (let index = 0; index < this.addedCount; index++) if (this.isAdded(index, name)) return false
     if (this.head !== null) return lacksField(this.head, name, needleOf)
     return !this.isGiven(name)
   }
@@ -169,6 +193,22 @@ export class ResponseHeaders extends HeaderList {
     return false
   }
 
+  private canAppendGroup(fields: NumberFields): boolean {
+    const { head, pairs } = this
+    if ((head === null && pairs === null) || !fields.isPlain) return false
+    for (let index = 0; index < this.addedCount; index++) {
+      for (const name of fields.names) if (this.isAdded(index, name)) return false
+    }
+    if (head !== null) return lacksFields(head, fields, needleOf)
+    for (const [given] of pairs ?? []) if (fields.has(given)) return false
+    return true
+  }
+
+  private isAdded(index: number, name: string): boolean {
+    const group = this.addedGroups[index]
+    return group === null || group === undefined ? isSameName(this.addedNames[index] as string, name) : group.has(name)
+  }
+
   private fill(): void {
     const { head, pairs } = this
     if (head === null && pairs === null) return
@@ -177,8 +217,19 @@ export class ResponseHeaders extends HeaderList {
     if (head !== null) fillHeaderList(head, this)
     if (pairs !== null && this.contentType !== '') super.add('Content-Type', this.contentType)
     for (const [name, value] of pairs ?? []) super.add(name, value)
-    for (let index = 0; index < this.addedCount; index++) super.set(this.addedNames[index] as string, this.addedValues[index] as string)
+    for (let index = 0; index < this.addedCount; index++) this.fillAdded(this.addedNames[index] as string, this.addedValues[index] as string)
     this.addedCount = 0
+  }
+
+  private fillAdded(name: string, value: string): void {
+    if (name !== '') {
+      super.set(name, value)
+      return
+    }
+    for (const line of value.split('\r\n')) {
+      const colon = line.indexOf(': ')
+      if (colon > 0) super.set(line.slice(0, colon), line.slice(colon + 2))
+    }
   }
 }
 

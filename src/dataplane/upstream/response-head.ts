@@ -5,6 +5,7 @@
  * kept as one run of bytes that goes to the client in one native call. Anything odd is refused: the connection is then closed.
  */
 import { HeaderList } from '../../base/headers.js'
+import type { NumberFields } from '../../base/number-fields.js'
 
 export enum Framing {
   /** `contentLength` bytes follow. */
@@ -30,6 +31,8 @@ export interface ResponseHead {
   lowerText: string | null | undefined
   /** Names that `lacksField` did not find in it. */
   readonly absent: string[]
+  /** The last group of fields of which `lacksFields` found none in it. */
+  absentGroup: NumberFields | null
 }
 
 const CR = 13
@@ -165,6 +168,7 @@ export function parseResponseHead(bytes: Buffer, start: number, end: number): Re
     text: undefined,
     lowerText: undefined,
     absent: [],
+    absentGroup: null,
   }
 }
 
@@ -209,6 +213,14 @@ export function lacksField(head: ResponseHead, name: string, needle: (name: stri
   if (head.lowerText === undefined) head.lowerText = textOfHead(head)?.toLowerCase() ?? null
   if (head.lowerText === null || head.lowerText.includes(needle(name))) return false
   if (absent.length < ABSENT_MAX) absent.push(name)
+  return true
+}
+
+/** As `lacksField`, of each of these. */
+export function lacksFields(head: ResponseHead, fields: NumberFields, needle: (name: string) => string): boolean {
+  if (head.absentGroup === fields) return true
+  for (const name of fields.names) if (!lacksField(head, name, needle)) return false
+  head.absentGroup = fields
   return true
 }
 

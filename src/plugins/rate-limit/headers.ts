@@ -1,5 +1,5 @@
 /** Rate headers of rate-limit: the X-RateLimit family, and RateLimit with RateLimit-Policy of the IETF draft. */
-import type { Decision, Exchange, LimitRule } from '../plugin.js'
+import { type Decision, type Exchange, type LimitRule, NumberFields } from '../plugin.js'
 import { isUnknown } from '../rate-limiting/gate.js'
 
 export interface NamedRules {
@@ -12,9 +12,10 @@ export type HeaderFamily = 'x-ratelimit' | 'ietf' | 'both' | 'none'
 export function headerWriter(family: HeaderFamily, limits: NamedRules): ((exchange: Exchange, decision: Decision) => void) | null {
   if (family === 'none') return null
   const policy = family === 'x-ratelimit' ? '' : limits.rules.map((rule, index) => policyOf(limits.names[index] ?? '', rule)).join(', ')
+  const tightest = new NumberFields(['X-RateLimit-Limit', 'X-RateLimit-Remaining', 'X-RateLimit-Reset'])
   return (exchange, decision) => {
     if (isUnknown(decision)) return
-    if (family !== 'ietf') writeTightest(exchange, decision)
+    if (family !== 'ietf') writeTightest(exchange, decision, tightest)
     if (policy === '') return
     exchange.response.headers.set('RateLimit-Policy', policy)
     exchange.response.headers.set(
@@ -25,7 +26,7 @@ export function headerWriter(family: HeaderFamily, limits: NamedRules): ((exchan
 }
 
 /** The refusing limit, else the one with the least left; of equals the one that takes longest to recover. */
-function writeTightest(exchange: Exchange, decision: Decision): void {
+function writeTightest(exchange: Exchange, decision: Decision, fields: NumberFields): void {
   const { rules } = decision
   let tightest = rules[Math.max(0, decision.refusedBy)]
   if (decision.refusedBy < 0) {
@@ -35,10 +36,10 @@ function writeTightest(exchange: Exchange, decision: Decision): void {
     }
   }
   if (tightest === undefined) return
-  const { headers } = exchange.response
-  headers.set('X-RateLimit-Limit', String(tightest.limit))
-  headers.set('X-RateLimit-Remaining', String(tightest.remaining))
-  headers.set('X-RateLimit-Reset', String(Math.ceil(tightest.resetMs / 1000)))
+  fields.number(0, tightest.limit)
+  fields.number(1, tightest.remaining)
+  fields.number(2, Math.ceil(tightest.resetMs / 1000))
+  exchange.response.headers.setNumbers(fields)
 }
 
 /** `"name";q=100;w=60`: the quota and the seconds for which it lasts. */

@@ -1,5 +1,5 @@
 /** The rate headers of Kong: a pair for each window, and the tightest window in `RateLimit-*`. */
-import type { Decision, Exchange } from '../plugin.js'
+import { type Decision, type Exchange, NumberFields } from '../plugin.js'
 
 export interface Period {
   /** As in header names: `Minute`. */
@@ -26,16 +26,20 @@ export function periodOf(seconds: number): Period {
 export type ResetOf = (exchange: Exchange, decision: Decision, index: number) => number
 
 export class PeriodHeaders {
-  private readonly limitNames: readonly string[]
-  private readonly remainingNames: readonly string[]
+  /** Limit and remaining of each window, then those of the tightest. */
+  private readonly fields: NumberFields
 
   /** `periods`: in the order of the rules. */
   constructor(
     private readonly periods: readonly Period[],
     private readonly resetOf: ResetOf,
   ) {
-    this.limitNames = periods.map(({ name }) => `X-RateLimit-Limit-${name}`)
-    this.remainingNames = periods.map(({ name }) => `X-RateLimit-Remaining-${name}`)
+    this.fields = new NumberFields([
+      ...periods.flatMap(({ name }) => [`X-RateLimit-Limit-${name}`, `X-RateLimit-Remaining-${name}`]),
+      'RateLimit-Limit',
+      'RateLimit-Remaining',
+      'RateLimit-Reset',
+    ])
   }
 
   /** Index of the window with the least left; of equals the longest. */
@@ -59,18 +63,19 @@ export class PeriodHeaders {
   }
 
   write(exchange: Exchange, decision: Decision): void {
-    const { headers } = exchange.response
-    for (let index = 0; index < this.periods.length; index++) {
+    const { fields, periods } = this
+    for (let index = 0; index < periods.length; index++) {
       const outcome = decision.rules[index]
-      if (outcome === undefined) continue
-      headers.set(this.limitNames[index] ?? '', String(outcome.limit))
-      headers.set(this.remainingNames[index] ?? '', String(outcome.remaining))
+      fields.number(2 * index, outcome?.limit ?? 0)
+      fields.number(2 * index + 1, outcome?.remaining ?? 0)
     }
     const tightest = this.tightest(decision)
     const outcome = decision.rules[tightest]
     if (outcome === undefined) return
-    headers.set('RateLimit-Limit', String(outcome.limit))
-    headers.set('RateLimit-Remaining', String(outcome.remaining))
-    headers.set('RateLimit-Reset', String(this.resetOf(exchange, decision, tightest)))
+    const at = 2 * periods.length
+    fields.number(at, outcome.limit)
+    fields.number(at + 1, outcome.remaining)
+    fields.number(at + 2, this.resetOf(exchange, decision, tightest))
+    exchange.response.headers.setNumbers(fields)
   }
 }

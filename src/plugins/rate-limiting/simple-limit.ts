@@ -3,7 +3,16 @@
  *
  * Runs on workers: access (decide), headerFilter (X-RateLimit-*), log (records back). State: the counters of the store.
  */
-import { type Decision, type Exchange, type LimitRule, type LinkKit, type PluginInstance, RETRY_SOON, type Reply } from '../plugin.js'
+import {
+  type Decision,
+  type Exchange,
+  type LimitRule,
+  type LinkKit,
+  NumberFields,
+  type PluginInstance,
+  RETRY_SOON,
+  type Reply,
+} from '../plugin.js'
 import { gatePhases, isUnknown, LimitGate, wholeSeconds } from './gate.js'
 import { chosenKey, type KeyChoice } from './identity.js'
 import { bindScoped, type ScopedSpec } from './scope.js'
@@ -46,14 +55,14 @@ export function linkSimple(limit: SimpleLimit, kit: LinkKit): PluginInstance {
 }
 
 function headerWriter(limit: SimpleLimit, isWindow: boolean): (exchange: Exchange, decision: Decision) => void {
-  const shownLimit = String(limit.shownLimit)
+  const fields = new NumberFields(['X-RateLimit-Limit', 'X-RateLimit-Remaining', ...(isWindow ? ['X-RateLimit-Reset'] : [])])
   return (exchange, decision) => {
     const outcome = decision.rules[0]
     if (outcome === undefined) return
-    const { headers } = exchange.response
-    headers.set('X-RateLimit-Limit', shownLimit)
-    headers.set('X-RateLimit-Remaining', String(outcome.remaining))
-    if (isWindow) headers.set('X-RateLimit-Reset', String(wholeSeconds(outcome.resetMs)))
+    fields.number(0, limit.shownLimit)
+    fields.number(1, outcome.remaining)
+    if (isWindow) fields.number(2, wholeSeconds(outcome.resetMs))
+    exchange.response.headers.setNumbers(fields)
   }
 }
 
