@@ -81,10 +81,10 @@ export class HeaderList {
     this.push(key, name, value)
   }
 
-  /** As `set` with each of these fields and what stands in it now. */
+  /** As `set` with each of these fields and the number that it has now. */
   setNumbers(fields: NumberFields): void {
-    const { names } = fields
-    for (let index = 0; index < names.length; index++) this.set(names[index] as string, fields.value(index))
+    const { names, numbers } = fields
+    for (let index = 0; index < names.length; index++) this.set(names[index] as string, fields.text(index, numbers[index] as number))
   }
 
   /** Removes all lines of this field; true if there was one. `key` is lower-case. */

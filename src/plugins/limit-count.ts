@@ -276,7 +276,7 @@ class LimitCount implements PluginInstance, RequestLimit {
   ) {
     this.slot = kit.slot()
     this.undecidable = { limiter, undecidable: prepared.allowDegradation ? null : CANNOT_COUNT }
-    this.shown = prepared.headers.map(({ limit, remaining, reset }) => new NumberFields([limit, remaining, reset]))
+    this.shown = prepared.headers.map(({ limit, remaining, reset }) => new NumberFields([limit, remaining, reset], [false, false, true]))
     if (this.shown.length > 0) this.headerFilter = (exchange) => this.showQuota(exchange)
   }
 
@@ -308,10 +308,11 @@ class LimitCount implements PluginInstance, RequestLimit {
       const outcome = decision.rules[index]
       // A rule that was left out has no limit to show.
       if (fields === undefined || outcome === undefined || outcome.limit === LIMIT_MAX) continue
-      fields.number(0, outcome.limit)
-      fields.number(1, outcome.remaining)
+      const { numbers } = fields
+      numbers[0] = outcome.limit
+      numbers[1] = outcome.remaining
       // Seconds with up to two decimals, cut off.
-      fields.hundredths(2, Math.floor(outcome.resetMs / 10))
+      numbers[2] = Math.floor(outcome.resetMs / 10)
       headers.setNumbers(fields)
     }
   }

@@ -41,7 +41,6 @@ export { pemKey, secretKey, type TokenKey, TokenKeyError } from '../auth/token-k
 export { addressProblem } from '../base/address-set.js'
 export { fieldNameProblem, fieldValue } from '../base/field.js'
 export type { HeaderList } from '../base/headers.js'
-export { NumberFields } from '../base/number-fields.js'
 export {
   type HttpAnswer,
   type HttpClient,
@@ -50,6 +49,7 @@ export {
   type HttpQuestion,
   type HttpSettings,
 } from '../base/http-client.js'
+export { NumberFields } from '../base/number-fields.js'
 export { type Pattern, patternProblem, type RegExpLikeMatch } from '../base/pattern.js'
 export { cookieValue, queryValue, queryValues, withoutCookie, withoutQueryValue } from '../base/request-values.js'
 export { aroundMatch, encodePath, encodeQuery, removeDotSegments, splitTarget } from '../base/rewrite-target.js'

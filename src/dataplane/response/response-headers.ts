@@ -82,12 +82,16 @@ export class ResponseHeaders extends HeaderList {
   private readonly addedValues: string[] = []
   private readonly addedGroups: (NumberFields | null)[] = []
   private addedCount = 0
+  /** The numbers of the first group, while it is all that was added: its lines are written only if somebody wants text. */
+  private onlyNumbers = new Float64Array(8)
+  private hasOnlyNumbers = false
 
   override reset(): void {
     super.reset()
     this.head = null
     this.pairs = null
     this.addedCount = 0
+    this.hasOnlyNumbers = false
   }
 
   /** Begins with the fields of an upstream's answer. */
@@ -121,8 +125,7 @@ export class ResponseHeaders extends HeaderList {
   override has(key: string): boolean {
     const { head, pairs } = this
     if (head === null && pairs === null) return super.has(key)
-    const needle = needleOf(key)
-    for (let index = 0; index < this.addedCount; index++) if (needleOf(this.addedNames[index] as string) === needle) return true
+    for (let index = 0; index < this.addedCount; index++) if (this.isAdded(index, key)) return true
     if (head !== null) {
       if (lacksField(head, key, needleOf)) return false
     } else if (!this.isGiven(key)) return false
@@ -142,6 +145,7 @@ export class ResponseHeaders extends HeaderList {
 
   override set(name: string, value: string): void {
     if (this.canAppend(name, value)) {
+      if (this.hasOnlyNumbers) this.writeNumbers()
       this.addedNames[this.addedCount] = name
       this.addedGroups[this.addedCount] = null
       this.addedValues[this.addedCount++] = value
@@ -153,18 +157,34 @@ export class ResponseHeaders extends HeaderList {
 
   override setNumbers(fields: NumberFields): void {
     if (this.canAppendGroup(fields)) {
+      if (this.hasOnlyNumbers) this.writeNumbers()
       this.addedNames[this.addedCount] = ''
       this.addedGroups[this.addedCount] = fields
-      this.addedValues[this.addedCount++] = fields.lines()
+      if (this.addedCount++ === 0) this.keepNumbers(fields)
+      else this.addedValues[this.addedCount - 1] = fields.lines(fields.numbers)
       return
     }
     this.fill()
     super.setNumbers(fields)
   }
 
+  private keepNumbers(fields: NumberFields): void {
+    const { numbers } = fields
+    if (this.onlyNumbers.length < numbers.length) this.onlyNumbers = new Float64Array(numbers.length)
+    for (let index = 0; index < numbers.length; index++) this.onlyNumbers[index] = numbers[index] as number
+    this.hasOnlyNumbers = true
+  }
+
+  private writeNumbers(): void {
+    this.hasOnlyNumbers = false
+    const [fields] = this.addedGroups
+    if (fields !== null && fields !== undefined) this.addedValues[0] = fields.lines(this.onlyNumbers)
+  }
+
   /** Status line and fields for `writeStatus`, if nobody took the fields apart and the status is still theirs; null otherwise. */
   block(status: number): string | null {
     const { head, pairs } = this
+    if (this.hasOnlyNumbers) this.writeNumbers()
     let text: string | null = null
     if (head !== null) text = head.status === status ? textOfHead(head) : null
     else if (pairs !== null)
@@ -176,6 +196,16 @@ export class ResponseHeaders extends HeaderList {
       text += this.addedValues[index] as string
     }
     return text
+  }
+
+  /**
+   * The same as bytes, if the head of an upstream got nothing but one group of numbers; null otherwise. Valid until the next answer with
+   * that group.
+   */
+  bytes(status: number): Uint8Array | null {
+    const { head } = this
+    if (head === null || !this.hasOnlyNumbers || head.status !== status) return null
+    return this.addedGroups[0]?.behind(head.block, this.onlyNumbers) ?? null
   }
 
   private canAppend(name: string, value: string): boolean {
@@ -214,10 +244,12 @@ export class ResponseHeaders extends HeaderList {
     if (head === null && pairs === null) return
     this.head = null
     this.pairs = null
+    if (this.hasOnlyNumbers) this.writeNumbers()
     if (head !== null) fillHeaderList(head, this)
     if (pairs !== null && this.contentType !== '') super.add('Content-Type', this.contentType)
     for (const [name, value] of pairs ?? []) super.add(name, value)
-    for (let index = 0; index < this.addedCount; index++) this.fillAdded(this.addedNames[index] as string, this.addedValues[index] as string)
+    for (let index = 0; index < this.addedCount; index++)
+      this.fillAdded(this.addedNames[index] as string, this.addedValues[index] as string)
     this.addedCount = 0
   }
 

@@ -52,6 +52,8 @@ export class ResponseWriter {
 
   /** An upstream's answer that arrived in one piece: head and body in [start, end). */
   whole(exchange: Exchange, head: ResponseHead, source: Buffer, start: number, end: number): void {
+    // The bytes of a head that is held may be those that this answer is about to overwrite.
+    if (this.heldHead !== null && this.heldHead !== exchange) this.flushHead()
     const filters = filtersOf(exchange)
     if (filters.length > 0) {
       exchange.response.bodyLength = end - start
@@ -117,6 +119,7 @@ export class ResponseWriter {
 
   /** The head of an answer whose body is still coming; `length` -1 = unknown. */
   head(exchange: Exchange, head: ResponseHead, length: number): void {
+    if (this.heldHead !== null && this.heldHead !== exchange) this.flushHead()
     const filters = filtersOf(exchange)
     let block: string | Uint8Array = plainBlock(exchange, head)
     if (filters.length > 0) {
@@ -518,6 +521,8 @@ function upstreamStatusLine(exchange: Exchange): string {
 /** Status line and header lines for `writeStatus`. Framing fields belong to the writer and the binding, whatever a plugin set. */
 function encodeBlock(exchange: Exchange): string | Uint8Array {
   const { status, headers } = exchange.response
+  const bytes = status < 500 ? headers.bytes(status) : null
+  if (bytes !== null) return bytes
   const asItCame = headers.block(status)
   if (asItCame !== null) return status < 500 ? asItCame : asItCame + upstreamStatusLine(exchange)
   const text = `${statusLine(status)}${headerLines(headers)}${upstreamStatusLine(exchange)}`

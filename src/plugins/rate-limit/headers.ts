@@ -36,9 +36,9 @@ function writeTightest(exchange: Exchange, decision: Decision, fields: NumberFie
     }
   }
   if (tightest === undefined) return
-  fields.number(0, tightest.limit)
-  fields.number(1, tightest.remaining)
-  fields.number(2, Math.ceil(tightest.resetMs / 1000))
+  fields.numbers[0] = tightest.limit
+  fields.numbers[1] = tightest.remaining
+  fields.numbers[2] = Math.ceil(tightest.resetMs / 1000)
   exchange.response.headers.setNumbers(fields)
 }
 

@@ -66,16 +66,16 @@ export class PeriodHeaders {
     const { fields, periods } = this
     for (let index = 0; index < periods.length; index++) {
       const outcome = decision.rules[index]
-      fields.number(2 * index, outcome?.limit ?? 0)
-      fields.number(2 * index + 1, outcome?.remaining ?? 0)
+      fields.numbers[2 * index] = outcome?.limit ?? 0
+      fields.numbers[2 * index + 1] = outcome?.remaining ?? 0
     }
     const tightest = this.tightest(decision)
     const outcome = decision.rules[tightest]
     if (outcome === undefined) return
     const at = 2 * periods.length
-    fields.number(at, outcome.limit)
-    fields.number(at + 1, outcome.remaining)
-    fields.number(at + 2, this.resetOf(exchange, decision, tightest))
+    fields.numbers[at] = outcome.limit
+    fields.numbers[at + 1] = outcome.remaining
+    fields.numbers[at + 2] = this.resetOf(exchange, decision, tightest)
     exchange.response.headers.setNumbers(fields)
   }
 }

@@ -59,9 +59,9 @@ function headerWriter(limit: SimpleLimit, isWindow: boolean): (exchange: Exchang
   return (exchange, decision) => {
     const outcome = decision.rules[0]
     if (outcome === undefined) return
-    fields.number(0, limit.shownLimit)
-    fields.number(1, outcome.remaining)
-    if (isWindow) fields.number(2, wholeSeconds(outcome.resetMs))
+    fields.numbers[0] = limit.shownLimit
+    fields.numbers[1] = outcome.remaining
+    if (isWindow) fields.numbers[2] = wholeSeconds(outcome.resetMs)
     exchange.response.headers.setNumbers(fields)
   }
 }

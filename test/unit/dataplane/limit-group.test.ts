@@ -166,6 +166,12 @@ const bySource = { key: 'http_x_user' }
 const redis = { policy: 'redis', redis_host: 'there' }
 
 describe('limits next to each other', () => {
+  test('a chain of limits changes nothing of what goes upstream, one with another plugin may', () => {
+    const limit = { name: 'limit-count', conf: { count: 1, time_window: 60 } }
+    expect(new Site([limit], [limit]).chain.changesRequest).toBe(false)
+    expect(new Site([limit], [{ name: 'between' }, limit]).chain.changesRequest).toBe(true)
+  })
+
   test('are one step, over global rules and route', () => {
     const site = new Site([count(9), count(9)], [count(9), { name: 'between' }, count(9)])
     expect(site.chain.access.length).toBe(3)
