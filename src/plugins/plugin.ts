@@ -408,7 +408,6 @@ export interface LimitQuestion {
   readonly keys: LimitKeys
   readonly cost: number
   readonly overrides?: LimitOverrides | undefined
-  readonly undecidable?: undefined
 }
 
 /** The request does not give what is needed to decide; counted as an error of this limit. */

@@ -150,7 +150,7 @@ export class LimitGroup implements PluginInstance {
       if (member.filter !== null && !member.filter(exchange)) continue
       const question = member.limit.ask(exchange)
       if (question === undefined) continue
-      if (question.undecidable !== undefined) {
+      if ('undecidable' in question) {
         if (question.limiter instanceof CountedLimiter) question.limiter.countError()
         if (question.undecidable === null) continue
         this.recycle(pass)
