@@ -166,10 +166,10 @@ const bySource = { key: 'http_x_user' }
 const redis = { policy: 'redis', redis_host: 'there' }
 
 describe('limits next to each other', () => {
-  test('a chain of limits changes nothing of what goes upstream, one with another plugin may', () => {
+  test('the head for the upstream of a chain of limits need not be checked again', () => {
     const limit = { name: 'limit-count', conf: { count: 1, time_window: 60 } }
-    expect(new Site([limit], [limit]).chain.changesRequest).toBe(false)
-    expect(new Site([limit], [{ name: 'between' }, limit]).chain.changesRequest).toBe(true)
+    expect(new Site([limit], [limit]).chain.keepsHeadSafe).toBe(true)
+    expect(new Site([limit], [{ name: 'between' }, limit]).chain.keepsHeadSafe).toBe(false)
   })
 
   test('are one step, over global rules and route', () => {
