@@ -71,9 +71,11 @@ export class ConfigurationSource {
       if (!(error instanceof UsageError)) throw error
       return { ok: false, errors: [error.message], warnings: [] }
     }
-    const source = view === null || view.inForce === 0 ? opened.source : withResources(opened.source, view.map)
+    const isListed = view === null || canList(opened)
+    const source = view !== null && view.inForce > 0 && isListed ? withResources(opened.source, view.map) : opened.source
     const checked = this.check({ ...opened, source }, view?.map ?? null)
     if (!checked.ok) return refused(checked)
+    if (!isListed) throw new Error('the resources of the file cannot be listed, although it is valid')
     const aside = (view?.setAside ?? []).map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
     const warnings = [...checked.warnings.map(formatIssue), ...aside]
     return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view } } }
@@ -118,7 +120,6 @@ export class ConfigurationSource {
       if (this.flags.admin === undefined && !asksForAdmin(root) && !existsSync(journal)) return null
       this.fileStore = await FileStore.open(journal)
     } else await this.fileStore.refresh()
-    // A file whose resources cannot be listed is refused by its validation.
     return this.fileStore.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
   }
 
@@ -130,6 +131,11 @@ export class ConfigurationSource {
       ...(view !== null && { alsoKnown: (kind: string) => view.gaps(kind) }),
     })
   }
+}
+
+/** A file whose resources cannot be listed is refused by its validation, which must see it as it is. */
+function canList({ source }: OpenedConfiguration): boolean {
+  return readBaseResources(source.value, 0) !== null
 }
 
 function partsOf({ process, compiled, consumers, limiters }: Extract<CheckResult, { ok: true }>) {

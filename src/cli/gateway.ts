@@ -423,7 +423,7 @@ export class Gateway {
     this.tables = snapshot.tables
     this.compiled = prepared.compiled
     this.tokens.follow(prepared.compiled.keySets)
-    this.sayCounters(prepared.limiters)
+    this.sayCounters(prepared.limiters, store === undefined)
     this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
     const packedMs = systemClock.nowMs()
@@ -433,14 +433,14 @@ export class Gateway {
   }
 
   /** Says which counters of limits go on with a new configuration, and which begin anew. */
-  private sayCounters(next: readonly DeclaredLimiter[]): void {
+  private sayCounters(next: readonly DeclaredLimiter[], isReload: boolean): void {
     const { kept, reset } = compareLimiters(this.limiters, next)
     const { log } = this.options
     for (const { limiter, reason } of reset.slice(0, resetLinesMax)) {
       log.info(`the counters of ${limiter.plugin} in ${limiter.owner} begin anew: ${reason}`)
     }
     if (reset.length > resetLinesMax) log.info(`the counters of ${reset.length - resetLinesMax} further limits begin anew`)
-    if (kept > 0) log.info(`the counters of ${kept} limit(s) go on`)
+    if (kept > 0 && isReload) log.info(`the counters of ${kept} limit(s) go on`)
   }
 
   private report(index: number, message: WorkerReport): void {

@@ -48,6 +48,11 @@ export function resourceProblems(
     environment,
     alsoKnown: (target) => known.get(target) ?? none,
   })
+  const group = value['group_id']
+  // A file may name a group that is not there (its consumers get 503); a change must not bring that about.
+  if (result.ok && kind === 'consumers' && group !== undefined && !known.has('consumer_groups')) {
+    return [{ path: ['group_id'], message: `failed to fetch consumer group info by consumer group id [${String(group)}]` }]
+  }
   if (result.ok) return []
   return result.errors.map(({ path, message }) => {
     const parts = parsePath(path)
