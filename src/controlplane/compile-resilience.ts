@@ -1,5 +1,5 @@
 /** Options for failing, late and busy upstreams to their compiled form. */
-import type { CompiledConcurrency, CompiledResilience, CompiledRetry } from '../schema/compiled.js'
+import type { CompiledConcurrency, CompiledHedge, CompiledResilience, CompiledRetry } from '../schema/compiled.js'
 import type { RouteResource } from '../schema/route.js'
 import type { UpstreamResource } from '../schema/upstream.js'
 import { milliseconds } from './validate-process.js'
@@ -29,6 +29,7 @@ export function compileResilience(value: UpstreamResource): { readonly resilienc
       ? {}
       : { deadline: { header: value.deadline.header ?? 'X-Request-Deadline-Ms', fromClient: value.deadline.from_client ?? false } }),
     ...compileConcurrency(value),
+    ...compileHedge(value),
   }
   return Object.keys(resilience).length === 0 ? {} : { resilience }
 }
@@ -45,6 +46,12 @@ function compileConcurrency({ concurrency }: UpstreamResource): { readonly concu
         adaptive === undefined ? null : { min: adaptive.min ?? 10, max: adaptive.max ?? 1_000, tolerance: adaptive.tolerance ?? 1.5 },
     },
   }
+}
+
+function compileHedge({ hedge }: UpstreamResource): { readonly hedge?: CompiledHedge } {
+  if (hedge === undefined) return {}
+  const { delay, percentile = delay === undefined ? 95 : 0 } = hedge
+  return { hedge: { delayMs: delay === undefined ? 0 : milliseconds(delay), percentile } }
 }
 
 function compileRetry(value: UpstreamResource): { readonly retry?: CompiledRetry } {

@@ -138,7 +138,11 @@ export class Exchange implements PluginExchange {
   place: Bulkhead<Exchange> | null = null
   /** Waits for a place there. */
   waitsAt: Bulkhead<Exchange> | null = null
-  /** Ends a wait before the next try; null = there is none. */
+  /** The try that runs beside this one: the hedge of an exchange, or the exchange of a hedge. */
+  twin: Exchange | null = null
+  /** It only stands for the second try of its twin: no client, no plugins, no log. */
+  isHedge = false
+  /** Ends a wait before the next try, or before a hedge; null = there is none. */
   wait: (() => void) | null = null
   /** Something below bounds the tries, or has to be told to the upstream. */
   isTimed = false
@@ -209,6 +213,22 @@ export class Exchange implements PluginExchange {
     this.onWritable = (offset) => callbacks.writable(this, offset)
   }
 
+  /** A record for a second try of this exchange. */
+  hedge(pool: NodePool, slot: number, now: number): Exchange {
+    const hedge = new Exchange(this.callbacks)
+    hedge.isHedge = true
+    hedge.twin = this
+    hedge.stage = Stage.Upstream
+    hedge.upstream = this.upstream
+    hedge.upstreamMethod = this.upstreamMethod
+    hedge.readTimeoutMs = this.readTimeoutMs
+    hedge.pool = pool
+    hedge.pickedSlot = slot
+    hedge.upstreamAddress = pool.address
+    hedge.upstreamStartMs = now
+    return hedge
+  }
+
   /** Forgets the previous request. */
   begin(client: ClientResponse): void {
     this.client = client
@@ -257,6 +277,7 @@ export class Exchange implements PluginExchange {
     this.staleRetryUsed = false
     this.retryUntilMs = 0
     this.wait = null
+    this.twin = null
     this.place = null
     this.waitsAt = null
     this.isTimed = false

@@ -14,6 +14,7 @@ import { Tier } from './balancer/tier.js'
 import type { Bulkhead } from './concurrency/bulkhead.js'
 import type { Bulkheads } from './concurrency/bulkheads.js'
 import type { Exchange } from './exchange.js'
+import { HedgeDelay } from './retries/hedge-delay.js'
 import { RetryBudget } from './retries/retry-budget.js'
 import { defaultRetryPolicy, RetryPolicy } from './retries/retry-policy.js'
 import type { NodePool } from './upstream/pool.js'
@@ -41,6 +42,8 @@ export class LinkedUpstream {
   /** Null = requests are not bounded. */
   readonly bulkhead: Bulkhead<Exchange> | null
   readonly deadline: CompiledDeadline | null
+  /** Null = no hedging. */
+  readonly hedge: HedgeDelay | null
   /** Its tries or its requests have a limit, or are told of one. */
   readonly isTimed: boolean
 
@@ -57,6 +60,7 @@ export class LinkedUpstream {
     const concurrency = resilience?.concurrency
     this.bulkhead = concurrency === undefined ? null : environment.bulkheads.get(rotor, concurrency)
     this.deadline = resilience?.deadline ?? null
+    this.hedge = resilience?.hedge === undefined ? null : new HedgeDelay(resilience.hedge)
     this.isTimed = this.deadline !== null || record.timeout.perTryMs !== undefined || record.timeout.totalMs !== undefined
     this.setNodes(nodes)
   }

@@ -52,6 +52,8 @@ export interface ProxyAccounts {
   readonly retries: Counter
   /** Those that the budget did not allow. */
   readonly overBudget: Counter
+  /** Second tries beside late ones. */
+  readonly hedges: Counter
   readonly pluginErrors: Counter
   pluginFailed(plugin: string, error: unknown): void
 }
@@ -320,13 +322,15 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   // ---------------------------------------------------------------- response
 
-  whole(exchange: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
+  whole(asked: Exchange, head: ResponseHead, bytes: Buffer, start: number, end: number): void {
+    const exchange = asked.twin === null ? asked : this.tries.hedging.won(asked)
     if (!this.tries.answered(exchange, head, true, 0)) return
     this.letClientEnd(exchange)
     this.writer.whole(exchange, head, bytes, start, end)
   }
 
-  head(exchange: Exchange, head: ResponseHead, length: number): void {
+  head(asked: Exchange, head: ResponseHead, length: number): void {
+    const exchange = asked.twin === null ? asked : this.tries.hedging.won(asked)
     if (!this.tries.answered(exchange, head, false, length)) return
     this.letClientEnd(exchange)
     this.writer.head(exchange, head, length)
@@ -428,6 +432,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.deadlineMs = 0
     exchange.limitMs = 0
     if (exchange.wait !== null) this.tries.endWait(exchange)
+    if (exchange.twin !== null) this.tries.hedging.drop(exchange)
     if (exchange.place !== null || exchange.waitsAt !== null) this.tries.leave(exchange)
     this.inFlight--
     if (exchange.previous !== null) exchange.previous.next = exchange.next

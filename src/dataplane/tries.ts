@@ -17,6 +17,7 @@ import { type Exchange, Stage } from './exchange.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import { pickAdmitted } from './node-gate.js'
 import type { RequestBody } from './request-body.js'
+import { type HedgeCounters, Hedging } from './retries/hedging.js'
 import { retryAfterMs } from './retries/retry-policy.js'
 import { deadlineFailure, isOver, limitTry, setLimits } from './retries/time-limits.js'
 import { isIdempotent, isSafe, statusText } from './semantics.js'
@@ -34,24 +35,26 @@ export interface TryEndings {
 }
 
 /** What is counted of tries. */
-export interface TryCounters {
+export interface TryCounters extends HedgeCounters {
   /** Tries after the first one. */
   readonly retries: Counter
-  /** Those that the budget did not allow. */
-  readonly overBudget: Counter
 }
 
 /** The rest of an answer that is tried again is read up to this length, so that the connection can be kept. */
 const DISCARDED_BYTES_MAX = 65_536
 
 export class Tries {
+  readonly hedging: Hedging
+
   constructor(
     private readonly requestBody: RequestBody,
     private readonly nodes: NodeFeed,
     private readonly counters: TryCounters,
     private readonly clock: Clock,
     private readonly endings: TryEndings,
-  ) {}
+  ) {
+    this.hedging = new Hedging(nodes, counters, clock)
+  }
 
   /** The first try. */
   begin(exchange: Exchange, route: LinkedRoute, upstream: LinkedUpstream): void {
@@ -108,7 +111,10 @@ export class Tries {
     upstream.budget.counted(recentMs())
     const pool = pickAdmitted(exchange, upstream)
     if (pool === undefined && exchange.nodeGate !== null) this.endings.answer(exchange, exchange.nodeGate.refuse(exchange))
-    else this.send(exchange, pool ?? null, false)
+    else {
+      this.send(exchange, pool ?? null, false)
+      if (upstream.hedge !== null) this.hedging.plan(exchange, upstream)
+    }
   }
 
   private send(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
@@ -160,7 +166,11 @@ export class Tries {
       exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
       this.nodes.completed(exchange)
     } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
+    if (exchange.wait !== null) this.endWait(exchange)
     if (exchange.retry.statuses !== null && this.repeatsAnswer(exchange, head, length)) return false
+    if (exchange.upstream !== null && exchange.upstream.hedge !== null) {
+      exchange.upstream.hedge.took(nowMs() - exchange.sentMs)
+    }
     if (exchange.isTimed) exchange.limitMs = exchange.untilMs
     if (exchange.place !== null) {
       const now = nowMs()
@@ -239,6 +249,7 @@ export class Tries {
 
   /** The limit of this try, or of the whole request, is over (`exchange.limitMs`). */
   overrun(exchange: Exchange, now: number): void {
+    if (exchange.untilMs !== 0 && now >= exchange.untilMs) this.hedging.drop(exchange)
     const { connection } = exchange
     if (exchange.untilMs === 0 || now < exchange.untilMs) {
       if (connection === null) return
@@ -273,6 +284,7 @@ export class Tries {
 
   /** Nobody wants the answer any more. */
   cancel(exchange: Exchange): void {
+    if (exchange.twin !== null) this.hedging.drop(exchange)
     const connection = exchange.connection
     if (connection === null) return
     exchange.connection = null
@@ -283,6 +295,13 @@ export class Tries {
   /** The one place where a failed try is repeated, answered or cut off. */
   private fail(exchange: Exchange, connection: UpstreamConnection, failure: Failure, answered: boolean): void {
     if (exchange.stage === Stage.Done) return
+    if (exchange.twin !== null) {
+      if (!exchange.isHedge) this.note(exchange, failure.status)
+      this.hedging.failed(exchange, failure)
+      return
+    }
+    // A hedge that was to come is not for the next try.
+    if (exchange.wait !== null) this.endWait(exchange)
     exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
     // Whoever was not answered in time waited at least so long.
     if (exchange.place !== null && failure.status === 504) exchange.place.took(nowMs() - exchange.sentMs, nowMs())

@@ -137,6 +137,15 @@ export interface CompiledResilience {
   readonly budget?: CompiledRetryBudget
   readonly deadline?: CompiledDeadline
   readonly concurrency?: CompiledConcurrency
+  readonly hedge?: CompiledHedge
+}
+
+/** When a second try is sent beside a late one. */
+export interface CompiledHedge {
+  /** With a percentile: the least delay. */
+  readonly delayMs: number
+  /** 0 = the delay alone decides. */
+  readonly percentile: number
 }
 
 /** Bound of the requests that an upstream has at a time. */

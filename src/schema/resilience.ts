@@ -127,6 +127,32 @@ export const resilienceOptions = {
       },
     ),
   ),
+  hedge: Type.Optional(
+    Type.Object(
+      {
+        delay: Type.Optional(
+          Type.Number({
+            minimum: 0.001,
+            maximum: 60,
+            description: 'Seconds after which the second try is sent; with `percentile` the least.',
+          }),
+        ),
+        percentile: Type.Optional(
+          Type.Number({
+            minimum: 50,
+            maximum: 99.9,
+            description:
+              'The second try is sent when the first takes longer than so many percent of the latest ones. Default 95 without `delay`.',
+          }),
+        ),
+      },
+      {
+        additionalProperties: false,
+        description:
+          'When an answer is late, asks a second node too and takes the first answer. Only GET, HEAD and OPTIONS without a body, within `retry_budget`.',
+      },
+    ),
+  ),
   concurrency: Type.Optional(concurrency),
   deadline: Type.Optional(
     Type.Object(

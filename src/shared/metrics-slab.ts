@@ -74,6 +74,7 @@ export const seriesKinds = { route: 'route', status: 'status', counter: 'counter
 export const counterNames = [
   'upstream_retries',
   'upstream_retries_refused',
+  'upstream_hedges',
   'upstream_connects',
   'upstream_reuse',
   'refused',

@@ -80,6 +80,7 @@ export const metrics = {
     'Open client connections: exact where the uWebSockets.js build reports them, else counted from the open files of the process.',
   ),
   // counted by name in the workers
+  upstreamHedges: metric('gateway_upstream_hedges_total', 'counter', 'none', [], 'Second tries beside late ones.'),
   upstreamRetriesRefused: metric(
     'gateway_upstream_retries_refused_total',
     'counter',
@@ -239,6 +240,7 @@ export const metrics = {
 /** How the counters of the workers are shown. Label values come in the order of the metric's labels. */
 export const workerCounters: Readonly<Record<CounterName, Metric>> = {
   upstream_retries: metrics.upstreamRetries,
+  upstream_hedges: metrics.upstreamHedges,
   upstream_retries_refused: metrics.upstreamRetriesRefused,
   upstream_connects: metrics.upstreamConnects,
   upstream_reuse: metrics.upstreamReuse,

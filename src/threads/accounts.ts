@@ -13,6 +13,7 @@ export function createAccounts(metrics: WorkerMetrics, accessLog: AccessLog | nu
   const refusals = new Map<string, Counter>()
   return {
     retries: metrics.counter('upstream_retries'),
+    hedges: metrics.counter('upstream_hedges'),
     overBudget: metrics.counter('upstream_retries_refused'),
     pluginErrors: metrics.counter('plugin_errors'),
     requestStarted: () => metrics.requestStarted(),

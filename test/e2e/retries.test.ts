@@ -7,6 +7,7 @@ import type { StrictRequest } from '../../src/doctor/strict-request.js'
 import type { Gateway } from '../support/gateway.js'
 import { hammer, requestText } from '../support/limit-clients.js'
 import { ownPort } from '../support/ports.js'
+import { eventually } from '../support/redis.js'
 import { TestBed } from '../support/test-bed.js'
 
 const WORKERS = 2
@@ -31,6 +32,13 @@ beforeAll(async () => {
     none: { nodes: both, retry_on: [], retry_budget: free },
     storm: { nodes: both, retries: 3, retry_on: ['reset', 500], retry_budget: { percent: 20, min_per_second: 0 } },
     'connect-storm': { nodes: { ...both, [`127.0.0.1:${dead}`]: 1 }, retries: 2, retry_budget: { percent: 0, min_per_second: 0 } },
+    hedge: { type: 'ewma', nodes: both, retry_budget: free, timeout: { ...patient, read: 2 }, hedge: { delay: 0.05 } },
+    'hedge-poor': {
+      nodes: both,
+      retry_budget: { percent: 0, min_per_second: 0 },
+      timeout: { ...patient, read: 0.3 },
+      hedge: { delay: 0.05 },
+    },
     'per-try': { nodes: both, retry_budget: free, timeout: { ...patient, per_try: 0.3 }, deadline: {} },
     total: { nodes: both, retry_budget: free, timeout: { ...patient, total: 0.4 }, deadline: { header: 'X-Left' } },
     client: { nodes: both, timeout: patient, deadline: { header: 'X-Left', from_client: true } },
@@ -176,6 +184,82 @@ describe('budget', () => {
 
   test('what was never sent needs no budget: a dead node costs no request', async () => {
     expect(await hammer(perTest, [gateway], '/connect-storm', 60, { clients: 4 })).toEqual(new Map([[200, 60]]))
+  })
+})
+
+describe('hedging', () => {
+  /** Every request of the route is in the books once, and nothing is in flight. */
+  async function settled(): Promise<void> {
+    await eventually('nothing in flight', async () => {
+      const response = await fetch(`${gateway.metricsUrl}/v1/nodes`)
+      const known = ((await response.json()) as { nodes: { in_flight: number }[] }).nodes
+      return known.length > 0 && known.every((node) => node.in_flight === 0)
+    })
+  }
+
+  test('the second node is asked when the first is late; its answer counts, the first is given up, and all is counted once', async () => {
+    const served = (): Promise<number> => gateway.metric('apisix_http_requests_total')
+    const hedges = (): Promise<number> => gateway.metric('gateway_upstream_hedges_total')
+    const before = [await served(), await hedges()]
+    const late = 4
+    const one = await client()
+    for (let round = 0; round < late; round++) {
+      answerFirst(1, () => undefined)
+      const answer = await one.request(get('/hedge'))
+      expect([answer.status, textOf(answer)]).toEqual([200, 'ok'])
+    }
+    expect(tries()).toHaveLength(2 * late)
+    await nodes[0].until(
+      () => nodes.flatMap((node) => node.connections).filter(({ closed, ended }) => closed || ended).length >= late,
+      'the end of the late tries',
+    )
+    await settled()
+    await eventually('the counts', async () => (await hedges()) === (before[1] ?? 0) + late)
+    // Its own counter is read with the others: requests are counted once each.
+    expect((await served()) - (before[0] ?? 0)).toBe(late)
+  })
+
+  test('an answer in parts by the second try, a first try that breaks while it runs, a client that goes', async () => {
+    let turn = 0
+    for (const node of nodes) {
+      node.answer = (_, { socket }) => {
+        if (turn++ === 0) return undefined
+        socket.write('HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf')
+        setTimeout(() => socket.write('half'), 20)
+        return undefined
+      }
+    }
+    expect(textOf(await (await client()).request(get('/hedge')))).toBe('halfhalf')
+    let first: RecordedConnection | null = null
+    for (const node of nodes) {
+      node.answer = (_, connection) => {
+        if (first === null) first = connection
+        else {
+          first.socket.resetAndDestroy()
+          setTimeout(() => connection.socket.write(lengthResponse('second')), 50)
+        }
+        return undefined
+      }
+    }
+    expect(textOf(await (await client()).request(get('/hedge')))).toBe('second')
+    const before = tries().length
+    answerFirst(2, () => undefined)
+    const gone = await client()
+    gone.send(get('/hedge'))
+    await nodes[0].until(() => tries().length === before + 2 || nodes[1].requests.length > 0, 'both tries')
+    await eventually('both tries', () => tries().length === before + 2)
+    gone.destroy()
+    await settled()
+  })
+
+  test('when neither answers the client gets one 504; POST and an empty budget are not hedged', async () => {
+    answerFirst(9, () => undefined)
+    expect((await (await client()).request(get('/hedge-poor'))).status).toBe(504)
+    expect(tries()).toHaveLength(1)
+    const posted = (await client()).request(post('/hedge'), 60_000)
+    expect((await posted).status).toBe(504)
+    expect(tries()).toHaveLength(2)
+    await settled()
   })
 })
 

@@ -31,6 +31,7 @@ describe('what is refused', () => {
     ['deadline: { header: Host }', 'deadline.header: Host is written by the gateway'],
     ['timeout: { per_try: 0 }', 'timeout.per_try'],
     ['concurrency: { queue: 5 }', 'limit'],
+    ['hedge: { percentile: 100 }', 'hedge.percentile'],
     ['concurrency: { limit: 5, adaptive: { min: 6 } }', 'concurrency.limit: limit (5) is not between min (6) and max (1000)'],
     ['concurrency: { limit: 5, adaptive: { min: 6, max: 5 } }', 'concurrency.adaptive: min (6) is above max (5)'],
   ])('%s', (fields, where) => {
@@ -81,6 +82,8 @@ describe('what they compile to', () => {
         deadline: { header: 'X-Request-Deadline-Ms', fromClient: false },
       },
     })
+    expect(compileResilience({ nodes, hedge: {} }).resilience?.hedge).toEqual({ delayMs: 0, percentile: 95 })
+    expect(compileResilience({ nodes, hedge: { delay: 0.02 } }).resilience?.hedge).toEqual({ delayMs: 20, percentile: 0 })
     const base = { connectMs: 3000, sendMs: 10_000, readMs: 30_000, totalMs: 5_000 }
     expect(compileTimeout({ per_try: 0.5 }, base)).toEqual({ ...base, perTryMs: 500 })
     expect(compileTimeout({ total: 1 }, base)).toEqual({ ...base, totalMs: 1_000 })

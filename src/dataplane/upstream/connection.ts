@@ -216,6 +216,13 @@ export class UpstreamConnection {
     if (this.current === null && this.behind.every((waiting) => waiting === null)) this.destroy()
   }
 
+  /** What was asked for by one exchange is the other's now. */
+  handOver(from: Exchange, to: Exchange): void {
+    if (this.current === from) this.current = to
+    const index = this.behind.indexOf(from)
+    if (index !== -1) this.behind[index] = to
+  }
+
   /** Another try has taken the place of this exchange's: the rest of the answer is read and dropped, so that the connection is kept. */
   discard(exchange: Exchange): void {
     if (this.isClosed || this.current !== exchange) return

@@ -1,6 +1,7 @@
 /** When a try is repeated, how long is waited for, and how many retries there may be. The tests own time and chance. */
 import { describe, expect, test } from 'vitest'
 import { failures } from '../../../src/base/errors.js'
+import { HedgeDelay } from '../../../src/dataplane/retries/hedge-delay.js'
 import { RetryBudget } from '../../../src/dataplane/retries/retry-budget.js'
 import { defaultRetryPolicy, RetryPolicy, retryAfterMs } from '../../../src/dataplane/retries/retry-policy.js'
 import { createUpstreamsRegion, UpstreamCells } from '../../../src/shared/upstream-cells.js'
@@ -44,6 +45,22 @@ describe('policy', () => {
     expect(retryAfterMs('Thu, 01 Jan 2026 00:00:07 GMT', now)).toBe(7000)
     expect(retryAfterMs('Thu, 01 Jan 2025 00:00:07 GMT', now)).toBe(0)
     for (const odd of [undefined, '', '-1', '1.5', 'soon', '2026-01-01', '99999999999']) expect(retryAfterMs(odd, now)).toBeNull()
+  })
+})
+
+describe('delay of a hedge', () => {
+  test('fixed, or a percentile of what was seen, which follows a change', () => {
+    expect(new HedgeDelay({ delayMs: 30, percentile: 0 }).delayMs).toBe(30)
+    const learned = new HedgeDelay({ delayMs: 2, percentile: 95 })
+    for (let sample = 0; sample < 99; sample++) learned.took(10)
+    expect(learned.delayMs).toBeNull()
+    for (let sample = 0; sample < 901; sample++) learned.took(sample % 20 === 0 ? 500 : 10)
+    expect(learned.delayMs).toBeGreaterThanOrEqual(10)
+    expect(learned.delayMs).toBeLessThan(12)
+    for (let sample = 0; sample < 20_000; sample++) learned.took(100)
+    expect(learned.delayMs).toBeGreaterThanOrEqual(100)
+    for (let sample = 0; sample < 20_000; sample++) learned.took(0.1)
+    expect(learned.delayMs).toBe(2)
   })
 })
 
