@@ -99,6 +99,8 @@ export class Gateway {
   private drainTimeoutMs: number
   private epoch = 1
   private reloads = 0
+  /** What the log last said to be waiting for a restart, after a change by the Admin API. */
+  private saidAtNextStart = ''
   private isServing = false
   private isEnding = false
   private exitCode = 0
@@ -389,10 +391,14 @@ export class Gateway {
 
   /** A change by the Admin API: in force when it is stored. */
   private async change(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
-    const waiting = needsRestart(this.firstProcess, prepared.process)
-    if (waiting.length > 0) this.options.log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
     const published = await this.publish(prepared, store)
-    return 'refusal' in published ? published.refusal : { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere }
+    if ('refusal' in published) return published.refusal
+    const atNextStart = needsRestart(this.firstProcess, prepared.process)
+    if (atNextStart.join() !== this.saidAtNextStart) {
+      this.saidAtNextStart = atNextStart.join()
+      if (atNextStart.length > 0) this.options.log.warn(`changed, but in effect only after a restart: ${atNextStart.join(', ')}`)
+    }
+    return { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere, atNextStart }
   }
 
   private publish(prepared: PreparedConfiguration): Promise<Published>

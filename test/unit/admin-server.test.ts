@@ -1,10 +1,15 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js'
+import { AdminGuard, isHostAllowed, roleOf } from '../../src/controlplane/admin/authorize.js'
 import type { RevocationActions, RevocationOutcome, RevocationRequest } from '../../src/controlplane/admin/revocations.js'
 import { type AdminServer, startAdminServer } from '../../src/controlplane/admin/server.js'
 import type { ReloadOutcome } from '../../src/controlplane/reload.js'
 import { adminDefaults } from '../../src/controlplane/validate-admin.js'
+import { TestAuthority } from '../support/tls-certificates.js'
 
 const keys = [
   { name: 'chief', key: 'admin-key', role: 'admin' as const },
@@ -214,4 +219,78 @@ test.each([
 
 test('an empty key opens nothing, even when it is configured', () => {
   expect(roleOf('', [{ name: 'none', key: '', role: 'admin' }])).toBeNull()
+})
+
+describe('the doors', () => {
+  const config = { ...adminDefaults('sluice.yaml'), keys }
+  const headers = { host: '127.0.0.1:9180' }
+  const guard = (change: object) => new AdminGuard({ ...config, ...change }, keys)
+
+  test('addresses outside of the list are 403', () => {
+    const listed = guard({ allow: ['127.0.0.0/24', '2001:db8::/32'] })
+    for (const address of ['127.0.0.7', '::ffff:127.0.0.1', '2001:db8::1']) expect(listed.refusal(address, headers), address).toBeNull()
+    for (const address of ['127.0.1.1', '10.0.0.1', '2001:db9::1', ''])
+      expect(listed.refusal(address, headers), address).toMatchObject({ status: 403 })
+  })
+
+  test('names in hosts, and origins that are listed, may come in', () => {
+    const open = guard({ hosts: ['admin.example'], origins: ['https://board.example'] })
+    expect(open.refusal('::1', { host: 'Admin.Example:9180' })).toBeNull()
+    expect(open.refusal('::1', { ...headers, origin: 'https://board.example' })).toBeNull()
+    expect(open.refusal('::1', { ...headers, origin: 'https://board.example.evil' })).toMatchObject({ status: 403 })
+    expect(open.refusal('::1', { ...headers, origin: 'null' })).toMatchObject({ status: 403 })
+    expect([
+      open.allowedOrigin('https://board.example'),
+      open.allowedOrigin('https://x'),
+      guard({ origins: ['*'] }).allowedOrigin('https://x'),
+    ]).toEqual(['https://board.example', null, '*'])
+  })
+
+  test('its own pages are those of the same scheme, host and port', () => {
+    const own = guard({ tls: { certFile: '', keyFile: '', clientCaFile: null } })
+    expect(own.refusal('::1', { ...headers, origin: 'https://127.0.0.1:9180' })).toBeNull()
+    for (const origin of ['http://127.0.0.1:9180', 'https://127.0.0.1:9181'])
+      expect(own.refusal('::1', { ...headers, origin })).toMatchObject({ status: 403 })
+  })
+})
+
+test('over TLS, clients must show a certificate of the configured authority', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-admin-tls-'))
+  const [authority, stranger] = [await TestAuthority.create(), await TestAuthority.create('Somebody Else')]
+  const pair = await authority.issue('127.0.0.1')
+  const files = { certFile: join(folder, 'cert.pem'), keyFile: join(folder, 'key.pem'), clientCaFile: join(folder, 'ca.pem') }
+  await Promise.all([
+    writeFile(files.certFile, pair.cert),
+    writeFile(files.keyFile, pair.key),
+    writeFile(files.clientCaFile, authority.cert),
+  ])
+  const actions = { status: () => ({ epoch: 7 }), reload: () => Promise.resolve(outcome), revocations }
+  const store = { describe: () => ({}), forgetSetAside: () => Promise.resolve(0) }
+  const tls = await startAdminServer(
+    { ...adminDefaults('sluice.yaml'), port: 0, keys, tls: files },
+    { ...actions, breakers, store, resources: null, version: '0.0.0', log: () => {}, fault: null },
+  )
+  try {
+    const status = (client: object) =>
+      new Promise<number | string>((resolve) => {
+        const target = {
+          host: '127.0.0.1',
+          port: tls.address.port,
+          path: '/v1/status',
+          headers: viewer,
+          ca: authority.cert,
+          agent: false,
+          ...client,
+        }
+        const request = httpsRequest(target, (response) => resolve(response.resume().statusCode ?? 0))
+        request.once('error', () => resolve('refused'))
+        request.end()
+      })
+    expect(await status(await authority.issue('ops'))).toBe(200)
+    expect(await status({})).toBe('refused')
+    expect(await status(await stranger.issue('ops'))).toBe('refused')
+  } finally {
+    await tls.close()
+    await rm(folder, { recursive: true })
+  }
 })

@@ -225,7 +225,10 @@ async function submit(
 
 /** The answer to a write that is stored and published. */
 export function done(outcome: Extract<WriteOutcome<Answer>, { state: 'done' }>, status: number, body: object | null): Answer {
-  const headers = { 'x-sluice-epoch': String(outcome.epoch) }
+  const headers = {
+    'x-sluice-epoch': String(outcome.epoch),
+    ...(outcome.atNextStart.length > 0 && { 'x-sluice-needs-restart': outcome.atNextStart.join(', ') }),
+  }
   if (outcome.isEverywhere) return { status, body, headers }
   return { ...refused(503, `stored as epoch ${outcome.epoch}, but not every worker has taken it over in time`), headers }
 }

@@ -164,7 +164,7 @@ function send(request: IncomingMessage, response: ServerResponse, result: Answer
     headers['access-control-allow-origin'] = origin
     headers['access-control-allow-methods'] = methods
     headers['access-control-allow-headers'] = 'content-type, x-api-key, x-digest'
-    headers['access-control-expose-headers'] = 'x-sluice-epoch, x-digest, x-last-modified'
+    headers['access-control-expose-headers'] = 'x-sluice-epoch, x-sluice-needs-restart, x-digest, x-last-modified'
     headers['access-control-max-age'] = '3600'
     headers['vary'] = 'origin'
   }

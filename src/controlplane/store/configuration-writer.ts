@@ -22,6 +22,8 @@ export type WriteOutcome<R> =
       readonly epoch: number
       /** False: stored and published, but a worker has not acknowledged it in time. */
       readonly isEverywhere: boolean
+      /** Parts of the process that take what has changed only at the next start. */
+      readonly atNextStart: readonly string[]
       /** Before and after this change alone. */
       readonly before: ResourceView
       readonly after: ResourceView
@@ -56,7 +58,12 @@ export interface ConfigurationHost<P> {
 }
 
 export type PublishOutcome =
-  | { readonly state: 'published'; readonly epoch: number; readonly isEverywhere: boolean }
+  | {
+      readonly state: 'published'
+      readonly epoch: number
+      readonly isEverywhere: boolean
+      readonly atNextStart: readonly string[]
+    }
   | Exclude<ApplyOutcome, { state: 'stored' }>
 
 interface Waiting {
@@ -156,9 +163,9 @@ export class ConfigurationWriter<P> {
       const mutations = planned.flatMap((one) => one.mutations)
       const outcome = await this.host.publish(checked.prepared, () => this.host.apply(mutations, start.revision, atMs))
       if (outcome.state === 'published') {
-        const { epoch, isEverywhere } = outcome
+        const { epoch, isEverywhere, atNextStart } = outcome
         for (const { waiting, before, after } of planned) {
-          waiting.settle({ state: 'done', epoch, isEverywhere, before, after, warnings: checked.warnings })
+          waiting.settle({ state: 'done', epoch, isEverywhere, atNextStart, before, after, warnings: checked.warnings })
         }
         if (planned.some(({ mutations }) => mutations.some(mayExpire)) || this.hadExpiring(start, mutations)) this.watchExpiry()
         return
