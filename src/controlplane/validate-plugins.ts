@@ -76,6 +76,23 @@ export function checkConf(
   return checkResolved(definition, name, resolved.conf, rawMeta, path, new GuardedIssues(checks.issues, path, resolved.references))
 }
 
+/** A copy of plain data, all the way down. */
+function copyOf<T extends { readonly [name: string]: Json }>(fields: T): { [name: string]: Json } {
+  const copy: { [name: string]: Json } = {}
+  for (const name in fields) {
+    const value: Json | undefined = fields[name]
+    // Also for the name `__proto__`, which assignment would not set.
+    if (name === '__proto__') Object.defineProperty(copy, name, { value, enumerable: true, writable: true, configurable: true })
+    else if (value !== undefined) copy[name] = copyOfValue(value)
+  }
+  return copy
+}
+
+function copyOfValue(value: Json): Json {
+  if (typeof value !== 'object' || value === null) return value
+  return Array.isArray(value) ? value.map(copyOfValue) : copyOf(asRecord(value))
+}
+
 /** Where the value came from a reference, what is wrong with it is said without it. */
 class GuardedIssues {
   constructor(
@@ -130,11 +147,13 @@ function checkResolved(
 /** Checks options against the schema of a plugin: wrong ones are errors, unknown ones warnings. Null when there were errors. */
 export function checkOptions(
   schema: TObject,
-  options: { [name: string]: Json },
+  given: { readonly [name: string]: Json },
   owner: string,
   path: DocumentPath,
   issues: Issues,
 ): Json | null {
+  // Defaults are filled in: what was read stays as it was, because it is shown, stored and compared.
+  const options = copyOf(given)
   for (const unknown of unknownOptions(schema, options)) {
     const at = [...path, ...unknown.path]
     issues.warn(at, `unknown option "${unknown.name}" of ${owner}, it has no effect`, unknown.expected, {

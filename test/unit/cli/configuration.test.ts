@@ -103,3 +103,21 @@ test('what is wrong is placed in the file, or in the change', async () => {
     [4, 'routes[0].upstream_id'],
   ])
 })
+
+test('checks leave what was read as it was: a change is still in force after a restart, whatever defaults its plugins have', async () => {
+  const text =
+    'routes: [{id: a, uri: /a, upstream: {nodes: {"127.0.0.1:1": 1}}, plugins: {api-breaker: {break_response_code: 502, unhealthy: {}}}}]\n'
+  const source = await sourceOf('defaults.yaml', text)
+  const store = source.store()
+  if (store === null) throw new Error('there is no store')
+  const before = JSON.stringify(store.current().get('routes', 'a')?.value)
+  expect(before).toContain('"unhealthy":{}')
+  const value = { id: 'a', uri: '/changed', upstream: { nodes }, plugins: { 'api-breaker': { break_response_code: 502, healthy: {} } } }
+  expect(change(source, put('routes', 'a', value)).ok).toBe(true)
+  expect(value.plugins['api-breaker'].healthy).toEqual({})
+  expect(await store.apply([put('routes', 'a', value)], store.current().revision, 0)).toMatchObject({ state: 'stored' })
+  await source.close()
+  const again = await sourceOf('defaults.yaml', text)
+  expect(again.store()?.describe().setAside).toEqual([])
+  expect(again.store()?.current().get('routes', 'a')?.value['uri']).toBe('/changed')
+})
