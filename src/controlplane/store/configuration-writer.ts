@@ -1,7 +1,7 @@
 /**
  * Changes of the configuration while it runs, one batch after the other:
  *
- *   submit ─ queue ─ [one turn of the event loop] ─ plan each ─ check the whole ─ pack ─ store ─ publish ─ all workers run it ─ answers
+ *   submit ─ queue ─ [some turns of the event loop] ─ plan each ─ check the whole ─ pack ─ store ─ publish ─ all workers run it ─ answers
  *
  * Changes that arrive together, or while another batch is under way, are checked, stored and published together: one fsync, one epoch.
  * Each still has its own fate: a batch whose configuration is refused is halved until the changes that are to blame stand alone.
@@ -87,6 +87,9 @@ interface Admitted<P> {
 /** Changes in one batch, and waiting for one. */
 const BATCH_MAX = 512
 const QUEUE_MAX = 10_000
+/** Turns of the event loop without a new change that end the gathering of a batch, and turns in all. */
+const GATHER_QUIET_TURNS = 3
+const GATHER_TURNS_MAX = 200
 /** Tries when somebody else keeps changing the store. */
 const TRIES_MAX = 5
 /** Until an expiry that was not possible is tried again. */
@@ -114,7 +117,7 @@ export class ConfigurationWriter<P> {
       this.queue.push({ plan, settle: (outcome) => resolve(outcome as WriteOutcome<R>) })
       if (this.isRunning) return
       this.isRunning = true
-      setImmediate(() => void this.run())
+      void this.run()
     })
   }
 
@@ -141,6 +144,7 @@ export class ConfigurationWriter<P> {
 
   private async run(): Promise<void> {
     while (this.queue.length > 0) {
+      await this.gather()
       const batch = this.queue.splice(0, BATCH_MAX)
       try {
         await this.host.exclusively(() => this.runBatch(batch))
@@ -151,6 +155,16 @@ export class ConfigurationWriter<P> {
       }
     }
     this.isRunning = false
+  }
+
+  /** A batch costs the same however large it is: those whose requests have arrived but were not read yet shall be in it. */
+  private async gather(): Promise<void> {
+    let quiet = 0
+    for (let turn = 0; turn < GATHER_TURNS_MAX && quiet < GATHER_QUIET_TURNS && this.queue.length < BATCH_MAX; turn++) {
+      const before = this.queue.length
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      quiet = this.queue.length === before ? quiet + 1 : 0
+    }
   }
 
   private async runBatch(batch: readonly Waiting[]): Promise<void> {
