@@ -323,7 +323,8 @@ export class Tries {
     const repeatable = bodyIntact && (nothingSent || exchange.retry.nonIdempotent || isIdempotent(exchange.upstreamMethod))
     // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
     const isStale = repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed
-    if (isStale && exchange.upstream !== null && this.takeRetry(exchange.upstream, nowMs())) {
+    // Requests that were pipelined all fail with their connection: none is given up for that.
+    if (isStale && exchange.upstream !== null && this.takeRetry(exchange.upstream, nowMs(), connection.isLane)) {
       exchange.staleRetryUsed = true
       this.nodes.dropped(exchange)
       exchange.tryCount--
@@ -360,8 +361,9 @@ export class Tries {
     return exchange.retry.backoffMs(exchange.triedNodes?.length ?? 1, Math.random())
   }
 
-  private takeRetry(upstream: LinkedUpstream, now: number): boolean {
-    if (upstream.budget.take(now)) return true
+  private takeRetry(upstream: LinkedUpstream, now: number, inAnyCase = false): boolean {
+    if (inAnyCase) upstream.budget.spend(now)
+    if (inAnyCase || upstream.budget.take(now)) return true
     this.counters.overBudget.add(1)
     return false
   }

@@ -60,6 +60,11 @@ export class UpstreamCells {
     return false
   }
 
+  /** Counts a retry that nobody was asked about: later ones find so much less. */
+  addRetry(slot: number, nowMs: number): void {
+    this.add(slot * CELLS_PER_SLOT + RETRIES, Math.floor(nowMs / 1000), 1)
+  }
+
   /** Requests and retries of the window. */
   traffic(slot: number, nowMs: number): { readonly requests: number; readonly retries: number } {
     const base = slot * CELLS_PER_SLOT

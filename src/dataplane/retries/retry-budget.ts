@@ -39,6 +39,11 @@ export class RetryBudget {
     return this.cells.takeRetry(this.slot, this.percent, this.least, nowMs)
   }
 
+  /** Counts a try that is repeated in any case. */
+  spend(nowMs: number): void {
+    this.cells.addRetry(this.slot, nowMs)
+  }
+
   private tell(nowMs: number): void {
     this.cells.addRequests(this.slot, this.count, this.sinceMs, nowMs)
     this.count = 0

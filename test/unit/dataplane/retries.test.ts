@@ -121,6 +121,13 @@ describe('budget', () => {
     expect(retries).toBeLessThanOrEqual(requests * 0.2)
   })
 
+  test('what is repeated in any case leaves so much less', () => {
+    const { first, second } = workers(20, 0)
+    for (let request = 0; request < 100; request++) first.counted(START)
+    for (let stale = 0; stale < 15; stale++) second.spend(START)
+    expect(taken(first, 100, START)).toBe(5)
+  })
+
   test('what was not told for long is not told any more; other upstreams are not touched', () => {
     const { first, cells } = workers(20, 0)
     for (let request = 0; request < 63; request++) first.counted(START)
