@@ -15,6 +15,8 @@ const specialJobs = ['routes', 'idle']
 const allJobs = [...Object.keys(jobs), ...specialJobs]
 /** They need most of the time of a run and change least. */
 const slowRivals = ['http-proxy', 'http-proxy-default']
+/** Neighbours of other jobs: left out of quick runs that do not name their jobs. */
+const furtherJobs = ['plain-c16', 'plain-c256', '16k', 'refuse-403', 'refuse-404', 'post1k']
 const idleConnections = 10_000
 
 const usage = `native-bench/run: our gateway next to others, on this machine, in one run
@@ -24,7 +26,8 @@ const usage = `native-bench/run: our gateway next to others, on this machine, in
   --connections N   client connections of wrk, where a job does not say otherwise (64)
   --only A,B        rivals: ${Object.keys(rivals).join(', ')}
   --jobs A,B        jobs: ${allJobs.join(', ')}
-  --quick           1 round of 1 s, without ${slowRivals.join(' and ')}; writes no results
+  --quick           1 round of 1 s, less than five minutes; writes no results. Without ${slowRivals.join(', ')}; without the jobs
+                    ${furtherJobs.join(', ')}
   --out DIR         where results go (native-bench/results)
   --force           run although there is one core only`
 
@@ -51,7 +54,8 @@ async function main() {
     seconds: count('--seconds', values.seconds, values.quick ? 1 : 3),
     connections: count('--connections', values.connections, 64),
   }
-  const wanted = list('--jobs', values.jobs, allJobs)
+  const usual = values.quick ? allJobs.filter((job) => !furtherJobs.includes(job)) : allJobs
+  const wanted = values.jobs === undefined ? usual : list('--jobs', values.jobs, allJobs)
   const asked = list('--only', values.only, Object.keys(rivals))
   const only = values.quick && values.only === undefined ? asked.filter((rival) => !slowRivals.includes(rival)) : asked
   requirePrograms(['wrk', 'nginx', 'taskset', 'openssl'])
