@@ -1,5 +1,6 @@
-/** What running requests notice of a reload to 100,000 routes; see README.md. Exit codes as `run`. */
+/** What running requests notice of a reload to 100,000 routes, or a million consumers; see README.md. Exit codes as `run`. */
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { Agent } from 'node:http'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ import { startSluice, startUpstream } from './lib/rivals.mjs'
 const usage = `node native-bench/reload.mjs: latency at a constant rate, without and with reloads
 
   --routes N    routes of the configuration (100000)
+  --consumers N consumers of the configuration, with two credentials each (0)
   --rate N      requests per second, sent whatever the answers do (500)
   --seconds N   length of the measurement without reloads (10)
   --reloads N   reloads that are measured (5)
@@ -33,6 +35,7 @@ async function main() {
   const { values } = parseArgs({
     options: {
       routes: { type: 'string' },
+      consumers: { type: 'string' },
       rate: { type: 'string' },
       seconds: { type: 'string' },
       reloads: { type: 'string' },
@@ -46,6 +49,7 @@ async function main() {
   }
   const settings = {
     routes: count('--routes', values.routes, 100_000),
+    consumers: values.consumers === undefined ? 0 : count('--consumers', values.consumers, 0),
     rate: count('--rate', values.rate, 500),
     seconds: amount('--seconds', values.seconds, 10),
     reloads: count('--reloads', values.reloads, 5),
@@ -61,7 +65,7 @@ async function main() {
     ...(await measurePlacement('all cores', cores.all, cores, settings)),
     ...(await measurePlacement('one core', cores.gateway, cores, settings)),
   ]
-  const head = ['gateway on', 'phase', 'requests', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'client delay max ms', 'failed', 'reload ms']
+  const head = ['gateway on', 'phase', 'requests', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'client delay max ms', 'failed', 'reload ms', 'peak MiB']
   console.log(textTable(head, phases.map(row)))
   return phases.some(({ failed }) => failed > 0) ? 1 : 0
 }
@@ -76,10 +80,10 @@ function prefer(pid) {
   }
 }
 
-function row({ placement, phase, latencies, clientDelayMs, failed, reloadMs }) {
+function row({ placement, phase, latencies, clientDelayMs, failed, reloadMs, peakMiB }) {
   const at = (percent) => percentile(latencies, percent).toFixed(2)
   const reloads = reloadMs.length === 0 ? '' : `${median(reloadMs).toFixed(0)} (max ${Math.max(...reloadMs).toFixed(0)})`
-  return [placement, phase, latencies.length, at(50), at(99), at(99.9), at(100), clientDelayMs.toFixed(2), failed, reloads]
+  return [placement, phase, latencies.length, at(50), at(99), at(99.9), at(100), clientDelayMs.toFixed(2), failed, reloads, peakMiB]
 }
 
 async function measurePlacement(placement, gatewayCores, cores, settings) {
@@ -87,7 +91,7 @@ async function measurePlacement(placement, gatewayCores, cores, settings) {
   try {
     const upstream = await startUpstream(workshop, cores.load)
     for (const pid of childrenOf(upstream.running.pid)) prefer(pid)
-    const document = (generation) => manyRoutes({ count: settings.routes, upstreamPort: upstream.port, generation })
+    const document = (generation) => manyRoutes({ count: settings.routes, consumers: settings.consumers, upstreamPort: upstream.port, generation })
     const documents = { a: document('a'), b: document('b') }
     const file = join(workshop.folder, 'reload.json')
     await replaceFile(file, documents.a)
@@ -105,13 +109,19 @@ async function measurePlacement(placement, gatewayCores, cores, settings) {
       return times
     }
     await underLoad(gateway, path, settings.rate, quiet(warmUpSeconds))
-    return [
-      { placement, phase: 'quiet', ...(await underLoad(gateway, path, settings.rate, quiet(settings.seconds))) },
-      { placement, phase: 'reloading', ...(await underLoad(gateway, path, settings.rate, reloading)) },
-    ]
+    const phase = async (name, work) => {
+      const found = await underLoad(gateway, path, settings.rate, work)
+      return { placement, phase: name, ...found, peakMiB: peakMiB(gateway.running.child.pid) }
+    }
+    return [await phase('quiet', quiet(settings.seconds)), await phase('reloading', reloading)]
   } finally {
     await workshop.close()
   }
+}
+
+/** Most memory that the process had so far. */
+function peakMiB(pid) {
+  return Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
 }
 
 /**

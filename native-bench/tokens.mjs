@@ -3,9 +3,10 @@
  *
  *   npm run build && node native-bench/tokens.mjs [seconds per part, default 4]
  *
- * Parts, each over 32 connections to one worker: `plain` (no plugin), `known` (10,000 different tokens that were seen before, HS256 and
- * RS256), `flood` (half of the requests carry a forged token, each another one; percentiles are those of the good half). The client runs
- * in this process and the upstream beside it, so compare the parts of one run with one another, on a machine that does nothing else.
+ * Parts, each over 32 connections to one worker: `plain` (no plugin), `known` (10,000 different tokens of HS256, 2,000 of RS256, all seen
+ * before), `half …` (every other connection sends requests that are refused: without a token, which is the least that a refusal costs,
+ * or with forged tokens, each another one; numbers are those of the good half). The client runs in this process and the upstream
+ * beside it, so compare the parts of one run with one another, on a machine that does nothing else.
  */
 import { spawn } from 'node:child_process'
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto'
@@ -59,33 +60,41 @@ async function tokens(count, alg, key) {
   return made
 }
 
-const pool = new Pool(url, { connections, pipelining: 1 })
+const clients = ['127.0.0.1', '127.0.0.2'].map((localAddress) => new Pool(url, { connections, pipelining: 1, connect: { localAddress } }))
 
-/** `tokenOf` gives a token and whether it is good; only good requests are timed. */
-async function part(name, path, tokenOf) {
+async function ask(pool, path, token) {
+  const headers = token === '' ? {} : { authorization: `Bearer ${token}` }
+  const { statusCode, body } = await pool.request({ path, method: 'GET', headers })
+  await body.dump()
+  return statusCode
+}
+
+/**
+ * `good` gives tokens that must be let through; `bad`, if it is there, tokens of as many requests that must not, sent by client `from`.
+ * Only good requests are timed.
+ */
+async function part(name, path, good, bad, from = 1) {
   const times = []
   let count = 0
+  const refused = new Map()
   const begin = performance.now()
-  const lane = async () => {
+  const lane = async (number) => {
+    const isGood = bad === undefined || number % 2 === 0
     while (performance.now() - begin < seconds * 1000) {
-      const [token, isGood] = tokenOf()
       const sent = performance.now()
-      const { statusCode, body } = await pool.request({
-        path,
-        method: 'GET',
-        headers: token === '' ? {} : { authorization: `Bearer ${token}` },
-      })
-      await body.dump()
-      if (statusCode !== (isGood ? 200 : 401)) throw new Error(`${name}: status ${statusCode}`)
+      const status = await ask(clients[isGood ? 0 : from], path, isGood ? good() : bad())
+      if (isGood !== (status === 200)) throw new Error(`${name}: status ${status}`)
       if (isGood) times.push(performance.now() - sent)
+      else refused.set(status, (refused.get(status) ?? 0) + 1)
       count++
     }
   }
-  await Promise.all(Array.from({ length: connections }, lane))
+  await Promise.all(Array.from({ length: connections }, (_, number) => lane(number)))
   times.sort((a, b) => a - b)
   const at = (share) => (times[Math.floor(times.length * share)] ?? Number.NaN).toFixed(2).padStart(7)
+  const statuses = [...refused].map(([status, number]) => `${status}: ${Math.round(number / seconds)} /s`).join(', ')
   process.stdout.write(
-    `${name.padEnd(22)}${String(Math.round(count / seconds)).padStart(8)} /s   good: p50${at(0.5)} ms  p99${at(0.99)} ms\n`,
+    `${name.padEnd(36)}${String(Math.round(count / seconds)).padStart(7)} /s   good: ${String(Math.round(times.length / seconds)).padStart(6)} /s  p50${at(0.5)} ms  p99${at(0.99)} ms   ${statuses}\n`,
   )
 }
 
@@ -93,12 +102,15 @@ const hs = await tokens(10_000, 'HS256', Buffer.from(secret))
 const rs = await tokens(2_000, 'RS256', privateKey)
 const pick = (list) => list[randomInt(list.length)]
 const forged = () => `${pick(rs).split('.').slice(0, 2).join('.')}.${randomBytes(256).toString('base64url')}`
-await part('warm', '/token', () => [hs[randomInt(hs.length)], true])
-await part('plain', '/plain', () => ['', true])
-await part('known HS256', '/token', () => [pick(hs), true])
-await part('known RS256', '/token', () => [pick(rs), true])
-await part('flood, RS256 forged', '/token', () => (randomInt(2) === 0 ? [pick(rs), true] : [forged(), false]))
-await pool.close()
+for (const token of [...hs, ...rs]) if ((await ask(clients[0], '/token', token)) !== 200) throw new Error('a good token was refused')
+const knownRs = () => pick(rs)
+await part('plain', '/plain', () => '')
+await part('known HS256', '/token', () => pick(hs))
+await part('known RS256', '/token', knownRs)
+await part('half of them without a token', '/token', knownRs, () => '')
+await part('half forged RS256, another client', '/token', knownRs, forged)
+await part('half forged RS256, the same client', '/token', knownRs, forged, 0)
+await Promise.all(clients.map((client) => client.close()))
 gateway.kill('SIGTERM')
 await once(gateway, 'exit')
 upstream.close()

@@ -8,13 +8,15 @@ export function routePath(index) {
 
 /**
  * @param count exact routes, `routePath(0)` to `routePath(count - 1)`, all to one upstream.
+ * @param consumers that many of them, each with a credential of key-auth and one of jwt-auth.
  * @param generation a name; adds a route that only this document has (see generationPath), or nothing when absent.
  */
-export function manyRoutes({ count, upstreamPort, generation }) {
+export function manyRoutes({ count, consumers = 0, upstreamPort, generation }) {
   const routes = Array.from({ length: count }, (_, index) => ({ id: `r${index}`, uri: routePath(index), upstream_id: 'bench' }))
   if (generation !== undefined) routes.push({ id: `generation-${generation}`, uri: generationPath(generation), upstream_id: 'bench' })
   return JSON.stringify({
     routes,
+    ...(consumers > 0 && { consumers: Array.from({ length: consumers }, (_, index) => consumer(index)) }),
     upstreams: [
       {
         id: 'bench',
@@ -25,6 +27,12 @@ export function manyRoutes({ count, upstreamPort, generation }) {
     ],
     sluice: { log: { level: 'error', access: { format: 'off' } } },
   })
+}
+
+function consumer(index) {
+  const secret = `s-${((index * 40_503) >>> 0).toString(16).padStart(32, 'f')}`
+  const plugins = { 'key-auth': { key: `key-${index}-${secret.slice(-8)}` }, 'jwt-auth': { key: `user-${index}`, secret } }
+  return { username: `user-${index}`, plugins }
 }
 
 export function generationPath(generation) {

@@ -1,6 +1,6 @@
 /**
  * What bad tokens may cost one worker. Tokens that are remembered are never asked about here, so whatever is sent, those go on being
- * served; the question is which of the tokens that nobody knows are worth reading and verifying (about 30 µs each).
+ * served and verified again; the question is which of the tokens that nobody knows are worth reading and verifying (about 30 µs each).
  *
  *   bad tokens within a slice of 100 ms    a token that is not remembered is looked at
  *   up to FREE                             always

@@ -76,8 +76,10 @@ export class TokenService {
   check(text: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
     const digest = tokenDigest(text)
     const known = this.known.get(digest)
-    if (known === undefined || !this.isFresh(known)) return this.read(text, digest, source, from)
-    return known.source === source ? known : this.findAgain(known, text, source, from)
+    if (known === undefined) return this.readUnknown(text, digest, source, from)
+    // What was genuine once is worth another look, whatever else is sent.
+    if (!this.isFresh(known)) return this.read(text, digest, source)
+    return known.source === source ? known : this.findAgain(known, text, source)
   }
 
   /** A token that the caller has found genuine by other means, if it is known and fresh. */
@@ -122,12 +124,12 @@ export class TokenService {
   }
 
   /** The same token for another route or configuration: who knows its key there? */
-  private findAgain(known: CheckedToken, text: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
+  private findAgain(known: CheckedToken, text: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
     // What an issuer said about an opaque token is another one's word there.
-    if (known.key === null) return this.read(text, known.digest, source, from)
+    if (known.key === null) return this.read(text, known.digest, source)
     const match = source.find(known.header, known.claims)
-    if (match instanceof Promise) return match.then((found) => this.bindAgain(known, text, source, found, from))
-    return this.bindAgain(known, text, source, match, from)
+    if (match instanceof Promise) return match.then((found) => this.bindAgain(known, text, source, found))
+    return this.bindAgain(known, text, source, match)
   }
 
   private bindAgain(
@@ -135,20 +137,19 @@ export class TokenService {
     text: string,
     source: KeySource,
     match: KeyMatch | TokenProblem,
-    from: string,
   ): TokenOutcome | Promise<TokenOutcome> {
     if (match instanceof TokenProblem) return match
-    if (known.key?.identity !== match.key.identity) return this.read(text, known.digest, source, from)
+    if (known.key?.identity !== match.key.identity) return this.read(text, known.digest, source)
     known.source = source
     known.binding = match.binding
     known.viewOwner = null
     return known
   }
 
-  /** Reads and verifies, unless bad tokens have cost enough for the moment; what comes of it is charged to the client. */
-  private read(text: string, digest: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
+  /** As `read`, unless bad tokens have cost enough for the moment; what comes of it is charged to the client. */
+  private readUnknown(text: string, digest: string, source: KeySource, from: string): TokenOutcome | Promise<TokenOutcome> {
     if (!this.budget.admits(from)) return tooManyBad
-    const outcome = this.readAdmitted(text, digest, source)
+    const outcome = this.read(text, digest, source)
     return outcome instanceof Promise ? outcome.then((found) => this.charged(found, from)) : this.charged(outcome, from)
   }
 
@@ -157,7 +158,7 @@ export class TokenService {
     return outcome
   }
 
-  private readAdmitted(text: string, digest: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
+  private read(text: string, digest: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
     const token = readToken(text)
     if (typeof token === 'string') return new TokenProblem('malformed', token)
     const match = source.find(token.header, token.claims)

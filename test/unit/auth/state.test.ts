@@ -120,6 +120,13 @@ describe('a flood of forged tokens', () => {
     expect(service.verifications).toBe(101)
     expect(service.check(hs256({ sub: 'two' }, 'a secret'), source, 'elsewhere')).toBeInstanceOf(CheckedToken)
     expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toMatchObject({ reason: 'overload' })
+    // A token that was genuine is verified again when its time is over, flood or not.
+    clock.ms += 60_000
+    for (let index = 0; index < 100; index++) service.check(hs256({ sub: `more ${index}` }, 'another secret'), source, 'flooding')
+    const before = service.verifications
+    expect(service.check(genuine, source, 'flooding')).toBeInstanceOf(CheckedToken)
+    expect(service.verifications).toBe(before + 1)
+    expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toMatchObject({ reason: 'overload' })
     clock.ms += 100
     expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toBeInstanceOf(CheckedToken)
   })
