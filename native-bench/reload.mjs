@@ -65,7 +65,19 @@ async function main() {
     ...(await measurePlacement('all cores', cores.all, cores, settings)),
     ...(await measurePlacement('one core', cores.gateway, cores, settings)),
   ]
-  const head = ['gateway on', 'phase', 'requests', 'p50 ms', 'p99 ms', 'p99.9 ms', 'max ms', 'client delay max ms', 'failed', 'reload ms', 'peak MiB']
+  const head = [
+    'gateway on',
+    'phase',
+    'requests',
+    'p50 ms',
+    'p99 ms',
+    'p99.9 ms',
+    'max ms',
+    'client delay max ms',
+    'failed',
+    'reload ms',
+    'peak MiB',
+  ]
   console.log(textTable(head, phases.map(row)))
   return phases.some(({ failed }) => failed > 0) ? 1 : 0
 }
@@ -91,7 +103,8 @@ async function measurePlacement(placement, gatewayCores, cores, settings) {
   try {
     const upstream = await startUpstream(workshop, cores.load)
     for (const pid of childrenOf(upstream.running.pid)) prefer(pid)
-    const document = (generation) => manyRoutes({ count: settings.routes, consumers: settings.consumers, upstreamPort: upstream.port, generation })
+    const document = (generation) =>
+      manyRoutes({ count: settings.routes, consumers: settings.consumers, upstreamPort: upstream.port, generation })
     const documents = { a: document('a'), b: document('b') }
     const file = join(workshop.folder, 'reload.json')
     await replaceFile(file, documents.a)
