@@ -7,25 +7,32 @@
  * the journal, listed by `describe`, in force again when the file goes back to what it said, forgotten with the next change of the same
  * resource. So whoever changed a resource last is right, and nothing is lost unseen.
  *
- *   record of the journal: {revision, at, changes: [Change]}, or one of those that `compact` writes: {revision, changes}
+ *   record of the journal: {revision, at, changes: [Change]}; older ones are gathered into records {revision, changes} at its beginning
+ *
+ * The journal is also the history: `at` lays the changes up to a revision over the file as it is now. What the file itself said earlier is
+ * the affair of whoever keeps the file. The last revisions stay apart when the journal is written anew (file-history.ts).
  */
 import { createHash } from 'node:crypto'
 import { UsageError } from '../../base/errors.js'
+import { gather, gatheredRecords, type HistoryLimits, historyLimits, oldestRevision, revisionsOf } from './file-history.js'
 import { type JournalContent, JournalWriter, readJournal, reasonOf } from './journal.js'
 import { dropOwnership, takeOwnership } from './owner-lock.js'
 import { putOver, ResourceMap } from './resource-map.js'
 import {
   type ApplyOutcome,
   type Mutation,
+  noRevision,
   type ResourceStore,
   type ResourceValue,
+  type ResourceView,
   resourceKey,
   type StoreDescription,
   type StoredResource,
+  type StoreRevision,
 } from './resource-store.js'
 
 /** What the Admin API last did to one resource. `base`: digest of what the file said then, null = nothing. */
-type Change =
+export type Change =
   | (Omit<StoredResource, 'origin'> & { readonly type: 'put'; readonly base: string | null })
   | {
       readonly type: 'delete'
@@ -36,8 +43,10 @@ type Change =
       readonly base: string | null
     }
 
-interface JournalRecord {
+export interface JournalRecord {
   readonly revision: number
+  /** Wall clock; absent = gathered from older records. */
+  readonly at?: number
   readonly changes: readonly Change[]
 }
 
@@ -65,7 +74,6 @@ export interface FileView {
 
 /** The journal is written anew when it is larger than this, and than twice what it was then. */
 const COMPACT_BYTES_MIN = 1_048_576
-const COMPACT_BATCH = 1_000
 
 export class FileStore implements ResourceStore {
   private writer: JournalWriter | null = null
@@ -79,15 +87,16 @@ export class FileStore implements ResourceStore {
     private content: Omit<JournalContent, 'records'>,
     private changes: Map<string, Change>,
     private journalRevision: number,
+    private readonly limits: HistoryLimits,
   ) {
     this.revision = journalRevision
   }
 
   /** Reads the journal `file`, which need not exist. Writes nothing. Rejects with UsageError when it is damaged. */
-  static async open(file: string): Promise<FileStore> {
+  static async open(file: string, limits = historyLimits): Promise<FileStore> {
     const content = await readJournal(file)
     const { changes, revision } = replay(content, file)
-    return new FileStore(file, content, changes, revision)
+    return new FileStore(file, content, changes, revision, limits)
   }
 
   /** Bytes of a change that nobody was told to be stored: discarded. */
@@ -97,11 +106,15 @@ export class FileStore implements ResourceStore {
 
   /** What the store would hold with this file; changes nothing. */
   viewOf(base: FileBase): FileView {
+    return this.layOver(base, this.changes, this.revision)
+  }
+
+  private layOver(base: FileBase, changes: ReadonlyMap<string, Change>, revision: number): FileView {
     const resources = new Map(base.resources)
     const setAside: SetAside[] = []
     const gaps: string[] = []
     let inForce = 0
-    for (const [key, change] of this.changes) {
+    for (const [key, change] of changes) {
       const inFile = digestIn(base, key)
       if (change.type === 'put' && inFile === digestOf(change.value)) continue
       if (change.type === 'delete' && inFile === null) {
@@ -121,7 +134,7 @@ export class FileStore implements ResourceStore {
     }
     return {
       base,
-      map: ResourceMap.of(resources.values(), Math.max(this.revision, base.resources.size), gaps),
+      map: ResourceMap.of(resources.values(), Math.max(revision, base.resources.size), gaps),
       setAside,
       inForce: inForce + gaps.length,
     }
@@ -155,7 +168,7 @@ export class FileStore implements ResourceStore {
     const revision = map.revision + 1
     const changes = changesOf(mutations, map, base, revision, atMs)
     try {
-      await this.writer?.append({ revision, at: atMs, changes } satisfies JournalRecord & { at: number })
+      await this.writer?.append({ revision, at: atMs, changes } satisfies JournalRecord)
     } catch (error) {
       return { state: 'unavailable', reason: this.fail(`the change was not stored: ${this.file} cannot be written (${reasonOf(error)})`) }
     }
@@ -178,16 +191,32 @@ export class FileStore implements ResourceStore {
     const reason = await this.beginWriting()
     if (reason !== null) return reason
     const { setAside } = this.view
-    const kept = new Map(this.changes)
-    for (const { kind, id } of setAside) kept.delete(resourceKey(kind, id))
+    const forgotten = new Set(setAside.map(({ kind, id }) => resourceKey(kind, id)))
+    const isKept = (change: Change) => !forgotten.has(resourceKey(change.kind, change.id))
     try {
-      await this.writer?.rewrite(recordsOf(kept.values(), this.revision))
+      await this.rewrite(isKept, isKept)
     } catch (error) {
       return this.fail(`nothing was forgotten: ${this.file} cannot be written (${reasonOf(error)})`)
     }
-    this.changes = kept
+    this.changes = new Map([...this.changes].filter(([, change]) => isKept(change)))
     this.view = { ...this.view, setAside: [] }
     return setAside.length
+  }
+
+  async history(): Promise<readonly StoreRevision[]> {
+    return revisionsOf(await this.records())
+  }
+
+  async at(revision: number): Promise<ResourceView | string> {
+    const { base, map } = this.view
+    const records = await this.records()
+    const oldest = oldestRevision(records)
+    if (revision < oldest || revision > map.revision) return noRevision(revision, oldest, map.revision)
+    return this.layOver(base, gather(records.filter((record) => record.revision <= revision)), revision).map
+  }
+
+  private async records(): Promise<readonly JournalRecord[]> {
+    return recordsIn(await readJournal(this.file), this.file)
   }
 
   /** Nobody else writes the journal of this process. */
@@ -259,18 +288,22 @@ export class FileStore implements ResourceStore {
     const { writer } = this
     if (writer === null || writer.size < Math.max(COMPACT_BYTES_MIN, 2 * this.compactedBytes)) return
     // Deletions of what neither file nor journal holds any more have done their work.
-    for (const [key, change] of this.changes) {
-      if (change.type === 'delete' && change.base === null && !change.leavesGap && !this.view.base.resources.has(key))
-        this.changes.delete(key)
-    }
+    const isNeeded = (change: Change) =>
+      change.type === 'put' || change.base !== null || change.leavesGap || this.view.base.resources.has(resourceKey(change.kind, change.id))
     try {
-      await writer.rewrite(recordsOf(this.changes.values(), this.revision))
+      await this.rewrite(isNeeded, () => true)
+      this.changes = new Map([...this.changes].filter(([, change]) => isNeeded(change)))
       this.compactedBytes = writer.size
     } catch (error) {
       // The long journal is as good as a short one.
       this.problem = `${this.file} cannot be written anew (${reasonOf(error)})`
       this.compactedBytes = writer.size
     }
+  }
+
+  /** The journal anew, of the changes that are wanted among those that are gathered and among the last revisions. */
+  private async rewrite(amongGathered: (change: Change) => boolean, amongLast: (change: Change) => boolean): Promise<void> {
+    await this.writer?.rewrite(gatheredRecords(await this.records(), this.limits, amongGathered, amongLast))
   }
 }
 
@@ -285,30 +318,20 @@ function digestIn(base: FileBase, key: string): string | null {
 }
 
 function replay(content: JournalContent, file: string): { changes: Map<string, Change>; revision: number } {
-  const changes = new Map<string, Change>()
-  let revision = 0
-  for (const record of content.records) {
-    if (!isRecord(record)) throw new UsageError(`${file}: holds a record of another version of this program; expected one of this version`)
-    revision = record.revision
-    for (const change of record.changes) changes.set(resourceKey(change.kind, change.id), change)
-  }
-  return { changes, revision }
+  const records = recordsIn(content, file)
+  return { changes: gather(records), revision: records.at(-1)?.revision ?? 0 }
+}
+
+function recordsIn(content: JournalContent, file: string): readonly JournalRecord[] {
+  const records = content.records.filter(isRecord)
+  if (records.length < content.records.length)
+    throw new UsageError(`${file}: holds a record of another version of this program; expected one of this version`)
+  return records
 }
 
 /** The checksum says that we wrote it; the shape is looked at for the sake of other versions. */
 function isRecord(value: unknown): value is JournalRecord {
   return typeof value === 'object' && value !== null && 'revision' in value && 'changes' in value && Array.isArray(value.changes)
-}
-
-function* recordsOf(changes: Iterable<Change>, revision: number): Generator<JournalRecord> {
-  let batch: Change[] = []
-  for (const change of changes) {
-    batch.push(change)
-    if (batch.length < COMPACT_BATCH) continue
-    yield { revision, changes: batch }
-    batch = []
-  }
-  yield { revision, changes: batch }
 }
 
 /** One change per resource: the last one counts. */

@@ -68,12 +68,37 @@ export interface ResourceStore {
   current(): ResourceView
   /** All mutations or none. One call at a time. `atMs`: wall clock, for create_time and update_time. */
   apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome>
+  /** The revisions that `at` can give, the newest first; or why there are none to be had. */
+  history(): Promise<readonly StoreRevision[] | string>
+  /** The resources as a revision left them, or why they are not known any more. */
+  at(revision: number): Promise<ResourceView | string>
   /** Calls `changed` after somebody else has changed what `current` gives; returns what ends it. */
   watch(changed: () => void): () => void
   /** For `/status` and logs. No secrets. */
   describe(): StoreDescription
   close(): Promise<void>
 }
+
+/** One revision, and what it changed. */
+export interface StoreRevision {
+  readonly revision: number
+  /** Wall clock, milliseconds since 1970; null = not known: older revisions that were gathered into one. */
+  readonly atMs: number | null
+  /** The first CHANGES_LISTED_MAX of them. */
+  readonly changes: readonly StoreRevisionChange[]
+  readonly changeCount: number
+}
+
+export interface StoreRevisionChange {
+  readonly type: Mutation['type']
+  readonly kind: string
+  readonly id: string
+}
+
+export const CHANGES_LISTED_MAX = 100
+
+/** Revisions that a store keeps, besides the one that all older ones were gathered into. */
+export const REVISIONS_KEPT_MAX = 100
 
 export interface StoreDescription {
   readonly kind: string
@@ -84,6 +109,11 @@ export interface StoreDescription {
   readonly problem: string | null
   /** Changes by the Admin API that are not in force, because the file was changed after them. */
   readonly setAside: readonly { readonly kind: string; readonly id: string; readonly reason: string }[]
+}
+
+/** Why `at` has no such revision. */
+export function noRevision(revision: number, oldest: number, newest: number): string {
+  return `there is no revision ${revision}: the store keeps ${oldest} to ${newest}`
 }
 
 /** Names one resource in maps; ids hold no blanks. */

@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readBaseResources } from '../../../src/controlplane/store/base-resources.js'
+import type { HistoryLimits } from '../../../src/controlplane/store/file-history.js'
 import { baseOf, FileStore } from '../../../src/controlplane/store/file-store.js'
-import type { Mutation, ResourceValue } from '../../../src/controlplane/store/resource-store.js'
+import type { Mutation, ResourceValue, ResourceView } from '../../../src/controlplane/store/resource-store.js'
 
 let folder = ''
 let count = 0
@@ -31,8 +32,8 @@ function base(routes: readonly object[]) {
   return baseOf(resources)
 }
 
-async function opened(file: string, routes: readonly object[] = []): Promise<FileStore> {
-  const store = await FileStore.open(file)
+async function opened(file: string, routes: readonly object[] = [], limits?: HistoryLimits): Promise<FileStore> {
+  const store = await FileStore.open(file, limits)
   store.adopt(store.viewOf(base(routes)))
   return store
 }
@@ -42,13 +43,8 @@ async function applied(store: FileStore, ...mutations: Mutation[]): Promise<void
   expect(outcome).toMatchObject({ state: 'stored' })
 }
 
-const uris = (store: FileStore) =>
-  Object.fromEntries(
-    store
-      .current()
-      .list('routes')
-      .map(({ id, value }) => [id, value['uri']]),
-  )
+const urisOf = (view: ResourceView) => Object.fromEntries(view.list('routes').map(({ id, value }) => [id, value['uri']]))
+const uris = (store: FileStore) => urisOf(store.current())
 
 describe('changes over a file', () => {
   test('are there after a restart, with their times and indexes', async () => {
@@ -170,7 +166,7 @@ test('cut off at any byte, the journal gives one of the acknowledged states, and
 
 test('a journal that has grown is compacted to what still counts', async () => {
   const file = newFile()
-  const store = await opened(file, [{ id: 'f', uri: '/f' }])
+  const store = await opened(file, [{ id: 'f', uri: '/f' }], { revisions: 3, bytes: 10_000_000 })
   const text = 'x'.repeat(300_000)
   for (let turn = 0; turn < 12; turn++) await applied(store, put('big', { uri: '/big', desc: `${turn}${text}` }))
   await applied(store, put('small', { uri: '/s' }), remove('f'))
@@ -179,6 +175,70 @@ test('a journal that has grown is compacted to what still counts', async () => {
   const again = await opened(file, [{ id: 'f', uri: '/f' }])
   expect(uris(again)).toEqual({ big: '/big', small: '/s' })
   expect(again.current().get('routes', 'big')?.value['desc']).toBe(`11${text}`)
+})
+
+describe('history', () => {
+  const at = async (store: FileStore, revision: number) => {
+    const view = await store.at(revision)
+    return typeof view === 'string' ? view : urisOf(view)
+  }
+
+  test('every revision can be had again, also after a restart', async () => {
+    const file = newFile()
+    const routes = [{ id: 'f', uri: '/f' }]
+    const store = await opened(file, routes)
+    expect(await store.history()).toEqual([])
+    await applied(store, put('a', { uri: '/a' }), put('b', { uri: '/b' }))
+    await applied(store, put('a', { uri: '/other' }), remove('f'))
+    await applied(store, remove('b'))
+    for (const each of [store, await opened(file, routes)]) {
+      expect(await at(each, 1)).toEqual({ f: '/f' })
+      expect(await at(each, 2)).toEqual({ f: '/f', a: '/a', b: '/b' })
+      expect(await at(each, 3)).toEqual({ a: '/other', b: '/b' })
+      expect(await at(each, 4)).toEqual({ a: '/other' })
+      expect(await at(each, 5)).toBe('there is no revision 5: the store keeps 0 to 4')
+      expect(await each.history()).toEqual([
+        { revision: 4, atMs: 1_800_000_000_000, changes: [{ type: 'delete', kind: 'routes', id: 'b' }], changeCount: 1 },
+        expect.objectContaining({ revision: 3, changeCount: 2 }),
+        expect.objectContaining({ revision: 2, changeCount: 2 }),
+      ])
+    }
+  })
+
+  test('is bounded: older revisions are gathered into one', async () => {
+    const file = newFile()
+    const store = await opened(file, [], { revisions: 2, bytes: 10_000_000 })
+    const text = 'x'.repeat(300_000)
+    await applied(store, put('gone', { uri: '/gone' }))
+    await applied(store, remove('gone'))
+    for (let turn = 3; turn <= 6; turn++) await applied(store, put('big', { uri: `/${turn}`, desc: text }))
+    for (const each of [store, await opened(file)]) {
+      expect((await each.history()).map(({ revision, atMs, changeCount }) => [revision, atMs === null, changeCount])).toEqual([
+        [6, false, 1],
+        [5, false, 1],
+        [4, true, 1],
+      ])
+      expect(await at(each, 4)).toEqual({ big: '/4' })
+      expect(await at(each, 5)).toEqual({ big: '/5' })
+      expect(await at(each, 3)).toBe('there is no revision 3: the store keeps 4 to 6')
+    }
+    await store.close()
+    const small = await opened(file, [], { revisions: 9, bytes: 700_000 })
+    await applied(small, put('big', { uri: '/7', desc: `${text}${text}${text}` }), put('other', { uri: '/o', desc: text }))
+    await applied(small, put('big', { uri: '/8', desc: `${text}${text}` }))
+    expect((await small.history()).map(({ revision }) => revision)).toEqual([8, 7])
+    expect(await at(small, 7)).toEqual({ big: '/7', other: '/o' })
+  })
+
+  test('knows nothing more of changes that were set aside and forgotten', async () => {
+    const file = newFile()
+    const store = await opened(file, [{ id: 'f', uri: '/f' }])
+    await applied(store, put('f', { uri: '/changed' }), put('a', { uri: '/a' }))
+    store.adopt(store.viewOf(base([{ id: 'f', uri: '/new' }])))
+    expect(await store.forgetSetAside()).toBe(1)
+    expect(await at(store, 2)).toEqual({ f: '/new', a: '/a' })
+    expect(await store.history()).toMatchObject([{ revision: 2, changes: [{ id: 'a' }] }])
+  })
 })
 
 describe('two processes', () => {
