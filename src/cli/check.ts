@@ -1,26 +1,35 @@
 /** `sluice check`: everything that is wrong with a configuration, by the same check as start and reload. */
-import { checkConfiguration } from '../controlplane/check.js'
 import { formatIssue } from '../controlplane/load-issue.js'
+import { asideTexts, ConfigurationSource } from './configuration.js'
+import { flagsFor } from './flags.js'
 
-/** Prints errors and warnings on stderr (or all as JSON on stdout); exit code 0, or 2 when there are errors. */
+/**
+ * Prints errors and warnings on stderr (or all as JSON on stdout); exit code 0, or 2 when there are errors. The changes that the Admin
+ * API has made over the file are part of what is checked, as at a start. Rejects with UsageError when they cannot be read.
+ */
 export async function runCheck(file: string, asJson: boolean): Promise<number> {
-  const result = await checkConfiguration(file, process.env)
+  const source = new ConfigurationSource(flagsFor(file), process.env, () => 0)
+  const { checked: result, view } = await source.read()
   const errors = result.ok ? [] : result.errors
+  const aside = asideTexts(view)
   if (asJson) {
-    process.stdout.write(`${JSON.stringify({ ok: result.ok, errors, warnings: result.warnings }, null, 2)}\n`)
+    const changes = view === null ? null : { in_force: view.inForce, set_aside: aside }
+    process.stdout.write(`${JSON.stringify({ ok: result.ok, errors, warnings: result.warnings, changes }, null, 2)}\n`)
     return result.ok ? 0 : 2
   }
   for (const issue of errors) process.stderr.write(`${formatIssue(issue)}\n`)
-  for (const issue of result.warnings) process.stderr.write(`warning: ${formatIssue(issue)}\n`)
+  for (const warning of [...result.warnings.map(formatIssue), ...aside]) process.stderr.write(`warning: ${warning}\n`)
+  const warnings = count(result.warnings.length + aside.length, 'warning')
   if (!result.ok) {
-    process.stderr.write(`sluice: ${file}: ${count(errors.length, 'error')}, ${count(result.warnings.length, 'warning')}\n`)
+    process.stderr.write(`sluice: ${file}: ${count(errors.length, 'error')}, ${warnings}\n`)
     return 2
   }
   const { routes, upstreams, globalPlugins } = result.compiled
   const parts = [count(routes.length, 'route'), count(upstreams.length, 'upstream'), count(globalPlugins.length, 'global plugin')]
   const { consumerCount, credentialCount } = result.consumers.tables
   if (consumerCount > 0) parts.push(count(consumerCount, 'consumer'), count(credentialCount, 'credential'))
-  process.stdout.write(`${file} is right: ${parts.join(', ')}; ${count(result.warnings.length, 'warning')}\n`)
+  const changes = view === null || view.inForce === 0 ? '' : ` with ${count(view.inForce, 'change')} by the Admin API`
+  process.stdout.write(`${file}${changes} is right: ${parts.join(', ')}; ${warnings}\n`)
   return 0
 }
 

@@ -47,6 +47,13 @@ export type ChangeResult =
   | { readonly ok: true; readonly prepared: PreparedConfiguration; readonly warnings: readonly ConfigIssue[] }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[] }
 
+/** A file with the changes over it. `opened` is null when the file cannot be read at all, `view` when there are no changes. */
+export interface ReadConfiguration {
+  readonly checked: CheckResult
+  readonly opened: OpenedConfiguration | null
+  readonly view: FileView | null
+}
+
 export class ConfigurationSource {
   private fileStore: FileStore | null = null
   private adopted: OpenedConfiguration | null = null
@@ -61,24 +68,28 @@ export class ConfigurationSource {
 
   /** Reads the file anew. The check is the one that `sluice check` makes. */
   async prepare(): Promise<PrepareResult> {
-    const result = await openConfiguration(this.flags.file, this.environment)
-    if (!result.ok) return refused(result)
-    const { opened } = result
-    let view: FileView | null
+    let read: ReadConfiguration
     try {
-      view = await this.readStore(opened)
+      read = await this.read()
     } catch (error) {
       if (!(error instanceof UsageError)) throw error
       return { ok: false, errors: [error.message], warnings: [] }
     }
-    const isListed = view === null || canList(opened)
-    const source = view !== null && view.inForce > 0 && isListed ? withResources(opened.source, view.map) : opened.source
-    const checked = this.check({ ...opened, source }, view?.map ?? null)
-    if (!checked.ok) return refused(checked)
-    if (!isListed) throw new Error('the resources of the file cannot be listed, although it is valid')
-    const aside = (view?.setAside ?? []).map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
-    const warnings = [...checked.warnings.map(formatIssue), ...aside]
+    const { checked, opened, view } = read
+    if (!checked.ok || opened === null) return refused(checked)
+    if (view !== null && !canList(opened)) throw new Error('the resources of the file cannot be listed, although it is valid')
+    const warnings = [...checked.warnings.map(formatIssue), ...asideTexts(view)]
     return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view } } }
+  }
+
+  /** The file with the changes that are in force over it, checked; nothing is adopted. Rejects with UsageError when the store is damaged. */
+  async read(): Promise<ReadConfiguration> {
+    const result = await openConfiguration(this.flags.file, this.environment)
+    if (!result.ok) return { checked: result, opened: null, view: null }
+    const { opened } = result
+    const view = await this.readStore(opened)
+    const source = view !== null && view.inForce > 0 && canList(opened) ? withResources(opened.source, view.map) : opened.source
+    return { checked: this.check({ ...opened, source }, view?.map ?? null), opened, view }
   }
 
   /** The adopted file with these resources instead of its own. */
@@ -142,6 +153,11 @@ function partsOf({ process, compiled, consumers, limiters }: Extract<CheckResult
   return { process, compiled, consumers, limiters }
 }
 
-function refused({ errors, warnings }: Extract<CheckResult, { ok: false }>): PrepareResult {
-  return { ok: false, errors: errors.map(formatIssue), warnings: warnings.map(formatIssue) }
+/** One line for each change that is not in force. */
+export function asideTexts(view: FileView | null): string[] {
+  return (view?.setAside ?? []).map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
+}
+
+function refused(checked: CheckResult): PrepareResult {
+  return { ok: false, errors: checked.ok ? [] : checked.errors.map(formatIssue), warnings: checked.warnings.map(formatIssue) }
 }

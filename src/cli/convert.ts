@@ -1,11 +1,11 @@
 /** `sluice convert`: a Kong declarative file in our form. */
-import { writeFileSync } from 'node:fs'
 import { stringify } from 'yaml'
 import { UsageError } from '../base/errors.js'
 import { checkConfiguration } from '../controlplane/check.js'
 import { isKongFile } from '../controlplane/import-kong/import-kong.js'
 import { readSource } from '../controlplane/load.js'
 import { formatIssue } from '../controlplane/load-issue.js'
+import { writeNew } from './resources/new-file.js'
 
 /** Prints the file as YAML that loads by itself; nothing when it has errors. Exit code 0, or 2 with errors. */
 export async function runConvert(file: string, output: string | null): Promise<number> {
@@ -21,14 +21,4 @@ export async function runConvert(file: string, output: string | null): Promise<n
   if (output === null) process.stdout.write(text)
   else writeNew(output, text)
   return 0
-}
-
-function writeNew(file: string, text: string): void {
-  try {
-    // It may hold secrets, as the file that it was made from.
-    writeFileSync(file, text, { flag: 'wx', mode: 0o600 })
-  } catch (error) {
-    const reason = error instanceof Error && 'code' in error && error.code === 'EEXIST' ? 'the file exists' : String(error)
-    throw new UsageError(`--output ${file}: ${reason}; expected the name of a new file`)
-  }
 }

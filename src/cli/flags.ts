@@ -24,6 +24,11 @@ export interface StartFlags {
   readonly binding: string
 }
 
+/** The flags of commands that only look at a file. */
+export function flagsFor(file: string): StartFlags {
+  return { file: resolve(file), listen: [], demo: false, binding: 'uWebSockets.js' }
+}
+
 /** The process configuration with the flags laid over it. `environmentKey`: an admin key from SLUICE_ADMIN_KEY, or undefined. */
 export function applyFlags(config: ProcessConfig, flags: StartFlags, environmentKey?: string): ProcessConfig {
   const listeners =

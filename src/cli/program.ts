@@ -7,6 +7,7 @@ import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-u
 import { parseAddress, parseInteger, parseSeconds } from './address.js'
 import type { BenchOptions } from './bench.js'
 import { chooseFile, type StartFlags } from './flags.js'
+import { addResourceCommands } from './program-resources.js'
 import { packageRoot, version } from './version.js'
 
 /** More workers than this is a typing error, not a machine. */
@@ -79,6 +80,7 @@ function buildProgram(done: (exitCode: number) => void, args: readonly string[])
   addStart(program, done, args)
   addCheck(program, done)
   addConvert(program, done)
+  addResourceCommands(program, done)
   addHealth(program, done)
   addDoctor(program, done)
   addBench(program, done)

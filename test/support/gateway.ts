@@ -88,6 +88,11 @@ export class Gateway {
     return this.process.adminUrl
   }
 
+  /** Path of the configuration. */
+  get file(): string {
+    return join(this.folder, 'sluice.yaml')
+  }
+
   get stderr(): string {
     return this.process.stderr
   }

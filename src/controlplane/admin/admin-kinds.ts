@@ -71,11 +71,20 @@ export function shown({ kind: kindName, id, value, createTime, updateTime }: Sto
     if (value['id'] === undefined || kindName === 'plugin_metadata') delete own['id']
   } else own['id'] = kindName === 'credentials' ? id.replace(/^.*\/credentials\//s, '') : id
   if (typeof own['upstream'] === 'object') own['upstream'] = { ...upstreamDefaults, ...own['upstream'] }
-  if (kindName === 'ssls') {
-    delete own['key']
-    delete own['keys']
-  }
-  return role === 'admin' ? own : masked(own, kindName === 'consumers' || kindName === 'credentials' ? identitySecret : otherSecret)
+  const visible = withoutPrivateKeys(kindName, own)
+  return role === 'admin' ? visible : withoutSecrets(kindName, visible)
+}
+
+/** Private keys of certificates are never given out. */
+export function withoutPrivateKeys(kindName: string, value: ResourceValue): ResourceValue {
+  if (kindName !== 'ssls') return value
+  const { key: _key, keys: _keys, ...rest } = value
+  return rest
+}
+
+/** With stars instead of secrets. */
+export function withoutSecrets(kindName: string, value: ResourceValue): ResourceValue {
+  return masked(value, kindName === 'consumers' || kindName === 'credentials' ? identitySecret : otherSecret)
 }
 
 const identitySecret = /(key|secret|password|passwd|token|credential|private)s?$/i

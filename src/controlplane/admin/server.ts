@@ -2,7 +2,7 @@
  * The admin server, in the primary: HTTP or HTTPS, and who may come in. A key is always required.
  *
  *   /apisix/admin/…   the Admin API: resource-api.ts, schema-api.ts, standalone-api.ts
- *   /v1/…             operations.ts
+ *   /v1/…             operations.ts, resource-set.ts
  */
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -14,6 +14,7 @@ import { type AdminRequest, type Answer, refused } from './answer.js'
 import { AdminGuard, unauthorized } from './authorize.js'
 import { answerOperations, type OperationActions } from './operations.js'
 import { answerResources } from './resource-api.js'
+import { answerResourceSet, resourcesPath } from './resource-set.js'
 import { answerSchemas, type SchemaActions } from './schema-api.js'
 import { answerConfigs, type StandaloneActions } from './standalone-api.js'
 
@@ -96,14 +97,19 @@ async function answer(request: IncomingMessage, guard: AdminGuard, actions: Admi
   const isApi = path === '/apisix/admin' || path.startsWith('/apisix/admin/')
   const method = request.method ?? ''
   if (isApi && role === 'viewer' && method !== 'GET' && method !== 'HEAD') return unauthorized('invalid method for role viewer')
-  const body = await readBody(request, path === configsPath || path.startsWith(`${configsPath}/`) ? maxConfigBytes : maxBodyBytes)
+  if (path === resourcesPath && role !== 'admin') return unauthorized(`invalid method for role ${role}`)
+  const isWhole = path === resourcesPath || path === configsPath || path.startsWith(`${configsPath}/`)
+  const body = await readBody(request, isWhole ? maxConfigBytes : maxBodyBytes)
   if (typeof body !== 'string') return body
   const full: AdminRequest = { method, path, query, headers, body, role }
+  if (path === resourcesPath) return actions.resources === null ? notReady : answerResourceSet(full, actions.resources)
   return isApi ? answerApi(full, actions) : answerOperations(full, actions)
 }
 
+const notReady: Answer = refused(503, 'the configuration is not ready yet')
+
 function answerApi(request: AdminRequest, { resources }: AdminActions): Promise<Answer> | Answer {
-  if (resources === null) return refused(503, 'the configuration is not ready yet')
+  if (resources === null) return notReady
   const segments = decoded(request.path.slice('/apisix/admin'.length))
   if (segments === null) return refused(400, 'malformed escape in the path')
   switch (segments[0]) {

@@ -12,11 +12,11 @@
  * The journal is also the history: `at` lays the changes up to a revision over the file as it is now. What the file itself said earlier is
  * the affair of whoever keeps the file. The last revisions stay apart when the journal is written anew (file-history.ts).
  */
-import { createHash } from 'node:crypto'
 import { UsageError } from '../../base/errors.js'
 import { gather, gatheredRecords, type HistoryLimits, historyLimits, oldestRevision, revisionsOf } from './file-history.js'
 import { type JournalContent, JournalWriter, readJournal, reasonOf } from './journal.js'
 import { dropOwnership, takeOwnership } from './owner-lock.js'
+import { digestOf } from './resource-digest.js'
 import { putOver, ResourceMap } from './resource-map.js'
 import {
   type ApplyOutcome,
@@ -362,16 +362,4 @@ function asideOf(change: Change, inFile: string | null): SetAside {
         : 'was then changed in the file'
   const reason = `${done} by the Admin API (revision ${change.modifiedIndex}), ${since}: the file counts`
   return { kind: change.kind, id: change.id, reason, value: change.type === 'put' ? change.value : null }
-}
-
-function digestOf(value: ResourceValue): string {
-  return createHash('sha256').update(canonical(value)).digest('base64url').slice(0, 22)
-}
-
-/** JSON with sorted names: the order of fields is no difference. */
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
-  const fields = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1))
-  return `{${fields.map(([name, inner]) => `${JSON.stringify(name)}:${canonical(inner)}`).join(',')}}`
 }

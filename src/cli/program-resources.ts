@@ -1,0 +1,86 @@
+/** The commands about resources: what a file, its changes and a running gateway hold, and how one becomes the other. */
+import type { Command } from 'commander'
+import { chooseFile } from './flags.js'
+import type { AdminTarget } from './resources/admin-client.js'
+
+type Done = (exitCode: number) => void
+
+interface RawTarget {
+  admin: string
+  keyFile?: string
+  ca?: string
+}
+
+interface RawComparison extends RawTarget {
+  json: boolean
+  delete: boolean
+}
+
+/** Adds them to the program. */
+export function addResourceCommands(program: Command, done: Done): void {
+  addExport(program, done)
+  addDiff(program, done)
+  addApply(program, done)
+}
+
+function withTarget(command: Command): Command {
+  return command
+    .option('--admin <address>', 'admin server of the gateway, host:port or a URL', '127.0.0.1:9180')
+    .option('--key-file <file>', 'file that holds the key of an admin (default: the variable SLUICE_ADMIN_KEY)')
+    .option('--ca <file>', 'PEM file of the authority that signed the certificate of an HTTPS admin server')
+}
+
+function targetOf(raw: RawTarget): AdminTarget {
+  return { admin: raw.admin, keyFile: raw.keyFile ?? null, caFile: raw.ca ?? null }
+}
+
+function withComparison(command: Command): Command {
+  return withTarget(command)
+    .option('--no-delete', 'leave resources alone that the file does not have')
+    .option('--json', 'print the changes as JSON', false)
+}
+
+function addExport(program: Command, done: Done): void {
+  const command = program
+    .command('export')
+    .description('print the resources of a running gateway, or of a file with the changes of its journal, as YAML')
+    .argument('[file]', 'configuration whose journal stands beside it (default: ask the running gateway)')
+    .option('-o, --output <file>', 'write it there, for the owner alone; an existing file is not overwritten')
+    .addHelpText('after', '\nThe text holds secrets in clear; variables of the file are replaced by their values.')
+  withTarget(command).action(async (file: string | undefined, raw: RawTarget & { output?: string }) => {
+    const { exportFile, exportRunning } = await import('./resources/export.js')
+    const output = raw.output ?? null
+    done(await (file === undefined ? exportRunning(targetOf(raw), output) : exportFile(chooseFile(file, null), output)))
+  })
+}
+
+function addDiff(program: Command, done: Done): void {
+  const command = program
+    .command('diff')
+    .description('show what would have to change in a running gateway for it to be as a file says')
+    .argument('<file>', 'configuration, also a Kong declarative file')
+    .addHelpText('after', '\nExit 0 when nothing would change, 1 when something would, 2 when the file is wrong.')
+  withComparison(command).action(async (file: string, raw: RawComparison) => {
+    const { runDiff } = await import('./resources/diff.js')
+    done(await runDiff({ file: chooseFile(file, null), target: targetOf(raw), keepsOthers: !raw.delete, asJson: raw.json }))
+  })
+}
+
+function addApply(program: Command, done: Done): void {
+  const command = program
+    .command('apply')
+    .description('make a running gateway what a file says, through its Admin API; without --yes only say what that would be')
+    .argument('<file>', 'configuration, also a Kong declarative file')
+    .option('--yes', 'do it', false)
+    .option('--state <state>', 'only if this is still the state of the gateway, which diff and a run without --yes print')
+    .addHelpText(
+      'after',
+      '\nAll changes are one: they are in force on every worker when it ends, or nothing was changed. A change by others in between is noticed.',
+    )
+  withComparison(command).action(async (file: string, raw: RawComparison & { yes: boolean; state?: string }) => {
+    const { runApply } = await import('./resources/diff.js')
+    const { yes, state } = raw
+    const common = { file: chooseFile(file, null), target: targetOf(raw), keepsOthers: !raw.delete, asJson: raw.json }
+    done(await runApply({ ...common, yes, state: state ?? null }))
+  })
+}
