@@ -2,15 +2,17 @@
  * One rate-limit decision, in nanoseconds: every algorithm on 1, 1,000 and 10 million keys, on one thread and on two at once; decisions
  * in Redis, exact and by leases; `rate-limiter-flexible` (memory, Redis) beside ours.
  *
- *   npm run build && node native-bench/micro/limits.mjs [--write] [--huge-pages]     (SLUICE_DIST: another build folder; about two minutes on a quiet machine)
+ *   npm run build && node native-bench/micro/limits.mjs [--write] [--huge-pages] [--redis]     (SLUICE_DIST: another build folder; about two minutes on a quiet machine)
  *
  * --write       also as native-bench/results/limits.md (limits-huge-pages.md)
  * --huge-pages  asks the C library for huge pages (GLIBC_TUNABLES=glibc.malloc.hugetlb=1): see docs/rate-limiting.md
+ * --redis       only the rows about Redis, not written
  *
  * A decision includes hashing the key. All keys are strings made before the first clock starts. 10 million keys are all alive, about 68 %
  * of the cells, and visited at random, each once: nearly every decision waits for main memory. `best` of the rounds is what the code
  * costs, `median` what it cost on this machine while other things ran; two threads report the mean of what each saw. A concurrency row
- * is two decisions, check and release. Redis: `alone` = one decision after the other, `100 at a time` = that many requests wait together.
+ * is two decisions, check and release. Redis: `alone` = one decision after the other, `100 at a time` = that many requests wait together,
+ * `time of Redis` = what the server itself spends on one script call (`INFO commandstats`): it bounds the decisions of all gateways together.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -210,6 +212,22 @@ async function measureAwaited(decide, atOnce) {
   return bestAndMedian(times)
 }
 
+/** Nanoseconds that the server says it spent on one call of a script; of a hold and its release the mean. */
+async function measureServer(client, decide) {
+  const times = []
+  for (let round = 0; round < redisRounds; round++) {
+    await client.config('RESETSTAT')
+    for (let done = 0; done < redisDecisions; done += together) {
+      await Promise.all(Array.from({ length: together }, (_, index) => decide(index)))
+    }
+    const stats = await client.info('commandstats')
+    const [, perCall] = /cmdstat_evalsha:.*?usec_per_call=([\d.]+)/.exec(stats) ?? []
+    if (perCall === undefined) throw new Error(`Redis counted no script: ${stats}`)
+    times.push(Number(perCall) * 1000)
+  }
+  return bestAndMedian(times)
+}
+
 async function measureRedis(client, port) {
   const { RedisStore } = await import(new URL('cluster/redis-store.js', dist))
   const { systemClock } = await import(new URL('base/clock.js', dist))
@@ -224,7 +242,7 @@ async function measureRedis(client, port) {
     lost: ignore,
   }
   const local = limiterOf(createLimiterRegion({ members: 1, cells: 10_000, logEntries: 1, seed: [1, 2] }), 0, 'fixed-window').store
-  const store = new RedisStore({ clock: systemClock, nodeId: 'bench', workerId: 'bench:0', local, counters, log: ignore })
+  const store = new RedisStore({ clock: systemClock, nodeId: 'bench', workerId: 'bench:0', workers: 1, local, counters, log: ignore })
   const connection = {
     nodes: [{ host: '127.0.0.1', port }],
     username: null,
@@ -236,19 +254,27 @@ async function measureRedis(client, port) {
   }
   const rows = []
   const both = async (name, decide) => {
+    // Whoever comes first would else pay for compiling the client.
+    await measureAwaited(decide, together)
     rows.push(rowOf(name, 1, 'alone', await measureAwaited(decide, 1)))
     rows.push(rowOf(name, 1, `${together} at a time`, await measureAwaited(decide, together)))
   }
-  for (const mode of ['exact', 'lease']) {
-    const limiter = store.bind(specOf('fixed-window', { kind: 'redis', mode, connection, onFailure: 'refuse' }))
-    const outs = Array.from({ length: together }, () => limiter.decision())
-    await limiter.check('10.0.0.0', 1, outs[0])
-    await both(`Redis ${mode}`, (index) => limiter.check('10.0.0.0', 1, outs[index]))
-    if (outs[0].basis !== 'exact') throw new Error(`Redis ${mode} did not decide: ${outs[0].basis}`)
-  }
+  const server = async (name, decide) => rows.push(rowOf(name, 1, 'time of Redis', await measureServer(client, decide)))
   const { RateLimiterRedis } = await import('rate-limiter-flexible')
   const rival = new RateLimiterRedis({ storeClient: client, points: plenty, duration: windowMs / 1000 })
+  for (const [mode, names] of Object.entries({ exact: Object.keys(rules), lease: ['fixed-window'] })) {
+    for (const name of names) {
+      const limiter = store.bind(specOf(name, { kind: 'redis', mode, connection, onFailure: 'refuse' }))
+      const outs = Array.from({ length: together }, () => limiter.decision())
+      const decide = async (index) => limiter.release((await limiter.check('10.0.0.0', 1, outs[index])).hold)
+      await decide(0)
+      if (name === 'fixed-window') await both(`Redis ${mode}`, (index) => limiter.check('10.0.0.0', 1, outs[index]))
+      if (mode === 'exact') await server(`Redis exact, ${name}`, decide)
+      if (outs[0].basis !== 'exact') throw new Error(`Redis ${mode} did not decide: ${outs[0].basis}`)
+    }
+  }
   await both('rate-limiter-flexible Redis', () => rival.consume('10.0.0.0'))
+  await server('rate-limiter-flexible Redis', () => rival.consume('10.0.0.0'))
   await store.close()
   return rows
 }
@@ -276,10 +302,13 @@ async function measureAll(isHuge) {
   const rows = isHuge ? [] : await measureFew()
   for (const name of Object.keys(rules)) rows.push(...(await measureMany(name)))
   if (isHuge) return rows
-  rows.push(...(await measureRival()))
-  if (spawnSync('redis-server', ['--version']).status === 0) rows.push(...(await withRedis(measureRedis)))
-  else console.log('No rows for Redis: redis-server is not installed (apt-get install redis-server).')
-  return rows
+  return [...rows, ...(await measureRival()), ...(await redisRows())]
+}
+
+async function redisRows() {
+  if (spawnSync('redis-server', ['--version']).status === 0) return withRedis(measureRedis)
+  console.log('No rows for Redis: redis-server is not installed (apt-get install redis-server).')
+  return []
 }
 
 function asMarkdown(rows, isHuge) {
@@ -299,9 +328,10 @@ async function main() {
     process.exitCode = await new Promise((resolve) => again.once('exit', resolve))
     return
   }
-  const rows = await measureAll(isHuge)
+  const isOnlyRedis = process.argv.includes('--redis')
+  const rows = isOnlyRedis ? await redisRows() : await measureAll(isHuge)
   console.table(rows)
-  if (!process.argv.includes('--write')) return
+  if (isOnlyRedis || !process.argv.includes('--write')) return
   const file = fileURLToPath(new URL(`../results/limits${isHuge ? '-huge-pages' : ''}.md`, import.meta.url))
   writeFileSync(file, asMarkdown(rows, isHuge))
 }

@@ -20,7 +20,7 @@ import { RedisFailure } from './errors.js'
 import { decideWithout, type Fallback } from './fallback.js'
 import type { HoldBook } from './holds.js'
 import { integers, type RuleCall, RuleLayout } from './rule-layout.js'
-import type { Scripts } from './script.js'
+import type { Code, Script, Scripts } from './script.js'
 import { redisDefaults } from './settings.js'
 
 /** What limiters of both modes are made of. */
@@ -54,6 +54,7 @@ export interface JointPart {
 export class ExactLimiter implements BoundLimiter {
   private readonly layout: RuleLayout
   private readonly mode: 'charge' | 'charge-refused'
+  private readonly script: Script
   /** Indexes of concurrency rules. */
   private readonly holding: readonly number[]
 
@@ -63,6 +64,7 @@ export class ExactLimiter implements BoundLimiter {
     readonly joint: JointDecider | null = null,
   ) {
     this.layout = new RuleLayout(spec, redisDefaults.keyPrefix)
+    this.script = parts.scripts.decide.of(this.layout.codes)
     this.mode = spec.countRefused ? 'charge-refused' : 'charge'
     this.holding = spec.rules.flatMap((rule, index) => (rule.algorithm === 'concurrency' ? [index] : []))
   }
@@ -78,7 +80,7 @@ export class ExactLimiter implements BoundLimiter {
     this.parts.counters.called()
     return this.parts
       .client()
-      .run(this.parts.scripts.decide, call.keys, args)
+      .run(this.script, call.keys, args)
       .then((reply) => this.fill(out, reply, overrides, holdName === '' ? -1 : this.openHold(reply, call, holdName, cost)))
       .catch((error: unknown) => {
         if (holdName !== '' && isUnsure(error)) this.parts.holds.end(this.noteHold(call, holdName, cost))
@@ -91,7 +93,7 @@ export class ExactLimiter implements BoundLimiter {
     this.parts.counters.called()
     return this.parts
       .client()
-      .run(this.parts.scripts.decide, call.keys, ['', cost, 'peek', '', ...call.args])
+      .run(this.script, call.keys, ['', cost, 'peek', '', ...call.args])
       .then((reply) => this.fill(out, reply, overrides, -1))
       .catch((error: unknown) => {
         if (!(error instanceof RedisFailure)) throw error
@@ -113,6 +115,10 @@ export class ExactLimiter implements BoundLimiter {
   /** What decide-all.lua wants to know about a part, before its rules. */
   partHeader({ ask, call, holdName }: JointPart): (string | number)[] {
     return [ask.cost, this.spec.countRefused ? 1 : 0, this.spec.dryRun ? 1 : 0, holdName, call.keys.length]
+  }
+
+  get codes(): readonly Code[] {
+    return this.layout.codes
   }
 
   /** Length of this limit's part of the reply. */

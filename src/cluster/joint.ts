@@ -11,11 +11,11 @@ import type { ClusterCounters } from './counters.js'
 import { RedisFailure } from './errors.js'
 import { ExactLimiter, type JointPart } from './exact-limiter.js'
 import { integers } from './rule-layout.js'
-import type { Script } from './script.js'
+import type { Code, RuleScript, Script } from './script.js'
 
 export interface RedisJointOptions {
   readonly client: () => RedisClient
-  readonly script: Script
+  readonly script: RuleScript
   readonly counters: ClusterCounters
 }
 
@@ -41,7 +41,7 @@ export class RedisJoint implements JointDecider {
     const { client, counters, script } = this.options
     counters.called()
     try {
-      fillAll(parts, await client().run(script, [first, ...others], args))
+      fillAll(parts, await client().run(scriptFor(parts, script), [first, ...others], args))
     } catch (error) {
       if (!(error instanceof RedisFailure)) throw error
       for (const part of parts) {
@@ -50,6 +50,12 @@ export class RedisJoint implements JointDecider {
       }
     }
   }
+}
+
+function scriptFor(parts: readonly JointPart[], script: RuleScript): Script {
+  const codes: Code[] = []
+  for (const { limiter } of parts) codes.push(...limiter.codes)
+  return script.of(codes)
 }
 
 function fillAll(parts: readonly JointPart[], reply: unknown): void {

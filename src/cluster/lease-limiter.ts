@@ -16,6 +16,7 @@ import { type BoundLimiter, Decision, type LimitAsk, type LimiterSpec, type Limi
 import { ExactLimiter, type LimiterParts } from './exact-limiter.js'
 import { type Batch, Lease } from './lease.js'
 import { integers, RuleLayout } from './rule-layout.js'
+import type { Script } from './script.js'
 import { redisDefaults } from './settings.js'
 
 /** A batch is meant to last so long at the present rate: about two calls a second for a busy key. */
@@ -64,6 +65,7 @@ export class LeaseLimiter implements BoundLimiter {
   /** Units are taken one limit at a time. */
   readonly joint = null
   private readonly layout: RuleLayout
+  private readonly takeScript: Script
   /** Decides what is not leased, and by the policy. */
   private readonly exact: ExactLimiter
   private readonly holdMs: number
@@ -83,6 +85,7 @@ export class LeaseLimiter implements BoundLimiter {
     this.targetMs = Math.min(Math.max(TARGET_MS, parts.workers * TARGET_MS_PER_WORKER), this.holdMs * BUCKET_TARGET)
     const reserves = spec.rules.map((rule) => (rule.algorithm === 'token-bucket' ? (rule.rate * this.holdMs) / 1000 : 0))
     this.layout = new RuleLayout(spec, redisDefaults.keyPrefix, reserves)
+    this.takeScript = parts.scripts.take.of(this.layout.codes)
     this.exact = new ExactLimiter(spec, parts)
   }
 
@@ -171,7 +174,7 @@ export class LeaseLimiter implements BoundLimiter {
 
   /** Takes a batch of at least `need` units and serves those who wait. */
   private ask(lease: Lease, need: number): void {
-    const { clock, counters, scripts } = this.parts
+    const { clock, counters } = this.parts
     const askedMs = clock.nowMs()
     const waiting = lease.waiters.reduce((sum, waiter) => sum + waiter.cost, 0)
     const want = Math.max(need, waiting, lease.isKept ? lease.nextSize(this.targetMs, askedMs) : 0)
@@ -180,7 +183,7 @@ export class LeaseLimiter implements BoundLimiter {
     counters.called()
     this.parts
       .client()
-      .run(scripts.take, lease.call.keys, args, (reply) => this.takenLate(lease, reply, askedMs))
+      .run(this.takeScript, lease.call.keys, args, (reply) => this.takenLate(lease, reply, askedMs))
       .then((reply) => this.taken(lease, need, reply, askedMs))
       .catch((error: unknown) => this.notTaken(lease, error))
   }

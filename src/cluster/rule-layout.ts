@@ -16,9 +16,7 @@ import {
   WINDOW_MAX_MS,
 } from '../limits/contract.js'
 import { RedisFailure } from './errors.js'
-
-/** Codes of lua/rules.lua. */
-type Code = 'fc' | 'ff' | 'fm' | 'fy' | 'sw' | 'sl' | 'tb' | 'lb' | 'cc'
+import type { Code } from './script.js'
 
 /** Longer keys (a client chooses them) are replaced by their digest. */
 const KEY_LENGTH_MAX = 128
@@ -79,6 +77,7 @@ interface RulePlan {
 export class RuleLayout {
   private readonly plans: readonly RulePlan[]
   private readonly scope: string
+  readonly codes: readonly Code[]
 
   /** `reserves`: units of each bucket that stay untouched, by index of the rule (leases). */
   constructor(
@@ -87,6 +86,7 @@ export class RuleLayout {
     reserves: readonly number[] = [],
   ) {
     this.scope = escapeTag(boundedKey(spec.scope))
+    this.codes = spec.rules.map(codeOf)
     const seen = new Map<string, number>()
     this.plans = spec.rules.map((rule, index) => {
       const code = codeOf(rule)
@@ -103,10 +103,6 @@ export class RuleLayout {
         ordinal: ordinal === 0 ? '' : `:${ordinal}`,
       }
     })
-  }
-
-  get codes(): readonly Code[] {
-    return this.plans.map((plan) => plan.code)
   }
 
   /** Window that applies to a rule, microseconds; 0 = none, or of the calendar. */

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { RedisClient } from '../../src/cluster/client.js'
 import { integers, RuleLayout } from '../../src/cluster/rule-layout.js'
-import { loadScripts } from '../../src/cluster/script.js'
+import { loadScript, loadScripts } from '../../src/cluster/script.js'
 import { redisDefaults } from '../../src/cluster/settings.js'
 import { Decision, type LimiterSpec, type LimitRule } from '../../src/limits/contract.js'
 import { RedisServer, redisMissing } from '../support/redis.js'
@@ -48,7 +48,7 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
   ) {
     const layout = new RuleLayout(of, 'sluice:')
     const call = layout.call(key, cost, undefined)
-    const reply = await client.run(scripts.decide, call.keys, [Math.round(nowMs * 1000), cost, mode, hold, ...call.args])
+    const reply = await client.run(scripts.decide.of(layout.codes), call.keys, [Math.round(nowMs * 1000), cost, mode, hold, ...call.args])
     const numbers = integers(reply, 2 + 4 * of.rules.length)
     const out = new Decision(of.rules.length)
     out.refusedBy = numbers[0] ?? -1
@@ -111,6 +111,42 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
         }
       }),
       { seed: SEED, numRuns: 120 },
+    )
+  })
+
+  test(`the short script for one fixed window answers and stores as the long one, also when the clock steps (seed ${SEED})`, async () => {
+    const long = loadScript('decide', ['rules', 'rules-stored', 'rules-fixed'])
+    const short = scripts.decide.of(['fc'])
+    expect([short.name, scripts.decide.of(['ff']).name]).toEqual(['decide-fixed', 'decide-fixed'])
+    const steps = fc.array(
+      fc.record({
+        stepMs: fc.oneof(
+          fc.constantFrom(0, 1, 999.5, 1000, -500, -1999, -2001, 3_600_000, -3_600_000),
+          fc.double({ min: -3000, max: 3000, noNaN: true }),
+        ),
+        cost: fc.integer({ min: 1, max: 7 }),
+        mode: fc.constantFrom('charge', 'charge', 'charge-refused', 'peek'),
+        most: fc.integer({ min: 0, max: 12 }),
+      }),
+      { minLength: 5, maxLength: 30 },
+    )
+    const code = fc.constantFrom('fc', 'ff')
+    const windowUs = fc.constantFrom(1_000_000, 60_000_000, 3_600_000_000)
+    let run = 0
+    await fc.assert(
+      fc.asyncProperty(code, windowUs, steps, async (kind, span, requests) => {
+        const names = [`short:${run}`, `long:${run++}`] as const
+        let nowUs = START_MS * 1000
+        for (const { stepMs, cost, mode, most } of requests) {
+          nowUs += Math.round(stepMs * 1000)
+          const args = [nowUs, cost, mode, '', kind, most, span, 0]
+          const found = await client.run(short, [names[0]], args)
+          expect(found).toEqual(await client.run(long, [names[1]], args))
+          expect(await server.client.get(names[0])).toBe(await server.client.get(names[1]))
+          expect(Math.abs((await server.client.pttl(names[0])) - (await server.client.pttl(names[1])))).toBeLessThan(5000)
+        }
+      }),
+      { seed: SEED, numRuns: 60 },
     )
   })
 
@@ -248,12 +284,13 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
       { algorithm: 'token-bucket', rate: 2, burst: 3 },
       { algorithm: 'concurrency', limit: 9, ttlMs: 3500 },
     ])
-    const call = new RuleLayout(of, 'sluice:').call('k', 1, undefined)
+    const layout = new RuleLayout(of, 'sluice:')
+    const call = layout.call('k', 1, undefined)
     // In one transaction: nothing expires between the decision and the questions, and both use one time.
     const questions = server.client
       .multi()
       .time()
-      .eval(scripts.decide.source, call.keys.length, ...call.keys, '', 1, 'charge', 'h', ...call.args)
+      .eval(scripts.decide.of(layout.codes).source, call.keys.length, ...call.keys, '', 1, 'charge', 'h', ...call.args)
     for (const key of call.keys) questions.call('PEXPIRETIME', key)
     const [time, decided, ...expiries] = ((await questions.exec()) ?? []).map(([, answer]) => answer)
     const [seconds = 0, micros = 0] = Array.isArray(time) ? time.map(Number) : []
@@ -276,7 +313,7 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
     const call = layout.call('k', 1, undefined)
     const at = Math.ceil(START_MS / 60_000) * 60_000
     const take = async (nowMs: number, need: number, want: number) =>
-      integers(await client.run(scripts.take, call.keys, [nowMs * 1000, need, want, 1, ...call.args]), 12)
+      integers(await client.run(scripts.take.of(layout.codes), call.keys, [nowMs * 1000, need, want, 1, ...call.args]), 12)
     const giveBack = (units: number, starts: (number | undefined)[]) =>
       client.run(scripts.giveBack, call.keys, [
         units,

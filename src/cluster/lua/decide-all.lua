@@ -12,7 +12,8 @@
 --
 -- A limit refuses if one of its rules does, unless it is a dry run. If none refuses, all are charged but dry runs that would have refused;
 -- else none is, but those that count refused requests and do not come behind the refusing one. Rules of two limits may name one key:
--- each sees what those before it are about to charge. A mark names what was charged to give-back.lua. Needs rules.lua before it.
+-- each sees what those before it are about to charge. A mark names what was charged to give-back.lua. Needs
+-- rules.lua before it, and the parts for its rules.
 
 local now = ARGV[1] == '' and server_now() or tonumber(ARGV[1])
 local is_peek = ARGV[2] == 'peek'

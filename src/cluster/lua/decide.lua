@@ -10,7 +10,8 @@
 --          2  microseconds to wait before going on
 --          3… four per rule: remaining, used in thousandths, reset and retry-after in microseconds
 --
--- All or nothing: the rules are charged if none refuses; with "charge-refused" always. Needs rules.lua before it.
+-- All or nothing: the rules are charged if none refuses; with "charge-refused" always. Needs
+-- rules.lua before it, and the parts for its rules.
 
 local now = ARGV[1] == '' and server_now() or tonumber(ARGV[1])
 local cost = tonumber(ARGV[2])

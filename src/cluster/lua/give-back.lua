@@ -7,7 +7,7 @@
 --
 -- Windows get it back while they run (a sliding one also as the previous), logs their entries of that time, buckets their tokens. A place
 -- in a queue is given back only if nobody stands behind it. Concurrency rules are left to release.lua. Not to be called twice.
--- Needs rules.lua before it, whose ARGV 1 it does not have.
+-- Needs rules.lua (whose ARGV 1 it does not have) and rules-stored.lua before it.
 
 local cost = tonumber(ARGV[1])
 

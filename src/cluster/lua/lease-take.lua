@@ -11,7 +11,7 @@
 --          2  index from 0 of the first refusing rule, or -1
 --          3… five per rule: remaining, used in thousandths, reset and retry-after in microseconds, start of its window (0 = none)
 --
--- Needs rules.lua before it.
+-- Needs rules.lua before it, and the parts for its rules.
 
 local now = ARGV[1] == '' and server_now() or tonumber(ARGV[1])
 local need, want, floor = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
