@@ -25,6 +25,8 @@ const names = [
   'all-down',
   'redis-breaker',
   'retry-storm',
+  'overload',
+  'crowd',
   'memory',
 ]
 const head = ['scenario', 'measured', 'value', 'goal', 'met']

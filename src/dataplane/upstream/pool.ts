@@ -15,6 +15,8 @@ import type { ResponseHead } from './response-head.js'
 const LANES_MIN = 4
 /** A lane whose oldest request waits longer than this takes no further ones: nobody queues behind a slow answer. */
 const LANE_STALL_MS = 20
+/** Connections beyond the size of the pool are closed when they have rested for so long. */
+const SURPLUS_MS = 1_000
 /** The rest of an answer that nobody wants must have come within this time, or the connection is closed. */
 const DISCARD_MS = 1_000
 
@@ -106,10 +108,13 @@ export class NodePool {
     return opened
   }
 
-  /** Takes a connection back whose last answer is complete. */
+  /**
+   * Takes a connection back whose last answer is complete. One more than the pool keeps is closed by the sweep, unless it is used before: with
+   * many clients all answers of a turn come at once, and the next requests would open again what was closed.
+   */
   release(connection: UpstreamConnection, nowMs: number): void {
     if (connection.isLane) return
-    if (this.idle.length >= this.keepalive.size) {
+    if (this.keepalive.size === 0) {
       connection.destroy()
       return
     }
@@ -133,17 +138,18 @@ export class NodePool {
   sweepIdle(nowMs: number): void {
     this.memoMisses = 0
     if (this.discarding.length > 0) this.sweepDiscarding(nowMs)
+    this.closeOldest((oldest) => this.idle.length > this.keepalive.size && nowMs - oldest.idleSinceMs >= SURPLUS_MS)
     const timeout = this.keepalive.idleTimeoutMs
     if (timeout === 0) return
-    // The stack is ordered by the time of release: the oldest lie at the bottom.
-    while (this.idle.length > 0) {
-      const oldest = this.idle[0] as UpstreamConnection
-      if (nowMs - oldest.idleSinceMs < timeout) break
-      oldest.destroy()
-    }
+    this.closeOldest((oldest) => nowMs - oldest.idleSinceMs >= timeout)
     for (const lane of [...this.lanes]) {
       if (lane.inFlight === 0 && nowMs - lane.idleSinceMs >= timeout) lane.destroy()
     }
+  }
+
+  /** The stack is ordered by the time of release: the oldest lie at the bottom. */
+  private closeOldest(isOver: (oldest: UpstreamConnection) => boolean): void {
+    for (let oldest = this.idle[0]; oldest !== undefined && isOver(oldest); oldest = this.idle[0]) oldest.destroy()
   }
 
   private sweepDiscarding(nowMs: number): void {

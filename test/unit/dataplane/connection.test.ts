@@ -204,6 +204,21 @@ describe('exclusive connections', () => {
     expect([bed.pool.idleCount, connection.isClosed]).toEqual([0, true])
   })
 
+  test('more than the pool keeps rest for a second, and may be used before', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { size: 1 })
+    const connections = [bed.pool.exclusive(), bed.pool.exclusive(), bed.pool.exclusive()]
+    for (const connection of connections) bed.pool.release(connection, 5000)
+    expect(bed.pool.exclusive()).toBe(connections[2])
+    bed.pool.release(connections[2] as UpstreamConnection, 5500)
+    bed.pool.sweepIdle(5999)
+    expect(bed.pool.idleCount).toBe(3)
+    bed.pool.sweepIdle(6000)
+    expect(connections.map(({ isClosed }) => isClosed)).toEqual([true, true, false])
+    bed.pool.sweepIdle(9000)
+    expect(bed.pool.idleCount).toBe(1)
+  })
+
   test('a byte on an idle connection ends it', async () => {
     const upstream = await Upstream.start()
     const bed = new Bed(upstream)
