@@ -44,9 +44,10 @@ export async function run(kit) {
   for (const name of Object.keys(limits)) results[name] = await offer(name, 10 * capacity)
   const row = (name) => {
     const { goodput, offered, good, all } = results[name]
+    const times = good.requests === 0 ? '–' : `${good.p50.toFixed(0)}, ${good.p99.toFixed(0)} ms`
     return finding(
       `${name}: good answers/s of offered; p50 and p99 of the good ones; refused`,
-      `${goodput.toFixed(0)} of ${offered.toFixed(0)}; ${good.p50.toFixed(0)}, ${good.p99.toFixed(0)} ms; ${all.count(503)}`,
+      `${goodput.toFixed(0)} of ${offered.toFixed(0)}; ${times}; ${all.count(503)}`,
     )
   }
   return [

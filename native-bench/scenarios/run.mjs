@@ -3,7 +3,7 @@
  *
  *   npm run build && node native-bench/scenarios/run.mjs [NAME...] [--rounds N] [--write]
  *
- * Each scenario starts its own nodes and gateways, drives them with a constant rate and ends within 20 s. --write replaces
+ * Each scenario starts its own nodes and gateways, drives them with a constant rate and ends within half a minute. --write replaces
  * results/scenarios.md. Exit codes: 0 all goals met, 1 one was missed or a scenario broke, 2 wrong usage.
  */
 import { join } from 'node:path'

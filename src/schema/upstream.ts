@@ -128,7 +128,12 @@ export const upstreamSchema = Type.Object(
       Type.Object(
         {
           size: Type.Optional(
-            Type.Integer({ minimum: 1, maximum: 65_536, default: 320, description: 'Idle connections kept per worker and node.' }),
+            Type.Integer({
+              minimum: 1,
+              maximum: 65_536,
+              default: 320,
+              description: 'Idle connections kept per worker and node; further ones are closed after a second.',
+            }),
           ),
           idle_timeout: Type.Optional(
             Type.Number({ minimum: 0, maximum: 86_400, default: 60, description: 'Seconds after which an idle connection is closed.' }),

@@ -7,6 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import type { Exchange } from '../../../src/dataplane/exchange.js'
 import type { UpstreamConnection } from '../../../src/dataplane/upstream/connection.js'
 import { NodePool } from '../../../src/dataplane/upstream/pool.js'
+import type { CompiledKeepalive } from '../../../src/schema/compiled.js'
 import { exchangeOf, nodeOf, silentTally } from './parts.js'
 
 const cleanups: (() => Promise<void> | void)[] = []
@@ -77,7 +78,7 @@ class Bed {
   onBody: (exchange: Exchange, isLast: boolean) => void = () => {}
   private readonly waiting: { readonly condition: () => boolean; readonly resolve: () => void }[] = []
 
-  constructor(upstream: Upstream, keepalive: { readonly size?: number; readonly requests?: number; readonly pipelining?: number } = {}) {
+  constructor(upstream: Upstream, keepalive: Partial<CompiledKeepalive> = {}) {
     const note = (exchange: Exchange, change: (answer: Answer) => void) => {
       const answer = this.answers.get(exchange)
       if (answer === undefined) throw new Error('an event for an exchange that was never sent')
@@ -160,13 +161,14 @@ const ok = (body: string): string => `HTTP/1.1 200 OK\r\nContent-Length: ${body.
 describe('exclusive connections', () => {
   test('rest and are used again, the latest first; the pool keeps so many', async () => {
     const upstream = await Upstream.start()
-    const bed = new Bed(upstream, { size: 2 })
+    const bed = new Bed(upstream, { size: 2, idleTimeoutMs: 60_000 })
     const connections = [bed.pool.exclusive(), bed.pool.exclusive(), bed.pool.exclusive()]
     expect(new Set(connections).size).toBe(3)
     const sent = connections.map((connection) => bed.send(connection))
     await upstream.requests(3)
     for (const index of [0, 1, 2]) upstream.write(ok('x'), index)
     await bed.ended(...sent)
+    bed.pool.sweepIdle(Math.max(...connections.map(({ idleSinceMs }) => idleSinceMs)) + 1000)
     expect([bed.pool.idleCount, bed.pool.connectionCount]).toEqual([2, 2])
     const kept = connections.filter((connection) => !connection.isClosed)
     const again = bed.pool.exclusive()
@@ -206,7 +208,7 @@ describe('exclusive connections', () => {
 
   test('more than the pool keeps rest for a second, and may be used before', async () => {
     const upstream = await Upstream.start()
-    const bed = new Bed(upstream, { size: 1 })
+    const bed = new Bed(upstream, { size: 1, idleTimeoutMs: 60_000 })
     const connections = [bed.pool.exclusive(), bed.pool.exclusive(), bed.pool.exclusive()]
     for (const connection of connections) bed.pool.release(connection, 5000)
     expect(bed.pool.exclusive()).toBe(connections[2])
