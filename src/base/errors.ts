@@ -47,6 +47,7 @@ export const failures = {
   OVERLOADED: failure('OVERLOADED', 503, 'gateway', 'the gateway is overloaded'),
   NO_NODES: failure('NO_NODES', 503, 'gateway', 'no valid upstream node'),
   // upstream
+  UPSTREAM_UNHEALTHY: failure('UPSTREAM_UNHEALTHY', 503, 'gateway', 'no node of the upstream is healthy'),
   UPSTREAM_BUSY: failure('UPSTREAM_BUSY', 503, 'gateway', 'the upstream has as many requests as it may have', false, 1),
   UPSTREAM_CONNECT_FAILED: failure('UPSTREAM_CONNECT_FAILED', 502, 'upstream', 'could not connect to the upstream'),
   UPSTREAM_CONNECT_TIMEOUT: failure('UPSTREAM_CONNECT_TIMEOUT', 504, 'upstream', 'connecting to the upstream timed out'),

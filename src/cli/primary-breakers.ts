@@ -21,6 +21,12 @@ const UNKNOWN_MAX = 32_768
 /** In the order of their trouble. */
 const stateValues = { closed: 0, ramping: 0, 'half-open': 1, open: 2 } as const
 
+interface OpenElsewhere {
+  readonly untilMs: number
+  readonly openCount: number
+  readonly isByHand: boolean
+}
+
 export interface PrimaryBreakersOptions {
   readonly region: SharedArrayBuffer
   readonly pathRegion: SharedArrayBuffer
@@ -42,7 +48,7 @@ export class PrimaryBreakers implements BreakerActions {
   private readonly webhook: EventWebhook | null
   private news: Promise<BreakerNews> | null = null
   /** Open elsewhere, until when; their routes have not been used here yet. */
-  private readonly unknown = new Map<string, { readonly untilMs: number; readonly openCount: number }>()
+  private readonly unknown = new Map<string, OpenElsewhere>()
   private secondMs = 0
   private lines = 0
 
@@ -64,8 +70,9 @@ export class PrimaryBreakers implements BreakerActions {
     void this.openNews()
     const elsewhere = this.unknown.get(breaker.name)
     this.unknown.delete(breaker.name)
-    if (elsewhere !== undefined)
-      this.receive({ name: breaker.name, openMs: elsewhere.untilMs - this.options.clock.nowMs(), openCount: elsewhere.openCount })
+    if (elsewhere === undefined) return
+    const { untilMs, openCount, isByHand } = elsewhere
+    this.receive({ name: breaker.name, openMs: untilMs - this.options.clock.nowMs(), openCount, isByHand })
   }
 
   /** A breaker changed its state. */
@@ -79,8 +86,8 @@ export class PrimaryBreakers implements BreakerActions {
     this.write(to === 'open', `circuit breaker ${name}: ${from} → ${to}${forSeconds} (${reason})`, event)
     this.webhook?.push({ event: 'circuit_breaker', time: new Date(this.options.clock.wallMs()).toISOString(), ...toJson(event) })
     if (reason === 'manual' || reason === 'other-gateway' || this.byName.get(name)?.isShared !== true) return
-    if (to === 'open') this.tell({ name, openMs, openCount })
-    else if (from === 'half-open') this.tell({ name, openMs: 0, openCount: 0 })
+    if (to === 'open') this.tell({ name, openMs, openCount, isByHand: false })
+    else if (from === 'half-open') this.tell({ name, openMs: 0, openCount: 0, isByHand: false })
   }
 
   /** The thread of a worker has ended, and none has taken its place yet. */
@@ -110,10 +117,16 @@ export class PrimaryBreakers implements BreakerActions {
   change(name: string, action: 'open' | 'close'): boolean {
     const breaker = this.byName.get(name)
     if (breaker === undefined) return false
-    const now = this.options.clock.nowMs()
-    if (action === 'open') this.cells.openNow(breaker.slot, 0, 1, true, now, 'manual')
-    else this.cells.closeNow(breaker.slot, now, 'manual', { isHeldToo: true, rampMs: 0 })
+    this.byHand(breaker.slot, action, 'manual')
+    // Also when nothing changed here: elsewhere it may stand otherwise.
+    if (breaker.isShared) this.tell({ name, openMs: 0, openCount: action === 'open' ? 1 : 0, isByHand: true })
     return true
+  }
+
+  private byHand(slot: number, action: 'open' | 'close', reason: 'manual' | 'other-gateway'): void {
+    const now = this.options.clock.nowMs()
+    if (action === 'open') this.cells.openNow(slot, 0, 1, true, now, reason)
+    else this.cells.closeNow(slot, now, reason, { isHeldToo: true, rampMs: 0 })
   }
 
   samples(): Sample[] {
@@ -148,16 +161,18 @@ export class PrimaryBreakers implements BreakerActions {
   }
 
   /** News from another gateway. */
-  private receive({ name, openMs, openCount }: BreakerNewsItem): void {
+  private receive({ name, openMs, openCount, isByHand }: BreakerNewsItem): void {
     const breaker = this.byName.get(name)
     const now = this.options.clock.nowMs()
     if (breaker === undefined) {
       this.unknown.delete(name)
-      if (openMs > 0 && this.unknown.size < UNKNOWN_MAX) this.unknown.set(name, { untilMs: now + openMs, openCount })
+      const isOpen = openMs > 0 || (isByHand && openCount > 0)
+      if (isOpen && this.unknown.size < UNKNOWN_MAX) this.unknown.set(name, { untilMs: now + openMs, openCount, isByHand })
       return
     }
     if (!breaker.isShared) return
-    if (openMs > 0) this.cells.openNow(breaker.slot, openMs, openCount, false, now, 'other-gateway')
+    if (isByHand) this.byHand(breaker.slot, openCount > 0 ? 'open' : 'close', 'other-gateway')
+    else if (openMs > 0) this.cells.openNow(breaker.slot, openMs, openCount, false, now, 'other-gateway')
     else if (openCount === 0) this.cells.closeNow(breaker.slot, now, 'other-gateway', { isHeldToo: false, rampMs: breaker.settings.rampMs })
   }
 

@@ -12,15 +12,17 @@ export const NEWS_INTERVAL_MS = 80
 const CHANGES_PER_ANSWER = 500
 const NAMES_MAX = 32_768
 const FORGET_MS = 7 * 86_400_000
-const CHANGE_FIELDS = 4
+const CHANGE_FIELDS = 5
 
 /** What became of a breaker. */
 export interface BreakerNewsItem {
   readonly name: string
   /** Still open for so long; 0 = closed, or due for probes. */
   readonly openMs: number
-  /** Opened so many times in a row. */
+  /** Opened so many times in a row; 0 = closed. */
   readonly openCount: number
+  /** An operator said so: opened, it stays open until an operator closes it, and no other news undoes that. */
+  readonly isByHand: boolean
 }
 
 export interface BreakerNewsOptions {
@@ -57,6 +59,8 @@ export class BreakerNews {
 
   /** Something changed here. */
   changed(item: BreakerNewsItem): void {
+    // What an operator said is told first; then what has happened since may be.
+    if (!item.isByHand && this.pending.get(item.name)?.isByHand === true) return
     this.pending.set(item.name, { ...item, untilMs: this.options.clock.nowMs() + item.openMs })
     void this.exchange()
   }
@@ -91,7 +95,15 @@ export class BreakerNews {
   private async tellOne(telling: Telling): Promise<void> {
     const { client, clock, nodeId } = this.options
     const openMs = telling.openMs === 0 ? 0 : Math.max(1, Math.round(telling.untilMs - clock.nowMs()))
-    await client.run(this.tell, this.keys, [telling.name, openMs, telling.openCount, nodeId, NAMES_MAX, FORGET_MS])
+    await client.run(this.tell, this.keys, [
+      telling.name,
+      openMs,
+      telling.openCount,
+      telling.isByHand ? 1 : 0,
+      nodeId,
+      NAMES_MAX,
+      FORGET_MS,
+    ])
     if (this.pending.get(telling.name) === telling) this.pending.delete(telling.name)
   }
 
@@ -104,8 +116,8 @@ export class BreakerNews {
     for (let at = 2; at + CHANGE_FIELDS <= reply.length; at += CHANGE_FIELDS) {
       const name = String(reply[at])
       // What was changed here meanwhile is newer, and will be told.
-      if (String(reply[at + 3]) === nodeId || this.pending.has(name)) continue
-      receive({ name, openMs: Number(reply[at + 1]), openCount: Number(reply[at + 2]) })
+      if (String(reply[at + 4]) === nodeId || this.pending.has(name)) continue
+      receive({ name, openMs: Number(reply[at + 1]), openCount: Number(reply[at + 2]), isByHand: Number(reply[at + 3]) === 1 })
     }
   }
 }

@@ -1,5 +1,6 @@
 /** An upstream as one worker uses it: its nodes with their pools of connections, and the balancer that picks among them. */
 import { recentMs } from '../base/clock.js'
+import { type Failure, failures } from '../base/errors.js'
 import type { CompiledDeadline, CompiledNode, CompiledUpstream } from '../schema/compiled.js'
 import type { NodeCells } from '../shared/node-cells.js'
 import type { NodeHealth, NodeNews } from '../shared/node-health.js'
@@ -94,6 +95,11 @@ export class LinkedUpstream {
       (tried === null ? null : this.pickFrom(exchange, null, false)) ??
       (this.record.balancing.allUnhealthy === 'fail' ? null : (this.pickFrom(exchange, tried, true) ?? this.pickFrom(exchange, null, true)))
     )
+  }
+
+  /** Why `pick` found nothing: there are nodes for this request, and only their health speaks against them; or there are none. */
+  noNodeFailure(exchange: Exchange): Failure {
+    return this.pickFrom(exchange, null, true) === null ? failures.NO_NODES : failures.UPSTREAM_UNHEALTHY
   }
 
   private pickFrom(exchange: Exchange, tried: readonly NodePool[] | null, ignoresHealth: boolean): NodePool | null {

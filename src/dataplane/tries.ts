@@ -111,17 +111,14 @@ export class Tries {
     upstream.budget.counted(recentMs())
     const pool = pickAdmitted(exchange, upstream)
     if (pool === undefined && exchange.nodeGate !== null) this.endings.answer(exchange, exchange.nodeGate.refuse(exchange))
+    else if (pool === undefined || pool === null) this.endings.answerFailure(exchange, upstream.noNodeFailure(exchange))
     else {
-      this.send(exchange, pool ?? null, false)
+      this.send(exchange, pool, false)
       if (upstream.hedge !== null) this.hedging.plan(exchange, upstream)
     }
   }
 
-  private send(exchange: Exchange, pool: NodePool | null, fresh: boolean): void {
-    if (pool === null) {
-      this.endings.answerFailure(exchange, failures.NO_NODES)
-      return
-    }
+  private send(exchange: Exchange, pool: NodePool, fresh: boolean): void {
     // Nothing was waited for on the way here, unless a plugin did or this is another try.
     const now = exchange.suspended || exchange.tryCount > 0 || exchange.staleRetryUsed ? nowMs() : recentMs()
     const { upstream } = exchange
@@ -353,7 +350,8 @@ export class Tries {
       return
     }
     const next = pickAdmitted(exchange, upstream)
-    if (next === undefined) this.endings.answerFailure(exchange, failure)
+    // With nothing left to try, what happened says more than that.
+    if (next === undefined || next === null) this.endings.answerFailure(exchange, failure)
     else this.again(exchange, next, delay)
   }
 
@@ -369,7 +367,7 @@ export class Tries {
   }
 
   /** The next try, at once or after a wait. */
-  private again(exchange: Exchange, pool: NodePool | null, delayMs: number): void {
+  private again(exchange: Exchange, pool: NodePool, delayMs: number): void {
     exchange.triesLeft--
     this.counters.retries.add(1)
     if (delayMs < 1) {

@@ -205,6 +205,15 @@ describe.skipIf(redisMissing !== null)('two gateways that share a Redis', () => 
     await eventually('the news of it', async () => (await stateOf(second, 'route:a')) === 'closed')
     expect((await ask(bed, second, '/a')).status).toBe(200)
 
+    // By hand on one: held on both, until it is closed by hand on either.
+    expect(await admin(first, '/v1/breakers/open', { name: 'route:a' })).toMatchObject({ status: 200 })
+    await eventually('the news by hand', async () => (await stateOf(second, 'route:a')) === 'open')
+    expect((await ask(bed, second, '/a')).status).toBe(503)
+    const late = await bed.gateway({ config, workers: 1, admin: true })
+    await eventually('the news for one that starts later', async () => (await ask(bed, late, '/a')).status === 503)
+    expect(await admin(second, '/v1/breakers/close', { name: 'route:a' })).toMatchObject({ status: 200 })
+    for (const gateway of [first, late]) await eventually('closed by hand', async () => (await ask(bed, gateway, '/a')).status === 200)
+
     // Without Redis: local goes on, and is told afterwards.
     await redis.kill()
     site.mode = 'fail'

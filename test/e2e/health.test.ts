@@ -227,7 +227,10 @@ describe('passive checks', () => {
 
   test('when all nodes are down: all of them are used, or none, as configured', async () => {
     expect(await ask('/open/x', 3)).toEqual(['502', '502', '502'])
+    const unhealthy = () => gateway.metric('gateway_refused_requests_total{reason="UPSTREAM_UNHEALTHY"}')
+    const before = await unhealthy()
     expect(await ask('/fail/x', 3)).toEqual(['502', '503', '503'])
+    await eventually('the count', async () => (await unhealthy()) === before + 2)
     expect([await reasons('open', dead), await reasons('fail', dead)]).toEqual(['passive checks', 'passive checks'])
   })
 })

@@ -5,7 +5,8 @@
 --        2  version that it knows
 --        3  changes in one answer at most; the rest comes with the next
 -- Returns  1  era   2  version up to which this answer goes
---          3… four per change: name, milliseconds for which it is still open (0 = closed, or time for probes), times opened, gateway
+--          3… five per change: name, milliseconds for which it is still open (0 = closed, time for probes, or held by hand), times opened,
+--             1 = by hand, gateway
 
 local era = redis.call('HGET', KEYS[1], '#era')
 if not era then return { '', 0 } end
@@ -18,12 +19,13 @@ local names = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. since, '+inf', 'WITHSC
 local reply = { era, tonumber(current) }
 for i = 1, #names, 2 do
   local known = redis.call('HGET', KEYS[1], names[i])
-  local ends, count, node = string.match(known or '', '^(%d+) (%d+) (.*)$')
+  local ends, count, hand, node = string.match(known or '', '^(%d+) (%d+) (%d) (.*)$')
   reply[2] = tonumber(names[i + 1])
   if ends then
     reply[#reply + 1] = names[i]
     reply[#reply + 1] = math.max(0, tonumber(ends) - now)
     reply[#reply + 1] = tonumber(count)
+    reply[#reply + 1] = tonumber(hand)
     reply[#reply + 1] = node
   end
 end

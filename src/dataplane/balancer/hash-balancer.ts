@@ -95,8 +95,9 @@ export class BoundedHash extends HashBalancer {
     let inFlight = this.picksLeft
     let weight = 0
     for (let index = 0; index < tier.size; index++) {
-      if (!tier.allows(index)) continue
-      inFlight += tier.inFlight(index)
+      const nodeLoad = tier.loadIfAllowed(index)
+      if (nodeLoad === -1) continue
+      inFlight += nodeLoad
       weight += tier.weights[index] as number
     }
     this.bound = weight === 0 ? 0 : (this.factor * inFlight) / weight

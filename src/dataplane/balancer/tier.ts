@@ -61,6 +61,15 @@ export class Tier<Target = unknown> {
     return slot === 0 ? 0 : this.cells.inFlight(slot)
   }
 
+  /** Requests in flight of a node that the pick under way may take, -1 of others. For sums over all nodes: read once, and not atomically. */
+  loadIfAllowed(index: number): number {
+    const slot = this.slots[index] as number
+    if (this.tried !== null && this.tried.includes(this.targets[index])) return -1
+    if (slot === 0) return 0
+    const load = this.cells.load(slot)
+    return (load & 2) === 0 || this.ignoresHealth ? load >> 2 : -1
+  }
+
   /** Share of its weight that the node has at the moment: below 1 while it starts slowly. */
   ramp(index: number): number {
     const slot = this.slots[index] as number

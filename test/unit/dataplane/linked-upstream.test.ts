@@ -1,5 +1,6 @@
 /** Which nodes a pick may fall on: priorities, what was tried, health, and the rule when nothing is left. */
 import { describe, expect, test } from 'vitest'
+import { failures } from '../../../src/base/errors.js'
 import { LinkedUpstream } from '../../../src/dataplane/linked-upstream.js'
 import type { NodePool } from '../../../src/dataplane/upstream/pool.js'
 import { PoolRegistry } from '../../../src/dataplane/upstream/pool-registry.js'
@@ -74,9 +75,10 @@ describe('when nothing is usable', () => {
   })
 
   test('fail: there is none', () => {
-    const { pick, picked, board } = linked(three, { balancing: balancingOf({ allUnhealthy: 'fail' }) })
+    const { upstream, exchange, pick, picked, board } = linked(three, { balancing: balancingOf({ allUnhealthy: 'fail' }) })
     for (const slot of [1, 2, 3]) board.close(slot, NodeStatus.ActiveDown)
     expect(pick()).toBeNull()
+    expect(upstream.noNodeFailure(exchange)).toBe(failures.UPSTREAM_UNHEALTHY)
     board.open(2, NodeStatus.ActiveDown, 1000)
     expect(picked()).toEqual([2])
   })
@@ -90,7 +92,8 @@ describe('when nothing is usable', () => {
   })
 
   test('without nodes there is none, whatever the rule', () => {
-    expect(linked([]).pick()).toBeNull()
+    const { upstream, exchange, pick } = linked([])
+    expect([pick(), upstream.noNodeFailure(exchange)]).toEqual([null, failures.NO_NODES])
     expect(linked([{ weight: 0 }, { address: '' }]).pick()).toBeNull()
   })
 })
