@@ -91,7 +91,11 @@ export function keyProblem(algorithm: TokenAlgorithm, key: KeyObject): string | 
     case 'PS': {
       if (type !== 'rsa' && !(type === 'rsa-pss' && family === 'PS')) return `${algorithm} needs an RSA key, found ${type ?? key.type}`
       const bits = details?.modulusLength ?? 0
-      return bits < RSA_BITS_MIN ? `${algorithm} needs an RSA key of at least ${RSA_BITS_MIN} bits, found ${bits}` : null
+      if (bits < RSA_BITS_MIN) return `${algorithm} needs an RSA key of at least ${RSA_BITS_MIN} bits, found ${bits}`
+      const exponent = details?.publicExponent ?? 0n
+      return exponent < 3n || exponent % 2n === 0n
+        ? `${algorithm} needs an RSA key with an odd public exponent from 3 on, found ${exponent}`
+        : null
     }
     case 'ES': {
       const found = details?.namedCurve ?? type ?? key.type

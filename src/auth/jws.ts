@@ -11,12 +11,16 @@ export const TOKEN_BYTES_MAX = 16_384
 
 export type TokenJson = { readonly [name: string]: unknown }
 
-export interface UnverifiedToken {
+/** A text with a signature, whatever it says. */
+export interface SignedText {
   readonly header: TokenJson
-  readonly claims: TokenJson
   /** `header.payload` as in the token: what is signed. */
   readonly input: string
   readonly signature: Buffer
+}
+
+export interface UnverifiedToken extends SignedText {
+  readonly claims: TokenJson
 }
 
 const compact = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/
@@ -28,6 +32,17 @@ export function hasJwsForm(token: string): boolean {
 
 /** Reads a token; a text says why it cannot be one. */
 export function readToken(token: string): UnverifiedToken | string {
+  const signed = readSigned(token)
+  if (typeof signed === 'string') return signed
+  try {
+    return { ...signed, claims: decodeJwt(token) }
+  } catch {
+    return 'invalid claims'
+  }
+}
+
+/** Reads what is signed, and the header, but not the claims; a text says why it cannot be a token. */
+export function readSigned(token: string): SignedText | string {
   if (token.length > TOKEN_BYTES_MAX) return `longer than ${TOKEN_BYTES_MAX} bytes`
   if (!compact.test(token)) return 'invalid jwt string'
   const dot = token.lastIndexOf('.')
@@ -37,19 +52,13 @@ export function readToken(token: string): UnverifiedToken | string {
   // One signature has one spelling, or a token that was revoked by its text could be spelled differently.
   if (signature.toString('base64url') !== encoded) return 'invalid signature encoding'
   let header: TokenJson
-  let claims: TokenJson
   try {
     header = decodeProtectedHeader(token) as TokenJson
   } catch {
     return 'invalid header'
   }
-  try {
-    claims = decodeJwt(token)
-  } catch {
-    return 'invalid claims'
-  }
   if (header['crit'] !== undefined || header['b64'] !== undefined) return 'critical header extensions are not supported'
   if (header['zip'] !== undefined) return 'compressed tokens are not supported'
   if (typeof header['alg'] !== 'string') return 'no algorithm'
-  return { header, claims, input, signature }
+  return { header, input, signature }
 }

@@ -1,7 +1,4 @@
-/**
- * Published examples of signed tokens and objects, by value. Those of Wycheproof are not here: no package was found that has them as data. What
- * they are known for (confusion of algorithms, keys in headers, `crit`, ECDSA zeros) is asked in token-key.test.ts and test/plugins.
- */
+/** Published examples of signed tokens and objects of the RFCs, by value. Those of Wycheproof are in wycheproof.ts. */
 
 /** RFC 7515 appendix A.1: HS256. */
 export const hs256 = {
