@@ -1,4 +1,4 @@
-import { constants, createHash, generateKeyPairSync, privateEncrypt } from 'node:crypto'
+import { constants, createHash, generateKeyPairSync, type JsonWebKey, privateEncrypt } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { tokenAlgorithms } from '../../../src/auth/algorithm.js'
 import { readSigned } from '../../../src/auth/jws.js'
@@ -16,7 +16,7 @@ async function accepts(key: TokenKey, jws: string): Promise<boolean> {
   return isValid
 }
 
-function onlyKey(jwk: object): TokenKey {
+function onlyKey(jwk: JsonWebKey): TokenKey {
   const [key, ...others] = jwkKeys(jwk, all)
   if (key === undefined || others.length > 0) throw new Error(`${others.length} keys more than one`)
   return key
