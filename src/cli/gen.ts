@@ -5,6 +5,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { failures } from '../base/errors.js'
+import { CHECK_RULE, lintRules } from '../controlplane/lint/lint.js'
+import { lintSeverities } from '../controlplane/lint/lint-rule.js'
 import { builtinPlugins } from '../plugins/index.js'
 import type { AnyPlugin } from '../plugins/plugin.js'
 import { pluginMetaSchema } from '../schema/common.js'
@@ -32,6 +34,7 @@ export function renderReference(): Map<string, string> {
     ['config/reference/plugins.md', pluginsPage()],
     ['config/reference/sluice.md', sectionsPage()],
     ['config/reference/errors.md', errorsPage()],
+    ['docs/lint.md', lintPage()],
     ['config/schema/sluice.schema.json', `${JSON.stringify(editorSchema(), null, 2)}\n`],
   ])
 }
@@ -79,6 +82,46 @@ function errorsPage(): string {
     ...rows,
     '',
   ].join('\n')
+}
+
+const lintGroups = [
+  ['security', 'Security'],
+  ['reliability', 'Reliability'],
+  ['conformance', 'What means something else elsewhere'],
+  ['tidiness', 'Tidiness'],
+] as const
+
+function lintPage(): string {
+  const intro = `# Lint
+
+${notice}
+\`sluice lint FILE\` looks at a configuration that is valid and says what would be better otherwise: what anybody can reach, what travels in clear,
+what nothing bounds, and what means something else in Apache APISIX or Kong. Changes in the journal beside the file are part of it.
+
+\`\`\`
+sluice lint sluice.yaml
+sluice lint sluice.yaml --fail-on error --ignore secret-in-clear
+sluice lint sluice.yaml --json
+\`\`\`
+
+A finding is one line, \`file:line:col: path: what was found; expected what would be right [severity rule]\`. Severities are ${lintSeverities.map((name) => `\`${name}\``).join(', ')}.
+Exit code 0; 1 when there is a finding of the severity in \`--fail-on\` (default \`warning\`) or a worse one; 2 when the file is not valid. \`--ignore RULE\` leaves a
+rule out. With \`--json\`, stdout is \`{"ok", "errors", "findings": [{"rule", "severity", "file", "line", "col", "path", "message", "expected"}]}\`. Names of rules
+do not change. No output holds the value of a secret.
+
+Private networks are those of RFC 1918, 4193 and 6598, link-local and loopback addresses, and names that are known only inside: without a dot, or
+ending with \`.local\`, \`.internal\`, \`.svc\` and the like. A route is public when a listener is reachable from other machines and neither \`remote_addr\` nor a
+whitelist of \`ip-restriction\` fences it.
+
+The warnings of \`sluice check\` are findings of the rule \`${CHECK_RULE}\`, severity \`warning\`.
+`
+  const parts = lintGroups.map(([group, title]) => {
+    const rows = lintRules
+      .filter((rule) => rule.group === group)
+      .map(({ id, severity, finds, why }) => `| \`${id}\` | ${severity} | ${finds} | ${why} |`)
+    return ['', `## ${title}`, '', '| rule | severity | finds | why it matters |', '|---|---|---|---|', ...rows, ''].join('\n')
+  })
+  return [intro, ...parts].join('')
 }
 
 /** JSON Schema (draft 7) of a whole configuration file, for editors. */

@@ -1,5 +1,6 @@
 /** The commands about resources: what a file, its changes and a running gateway hold, and how one becomes the other. */
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
+import type { LintSeverity } from '../controlplane/lint/lint-rule.js'
 import { chooseFile } from './flags.js'
 import type { AdminTarget } from './resources/admin-client.js'
 
@@ -18,6 +19,7 @@ interface RawComparison extends RawTarget {
 
 /** Adds them to the program. */
 export function addResourceCommands(program: Command, done: Done): void {
+  addLint(program, done)
   addExport(program, done)
   addDiff(program, done)
   addApply(program, done)
@@ -38,6 +40,27 @@ function withComparison(command: Command): Command {
   return withTarget(command)
     .option('--no-delete', 'leave resources alone that the file does not have')
     .option('--json', 'print the changes as JSON', false)
+}
+
+interface RawLint {
+  json: boolean
+  failOn: LintSeverity
+  ignore: string[]
+}
+
+function addLint(program: Command, done: Done): void {
+  program
+    .command('lint')
+    .description('say what is allowed and yet better otherwise: security, reliability, settings that mean something else elsewhere')
+    .argument('[file]', 'configuration (default: ./sluice.yaml, then ./apisix.yaml)')
+    .option('--json', 'print the findings as JSON on stdout', false)
+    .addOption(new Option('--fail-on <severity>', 'least severity that fails').choices(['error', 'warning', 'advice']).default('warning'))
+    .option('--ignore <rule>', 'leave this rule out; may repeat', (rule, earlier: string[]) => [...earlier, rule], [])
+    .addHelpText('after', '\nEvery rule is explained in docs/lint.md. Exit 0, 1 with findings, 2 when the file is not valid.')
+    .action(async (file: string | undefined, { json, failOn, ignore }: RawLint) => {
+      const { runLint } = await import('./lint.js')
+      done(await runLint({ file: chooseFile(file, null), asJson: json, failOn, ignore }))
+    })
 }
 
 function addExport(program: Command, done: Done): void {

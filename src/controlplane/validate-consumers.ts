@@ -15,7 +15,8 @@ const consumerIdentities: ReadonlySet<unknown> = new Set(['consumer', 'credentia
 const consumerVariables: ReadonlySet<unknown> = new Set(['consumer_name', 'consumer_group_id'])
 const consumerTemplate = /\$\{?\s*consumer_(?:name|group_id)\b/
 
-const limiters: ReadonlySet<string> = new Set([
+/** Plugins that bound how much is asked. */
+export const limiterNames: ReadonlySet<string> = new Set([
   'limit-count',
   'limit-req',
   'limit-conn',
@@ -46,7 +47,8 @@ export function checkConsumerLimits(config: LoadedConfig, builtin: ReadonlySet<s
   const optionOf = (plugin: CheckedPlugin): DocumentPath | null => {
     let option = options.get(plugin)
     if (option === undefined) {
-      option = limiters.has(plugin.name) && plugin.meta.disable !== true ? consumerOption(plugin.name, valueAt(config, plugin.path)) : null
+      option =
+        limiterNames.has(plugin.name) && plugin.meta.disable !== true ? consumerOption(plugin.name, valueAt(config, plugin.path)) : null
       options.set(plugin, option)
     }
     return option
