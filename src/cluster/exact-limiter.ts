@@ -121,6 +121,11 @@ export class ExactLimiter implements BoundLimiter {
     return this.layout.codes
   }
 
+  /** Asks with the same tag reach the same master of a cluster. */
+  tagOf(ask: LimitAsk): string {
+    return this.layout.tag(ask.keys)
+  }
+
   /** Length of this limit's part of the reply. */
   get replyLength(): number {
     return JOINT_HEADER + JOINT_FIELDS * this.spec.rules.length

@@ -1,6 +1,6 @@
 /**
- * Several limits that count on one Redis decide one request in one script call. In a cluster, where one call reaches one master only,
- * each limit has a joint of its own.
+ * Several limits that count on one Redis decide one request in one script call. In a cluster one call reaches one master only: there
+ * those decide together that count the request under the same key (rule-layout.ts).
  *
  * Redis fails → each limit is decided by its own policy, in their order, up to the first that refuses; the caller gives back what the
  * others took in this gateway.
@@ -17,18 +17,19 @@ export interface RedisJointOptions {
   readonly client: () => RedisClient
   readonly script: RuleScript
   readonly counters: ClusterCounters
+  readonly isCluster: boolean
 }
 
 export class RedisJoint implements JointDecider {
   readonly isImmediate = false
+  readonly placeOf: ((ask: LimitAsk) => string) | null
 
-  constructor(private readonly options: RedisJointOptions) {}
+  constructor(private readonly options: RedisJointOptions) {
+    this.placeOf = options.isCluster ? tagOf : null
+  }
 
   async decide(asks: readonly LimitAsk[], isPeek: boolean): Promise<void> {
-    const parts = asks.map((ask) => {
-      if (!(ask.limiter instanceof ExactLimiter)) throw new TypeError(`limiter "${ask.limiter.spec.scope}" does not count in Redis exactly`)
-      return ask.limiter.part(ask, isPeek)
-    })
+    const parts = asks.map((ask) => exact(ask).part(ask, isPeek))
     const [first, ...others] = parts.flatMap(({ call }) => call.keys)
     if (first === undefined) return
     const args = [
@@ -50,6 +51,15 @@ export class RedisJoint implements JointDecider {
       }
     }
   }
+}
+
+function exact({ limiter }: LimitAsk): ExactLimiter {
+  if (limiter instanceof ExactLimiter) return limiter
+  throw new TypeError(`limiter "${limiter.spec.scope}" does not count in Redis exactly`)
+}
+
+function tagOf(ask: LimitAsk): string {
+  return exact(ask).tagOf(ask)
 }
 
 function scriptFor(parts: readonly JointPart[], script: RuleScript): Script {

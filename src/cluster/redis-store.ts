@@ -128,8 +128,8 @@ export class RedisStore implements LimiterStore {
 
   /** Limits of one server share their joint. */
   private jointOf(store: RedisStoreSpec, client: () => RedisClient): RedisJoint {
-    const make = (): RedisJoint => new RedisJoint({ client, script: this.scripts.decideAll, counters: this.options.counters })
-    if (store.kind === 'redis-cluster') return make()
+    const isCluster = store.kind === 'redis-cluster'
+    const make = (): RedisJoint => new RedisJoint({ client, script: this.scripts.decideAll, counters: this.options.counters, isCluster })
     const key = settingsKey(settingsOf(store))
     for (const [known, reference] of this.joints) if (reference.deref() === undefined) this.joints.delete(known)
     const joint = this.joints.get(key)?.deref() ?? make()

@@ -1,9 +1,11 @@
 /**
  * The rules of a spec as the scripts want them: names of keys, arguments, and outcomes read back.
  *
- * A key is `<prefix>{<scope>:<key>}:<code>:<window>`: all rules of one request carry one hash tag and so lie on one master, while
- * different clients of a limit spread over the cluster. With one key per rule the tag is the scope alone, because one script call cannot
- * reach two masters: all counters of that scope then lie on one.
+ * What stands in braces decides on which master of a cluster a counter lies, and one script call reaches one master:
+ *
+ *   `<prefix>{<key>}/<scope>:<code>:<window>`    all limits that count a request under one key lie together, different clients spread
+ *   `<prefix>{<scope>:<key>}:<code>:<window>`    all requests have one key (`isOneForAll`): the limits spread
+ *   `<prefix>{<scope>}:<key>:<code>:<window>`    a key per rule: all counters of the scope lie on one master
  */
 import { createHash } from 'node:crypto'
 import {
@@ -55,7 +57,9 @@ function limitOf(rule: LimitRule): number {
   return 'burst' in rule ? rule.burst : rule.limit
 }
 
+/** Never empty: Redis would not take it for a tag. */
 function escapeTag(text: string): string {
+  if (text === '') return '%'
   return text.replace(/[{}%:]/g, (character) => `%${character.charCodeAt(0).toString(16)}`)
 }
 
@@ -126,6 +130,7 @@ export class RuleLayout {
     if (typeof keys !== 'string' && keys.length !== plans.length) {
       throw new RangeError(`${keys.length} keys for ${plans.length} rules: give one key, or one for each rule`)
     }
+    const tag = this.tag(keys)
     const names: string[] = []
     const args: (string | number)[] = []
     for (const [index, plan] of plans.entries()) {
@@ -134,7 +139,7 @@ export class RuleLayout {
       const limit = overrides?.limits?.[index] ?? plan.limit
       if (!Number.isInteger(limit) || limit < 0 || limit > LIMIT_MAX)
         throw new RangeError(`limit ${limit}: it must be an integer from 0 to ${LIMIT_MAX}`)
-      names.push(`${this.keyOf(keys, index)}:${plan.code}:${windowMs ?? plan.windowMs}${plan.ordinal}`)
+      names.push(`${this.keyOf(keys, index, tag)}:${plan.code}:${windowMs ?? plan.windowMs}${plan.ordinal}`)
       args.push(plan.code, limit, windowMs === undefined ? plan.span : windowMs * MICROSECONDS, plan.extra)
     }
     const [first, ...others] = names
@@ -154,9 +159,21 @@ export class RuleLayout {
     outcome.retryAfterMs = retry < 0 ? -1 : retry / MICROSECONDS
   }
 
-  private keyOf(keys: LimitKeys, index: number): string {
-    if (typeof keys === 'string') return `${this.prefix}{${this.scope}:${escapeTag(boundedKey(keys))}}`
-    return `${this.prefix}{${this.scope}}:${boundedKey(keys[index] ?? '')}`
+  /** Calls with the same tag reach the same master. */
+  tag(keys: LimitKeys): string {
+    const key = this.commonKey(keys)
+    if (key === null) return this.scope
+    return this.spec.isOneForAll === true ? `${this.scope}:${escapeTag(boundedKey(key))}` : escapeTag(boundedKey(key))
+  }
+
+  private keyOf(keys: LimitKeys, index: number, tag: string): string {
+    if (this.commonKey(keys) === null) return `${this.prefix}{${tag}}:${boundedKey(keys[index] ?? '')}`
+    return this.spec.isOneForAll === true ? `${this.prefix}{${tag}}` : `${this.prefix}{${tag}}/${this.scope}`
+  }
+
+  /** Null = each rule has its own, even if they are equal now and then: a counter must not change its name. */
+  private commonKey(keys: LimitKeys): string | null {
+    return typeof keys === 'string' ? keys : this.plans.length === 1 ? (keys[0] ?? '') : null
   }
 }
 

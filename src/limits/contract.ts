@@ -143,6 +143,8 @@ export interface LimiterSpec {
   /** Decide and charge as usual, but never refuse: `allowed` is true, `refusedBy` says what would have refused; nothing is delayed. */
   readonly dryRun: boolean
   readonly store: StoreSpec
+  /** Every request has the same key. A Redis Cluster then spreads such limits over its masters, else it spreads the keys. Absent = false. */
+  readonly isOneForAll?: boolean
 }
 
 /** One key for all rules, or one per rule in the order of the rules. */
@@ -216,8 +218,10 @@ export interface LimitAsk {
 export interface JointDecider {
   /** Answers at once. */
   readonly isImmediate: boolean
+  /** Asks for which it gives different texts cannot be decided together (they lie on different machines); null = all can. */
+  readonly placeOf: ((ask: LimitAsk) => string) | null
   /**
-   * Decides `asks`, in their order; all of limiters with this decider. Fills in every `out`. A promise never rejects and has a deadline.
+   * Decides `asks`, in their order; all of limiters with this decider and of one place. Fills in every `out`. A promise never rejects and has a deadline.
    * When the store fails, each ask is decided by the policy of its spec. RangeError as `BoundLimiter.check`.
    */
   decide(asks: readonly LimitAsk[], isPeek: boolean): void | Promise<void>

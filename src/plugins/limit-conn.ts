@@ -156,6 +156,7 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
     countRefused: false,
     dryRun: false,
     store,
+    isOneForAll: !isList && conf.key_type === 'var_combination' && !own.key.includes('$'),
   }
   return {
     spec: kit.limiter(spec, { perRoute }),

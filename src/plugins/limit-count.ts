@@ -206,6 +206,7 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
     countRefused: false,
     dryRun: false,
     store,
+    isOneForAll: !isList && (conf.key_type === 'constant' || (conf.key_type === 'var_combination' && !conf.key.includes('$'))),
   }
   return {
     spec: kit.limiter(spec, {

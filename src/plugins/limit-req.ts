@@ -88,6 +88,7 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
     countRefused: false,
     dryRun: false,
     store,
+    isOneForAll: key_type === 'var_combination' && !key.includes('$'),
   }
   return {
     spec: kit.limiter(spec, { perRoute }),

@@ -103,9 +103,11 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
   const store = storeOf(conf, kit)
   const limitsOf = (limits: readonly LimitConf[]): Limits => {
     const rules = limits.map((limit) => ruleOf(limit, conf.algorithm))
-    const spec = { rules, countRefused: conf.count_rejected, dryRun: conf.dry_run, store }
     const keys = limits.map((limit) => limit.key ?? conf.key)
     const oneKey = keys.every((key) => key === keys[0])
+    // Confs that share counters may differ in their templates: the names of these must not depend on them.
+    const isOneForAll = conf.share === undefined && keys[0]?.includes('$') === false
+    const spec = { rules, countRefused: conf.count_rejected, dryRun: conf.dry_run, store, isOneForAll }
     return {
       scoped: conf.share === undefined ? ownScope(NAME, spec, kit, oneKey) : sharedScope(NAME, conf.share, spec, kit, oneKey),
       names: limits.map((_limit, index) => limitName(limits, index)),

@@ -13,6 +13,7 @@ function limiterOf(ask: LimitAsk): LocalLimiter {
 
 export class LocalJoint implements JointDecider {
   readonly isImmediate = true
+  readonly placeOf = null
   /** Cells chosen so far by the decision at hand. */
   private readonly cells = new Int32Array(JOINT_RULES_MAX)
 

@@ -45,6 +45,19 @@ test('local counts in each gateway for itself: three of them admit three times t
   for (const gateway of three) expect(gateway.stderr).toContain('together they admit up to 3 times the limit')
 })
 
+async function sum(numbers: readonly Promise<number>[]): Promise<number> {
+  return (await Promise.all(numbers)).reduce((total, number) => total + number, 0)
+}
+
+/** Whole units that the limits of a route have counted for this machine, limit after limit, by the names of the plugins. */
+async function usedUp(gateway: Gateway | undefined, id: string): Promise<number[]> {
+  const response = await fetch(`${gateway?.metricsUrl}/v1/limits?key=127.0.0.1&route=${id}`)
+  const { limits } = (await response.json()) as { limits: { plugin: string; rules?: { used: number }[] }[] }
+  const sorted = limits.sort((one, other) => one.plugin.localeCompare(other.plugin))
+  // Buckets leak a little while the test runs.
+  return sorted.map(({ rules }) => Math.max(0, Math.round(rules?.[0]?.used ?? Number.NaN)))
+}
+
 describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
   test.each([2, 3])('%i of them admit exactly N together', async (count) => {
     const { port } = await bed.upstream()
@@ -112,20 +125,24 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     bed.later(() => cluster.close())
     const sentinel = await RedisSentinelServers.start()
     bed.later(() => sentinel.close())
-    const nodes = cluster.nodes.map((node) => `${node.host}:${node.port}`)
+    const onCluster = {
+      policy: 'redis-cluster',
+      redis_cluster_nodes: cluster.nodes.map((node) => `${node.host}:${node.port}`),
+      redis_cluster_name: 'c',
+      redis_timeout: PATIENT_MS,
+    }
     const all = await gateways(2, {
       sluice: quiet,
       routes: [
-        route('cluster', port, {
-          'limit-count': {
-            ...byAddress,
-            count: 50,
-            time_window: day,
-            policy: 'redis-cluster',
-            redis_cluster_nodes: nodes,
-            redis_cluster_name: 'c',
-            redis_timeout: PATIENT_MS,
-          },
+        route('cluster', port, { 'limit-count': { ...byAddress, ...onCluster, count: 50, time_window: day } }),
+        route('joint', port, {
+          'limit-count': { ...byAddress, ...onCluster, count: 45, time_window: day },
+          'limit-req': { ...byAddress, ...onCluster, rate: 0.001, burst: 39, nodelay: true },
+          'limit-conn': { ...byAddress, ...onCluster, conn: 1000, burst: 0, default_conn_delay: 0.1 },
+        }),
+        route('apart', port, {
+          'limit-count': { ...byAddress, ...onCluster, count: 45, time_window: day },
+          'limit-req': { ...byAddress, ...onCluster, key: 'host', rate: 0.001, burst: 39, nodelay: true },
         }),
         route('sentinel', port, {
           'limit-count': {
@@ -144,6 +161,47 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
       const statuses = await hammer(bed, all, target, 150, { clients: 6 })
       expect([target, statuses.get(200), statuses.get(429)]).toEqual([target, 50, 100])
     }
+    const calls = () => sum(all.map((gateway) => gateway.metric('gateway_rate_limit_store_calls_total')))
+    const since = async (before: number, count: number): Promise<number> => {
+      await expect.poll(calls).toBeGreaterThanOrEqual(before + count)
+      return (await calls()) - before
+    }
+    // One key: all limits of a request in one call. 39 + 1 pass; what is refused uses up nothing of the count of 45.
+    const beforeJoint = await calls()
+    const joint = await hammer(bed, all, '/joint', 150, { clients: 6 })
+    expect([joint.get(200), joint.get(429)]).toEqual([40, 110])
+    // Each that was admitted also gives back its place in flight.
+    expect(await since(beforeJoint, 190)).toBe(190)
+    await expect.poll(() => usedUp(all[0], 'joint')).toEqual([0, 40, 40])
+    // Two keys lie on two masters: a call for each, and what the first counted for a refused request is given back.
+    const beforeApart = await calls()
+    const apart = await hammer(bed, all, '/apart', 120, { clients: 1 })
+    expect([apart.get(200), apart.get(429)]).toEqual([40, 80])
+    await expect.poll(() => usedUp(all[0], 'apart')).toEqual([40, 0])
+    expect(await since(beforeApart, 240)).toBeGreaterThanOrEqual(240)
+  })
+
+  test('limits of one request on two servers: the smaller one decides, and the other has counted only what passed', async () => {
+    const { port } = await bed.upstream()
+    const [first, second] = [await redis(), await redis()]
+    const [gateway] = await gateways(1, {
+      sluice: quiet,
+      routes: [
+        route('a', port, {
+          'limit-count': { ...byAddress, ...policyOf(first), count: 1000, time_window: day },
+          'limit-req': { ...byAddress, ...policyOf(second), rate: 0.001, burst: 29, nodelay: true },
+        }),
+      ],
+    })
+    const statuses = await hammer(bed, gateway === undefined ? [] : [gateway], '/a', 120)
+    expect([statuses.get(200), statuses.get(429)]).toEqual([30, 90])
+    await expect.poll(() => usedUp(gateway, 'a')).toEqual([30, 30])
+    expect([(await first.client.keys('*')).length, (await second.client.keys('*')).length]).toEqual([1, 1])
+    // One of the two is away: refused, and nothing stays counted by the other.
+    await second.kill()
+    expect((await hammer(bed, gateway === undefined ? [] : [gateway], '/a', 40)).get(500)).toBe(40)
+    await second.restart()
+    await expect.poll(() => usedUp(gateway, 'a')).toEqual([30, 0])
   })
 
   test('the Redis of --redis serves limits that name none, and its counters outlive the gateway', async () => {

@@ -132,10 +132,11 @@ async function inFlight(gateway: Gateway, id = 'a'): Promise<number> {
   return state.limits[0]?.rules[0]?.used ?? -1
 }
 
-test('a queue lets requests through at its rate and counts who waits', async () => {
-  const { port } = await bed.upstream()
+test('a queue lets requests through at its rate, and counts who waits', async () => {
+  const upstream = await bed.upstream()
+  const { port } = upstream
   const queueing = (id: string, rate: number) => route(id, { port, plugins: { 'limit-req': { ...byAddress, rate, burst: 2 } } })
-  const gateway = await bed.gateway({ config: { sluice: quiet, routes: [queueing('a', 2), queueing('slow', 0.05)] }, workers: 2 })
+  const gateway = await bed.gateway({ config: { sluice: quiet, routes: [queueing('a', 2), queueing('slow', 0.002)] }, workers: 2 })
   const queued = () => gateway.metric('gateway_rate_limit_queued_requests')
   const startMs = performance.now()
   const answers = Array.from({ length: 3 }, async () => {
@@ -147,8 +148,47 @@ test('a queue lets requests through at its rate and counts who waits', async () 
   expect(done[1]?.afterMs).toBeGreaterThan(450)
   expect(done[2]?.afterMs).toBeGreaterThan(950)
   await expect.poll(queued).toBe(0)
-  for (const client of await Promise.all([1, 2, 3].map(() => bed.client({ port: gateway.port })))) await client.send(requestText('/slow'))
-  await expect.poll(queued).toBe(2)
+  // One goes through, two wait, there is no place for a fourth. Who leaves the end of the queue leaves his place to the next.
+  const enter = async (waiting: number) => {
+    const client = await bed.client({ port: gateway.port })
+    await client.send(requestText('/slow'))
+    await expect.poll(queued).toBe(waiting)
+    return client
+  }
+  expect((await ask(bed, gateway, '/slow')).status).toBe(200)
+  await enter(1)
+  for (let round = 0; round < 3; round++) {
+    const last = await enter(2)
+    expect((await ask(bed, gateway, '/slow')).status).toBe(429)
+    expect(await inFlight(gateway, 'slow')).toBeGreaterThan(2)
+    last.reset()
+    await expect.poll(queued).toBe(1)
+    await expect.poll(() => inFlight(gateway, 'slow')).toBeLessThanOrEqual(2)
+  }
+  expect(upstream.requests.filter(({ target }) => target === '/slow')).toHaveLength(1)
+})
+
+test("a place in flight is free for the client's next request, on whatever connection it comes", async () => {
+  const answers: Readonly<Record<string, string | Buffer>> = {
+    '/a/short': lengthResponse('ok'),
+    '/a/empty': lengthResponse(''),
+    '/a/chunked': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
+    '/a/none': 'HTTP/1.1 204 No Content\r\n\r\n',
+    '/a/large': lengthResponse('x'.repeat(300_000)),
+  }
+  const upstream = await bed.upstream({ answer: ({ target }) => answers[target] })
+  const limit = { 'limit-conn': { ...byAddress, conn: 1, burst: 0, default_conn_delay: 0.1 } }
+  const gateway = await bed.gateway({ workers: 2, config: { sluice: quiet, routes: [route('a', { port: upstream.port, plugins: limit })] } })
+  const clients = await Promise.all(Array.from({ length: 4 }, () => bed.client({ port: gateway.port })))
+  const refused: string[] = []
+  for (let round = 0; round < 40; round++) {
+    for (const target of Object.keys(answers)) {
+      const { status } = (await clients[round % 4]?.request(requestText(target))) ?? { status: 0 }
+      if (status !== 200 && status !== 204) refused.push(`${target} ${status}`)
+    }
+  }
+  expect(refused).toEqual([])
+  expect(upstream.requests).toHaveLength(200)
 })
 
 test('the quota stands on every answer: of the upstream, good or bad, of the gateway, and on refusals', async () => {

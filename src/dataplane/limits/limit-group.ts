@@ -4,7 +4,7 @@
  * A group is the limit plugins that stand next to each other in the access phase of a chain. All are asked what they want to know, then:
  *
  *   all local          one atomic step over all of them (`joint`), without waiting
- *   all on one Redis   one script call
+ *   all on one Redis   one script call (in a cluster: if they count under one key, else as several stores)
  *   several stores     1. the local ones look (peek): if one refuses, that is the answer, and nothing was counted anywhere
  *                      2. store after store decides, the local one last, because it does so at once
  *                      3. the first that refuses ends it: what the ones before it counted is given back
@@ -184,7 +184,7 @@ export class LimitGroup implements PluginInstance {
     if (rules > JOINT_RULES_MAX) return decideParts(asks, asks.map(alone), [])
     if (joint === null) return decideByStore(asks)
     for (let index = 1; index < asks.length; index++) {
-      if ((asks[index] as Ask).limiter.joint !== joint) return decideByStore(asks)
+      if (!isTogether(first, asks[index] as Ask)) return decideByStore(asks)
     }
     return joint.decide(asks, false)
   }
@@ -313,13 +313,20 @@ function giveBack(asks: readonly Ask[], refuser = asks.findIndex(({ isUnasked, o
   }
 }
 
+/** One step can decide both. */
+function isTogether(one: Ask, other: Ask): boolean {
+  const { joint } = one.limiter
+  if (joint === null || other.limiter.joint !== joint) return false
+  return joint.placeOf === null || joint.placeOf(one) === joint.placeOf(other)
+}
+
 /** Limits in remote stores, by the step that decides them, in the order of the chain. */
 function remoteParts(asks: readonly Ask[]): Ask[][] {
   const parts: Ask[][] = []
   for (const ask of asks) {
     const { joint } = ask.limiter
     if (joint?.isImmediate === true) continue
-    const same = joint === null ? undefined : parts.find(([one]) => one?.limiter.joint === joint)
+    const same = joint === null ? undefined : parts.find(([one]) => one !== undefined && isTogether(one, ask))
     if (same === undefined) parts.push([ask])
     else same.push(ask)
   }

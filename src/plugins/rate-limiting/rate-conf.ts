@@ -49,7 +49,8 @@ export function prepareRate(conf: Conf, kit: PrepareKit): Rate {
   const burst = conf.burst ?? 0
   const windowSize = conf.window_size ?? null
   const rule: LimitRule = windowSize === null ? { algorithm: 'token-bucket', rate, burst } : slidingRule(rate, burst, windowSize)
-  const spec = { rules: [rule], countRefused: false, dryRun: false, store: storeOf(conf, 'exact', kit) }
+  const isOneForAll = conf.key_type === 'constant'
+  const spec = { rules: [rule], countRefused: false, dryRun: false, store: storeOf(conf, 'exact', kit), isOneForAll }
   return {
     shape: 'rate',
     limit: {

@@ -29,6 +29,10 @@ function keysOf(scope: string, keys: string | string[], rules: LimitRule[] = [mi
   return new RuleLayout(spec({ scope, rules }), 'sluice:').call(keys, 1, undefined).keys
 }
 
+function oneForAll(scope: string, key: string): string[] {
+  return new RuleLayout(spec({ scope, rules: [minute, bucket], isOneForAll: true }), 'sluice:').call(key, 1, undefined).keys
+}
+
 describe('keys', () => {
   test.each([
     ['route/1', 'a'],
@@ -62,8 +66,25 @@ describe('keys', () => {
       keysOf('a', ['b', 'b']),
       keysOf('a', 'x'.repeat(129)),
       keysOf('a', 'x'.repeat(130)),
+      keysOf('b', 'a'),
+      keysOf('b', ''),
+      keysOf('', 'b'),
+      oneForAll('a', 'b'),
+      oneForAll('b', 'a'),
+      keysOf('b', ['/a', 'a']),
     ].flat()
     expect(new Set(names).size).toBe(names.length)
+  })
+
+  test('limits of one client lie together, limits of everybody apart', () => {
+    const scopes = Array.from({ length: 50 }, (_, index) => `routes/${index}`)
+    for (const key of ['203.0.113.7', '', 'x'.repeat(500)]) {
+      expect(new Set(scopes.map((scope) => slotOf(keysOf(scope, key)[0] ?? ''))).size).toBe(1)
+    }
+    // A list with one key is the key.
+    expect(keysOf('s', ['k'], [minute])).toEqual(keysOf('s', 'k', [minute]))
+    expect(new Set(scopes.map((scope) => slotOf(oneForAll(scope, 'all')[0] ?? ''))).size).toBeGreaterThan(45)
+    expect(new Set(oneForAll('s', 'all').map((name) => slotOf(name))).size).toBe(1)
   })
 
   test('a changed limit keeps its key', () => {

@@ -61,6 +61,7 @@ class SlowLimits extends FakeLimits {
   private decide: ((asks: readonly LimitAsk[], isPeek: boolean) => void) | null = null
   private readonly shared = {
     isImmediate: false,
+    placeOf: null,
     decide: (asks: readonly LimitAsk[], isPeek: boolean) =>
       this.answer(
         asks.map(({ out }) => out),
