@@ -178,7 +178,10 @@ test("a place in flight is free for the client's next request, on whatever conne
   }
   const upstream = await bed.upstream({ answer: ({ target }) => answers[target] })
   const limit = { 'limit-conn': { ...byAddress, conn: 1, burst: 0, default_conn_delay: 0.1 } }
-  const gateway = await bed.gateway({ workers: 2, config: { sluice: quiet, routes: [route('a', { port: upstream.port, plugins: limit })] } })
+  const gateway = await bed.gateway({
+    workers: 2,
+    config: { sluice: quiet, routes: [route('a', { port: upstream.port, plugins: limit })] },
+  })
   const clients = await Promise.all(Array.from({ length: 4 }, () => bed.client({ port: gateway.port })))
   const refused: string[] = []
   for (let round = 0; round < 40; round++) {
