@@ -28,6 +28,8 @@ export interface Sections {
   readonly apisix: ApisixSection
   readonly nginx: NginxSection
   readonly deployment: DeploymentSection
+  /** What `plugin_attr` says about the metrics page; null = nothing. */
+  readonly metricsAddress: SocketAddress | null
 }
 
 export type ServerCertificate = { readonly names: string[]; readonly cert: string; readonly key: string }
@@ -50,7 +52,7 @@ export function processConfig(
     accept: sluice.accept ?? 'auto',
     listeners: listeners(sections, folder, certificates, issues),
     admin: adminConfig(sections, file, issues),
-    metrics: metrics(sluice, issues),
+    metrics: metrics(sections, issues),
     limits: limits(sections),
     log: {
       level: log.level ?? 'info',
@@ -159,11 +161,11 @@ function realIp({ sluice, apisix, nginx }: Sections, issues: IssueList): RealIpC
   }
 }
 
-function metrics(sluice: SluiceSection, issues: IssueList): SocketAddress | null {
+function metrics({ sluice, metricsAddress }: Sections, issues: IssueList): SocketAddress | null {
   if (sluice.metrics?.enabled === false) return null
   const listen = sluice.metrics?.listen
   return listen === undefined
-    ? { host: '127.0.0.1', port: 9091 }
+    ? (metricsAddress ?? { host: '127.0.0.1', port: 9091 })
     : socketAddress(listen, '127.0.0.1', ['sluice', 'metrics', 'listen'], issues)
 }
 

@@ -1,7 +1,14 @@
 /** The top of a configuration file: which names may stand there, and the sections about the process. */
 import type { PluginRegistry } from '../plugins/registry.js'
 import type { Json } from '../schema/compiled.js'
-import { apisixSchema, deploymentSchema, nginxSchema, pluginAttrSchema, unsupportedKeys } from '../schema/gateway-section.js'
+import {
+  apisixSchema,
+  deploymentSchema,
+  idleAttributes,
+  nginxSchema,
+  pluginAttrSchema,
+  unsupportedKeys,
+} from '../schema/gateway-section.js'
 import { knownPlugins } from '../schema/known-plugins.js'
 import { pluginListSchema, resourceKinds, sectionKinds, unsupportedTopLevel } from '../schema/resources.js'
 import { sluiceSchema } from '../schema/sluice-section.js'
@@ -64,7 +71,17 @@ export function readSections(root: Root, issues: IssueList): Sections {
     apisix: section('apisix', apisixSchema, {}),
     nginx: section('nginx_config', nginxSchema, {}),
     deployment: section('deployment', deploymentSchema, {}),
+    metricsAddress: metricsAddress(root['plugin_attr']),
   }
+}
+
+/** `export_addr` of the prometheus plugin; null = it says nothing. What is wrong with it is said where attributes are read. */
+function metricsAddress(attributes: unknown): Sections['metricsAddress'] {
+  const own = typeof attributes === 'object' && attributes !== null ? Reflect.get(attributes, 'prometheus') : undefined
+  const address = typeof own === 'object' && own !== null ? Reflect.get(own, 'export_addr') : undefined
+  if (typeof address !== 'object' || address === null) return null
+  const [ip, port]: unknown[] = [Reflect.get(address, 'ip'), Reflect.get(address, 'port')]
+  return { host: typeof ip === 'string' ? ip : '127.0.0.1', port: typeof port === 'number' ? port : 9091 }
 }
 
 /** As `checkSchema`, but names that the reference gateway knows are "not supported yet" instead of unknown. */
@@ -129,6 +146,10 @@ export function readAttributes(
         atKey: true,
       })
     } else attributes.set(name, own)
+    for (const [attribute, reason] of Object.entries(idleAttributes[name] ?? {})) {
+      const isGiven = typeof own === 'object' && own !== null && Object.hasOwn(own, attribute)
+      if (isGiven) issues.warn([...path, attribute], `${attribute} has no effect: ${reason}`, '', { atKey: true })
+    }
   }
   return attributes
 }

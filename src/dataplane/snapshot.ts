@@ -151,6 +151,9 @@ export class LinkedRoute implements RouteInfo {
   readonly uris: readonly string[]
   readonly hosts: readonly string[]
   private readonly metrics: WorkerMetrics
+  /** How metrics name the route and its service. */
+  private readonly seriesRoute: string
+  private readonly seriesService: string
   /** Of callers who are no consumers. */
   private readonly seriesByNode = new Map<string, RouteSeries>()
   private lastNode = '\u0000'
@@ -181,7 +184,11 @@ export class LinkedRoute implements RouteInfo {
     const effective = shared.globals.filter((plugin) => plugin.overridable !== true || !names.has(plugin.name))
     const linkedGlobals = linkPlugins(effective, environment.plugins, kit)
     const globals = chainOf(linkedGlobals)
-    this.guarded = guardedFields([...linkedGlobals, ...plugins].map(({ step }) => step.instance))
+    const instances = [...linkedGlobals, ...plugins].map(({ step }) => step.instance)
+    this.guarded = guardedFields(instances)
+    const isNamed = instances.some(({ namesSeries }) => namesSeries === true)
+    this.seriesRoute = (isNamed && this.name) || this.id
+    this.seriesService = (isNamed && this.serviceName) || this.serviceId
     this.chain = joinChains(globals, chainOf(plugins))
     this.base = { index, plugins, globals, kit: () => kit.fork() }
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
@@ -207,10 +214,10 @@ export class LinkedRoute implements RouteInfo {
 
   private make(node: string, consumer: Consumer | null): RouteSeries {
     return this.metrics.routeSeries({
-      route: this.id,
+      route: this.seriesRoute,
       matchedUri: this.uris[0] ?? '',
       matchedHost: this.hosts[0] ?? '',
-      service: this.serviceId,
+      service: this.seriesService,
       consumer: consumer?.username ?? '',
       node,
     })

@@ -28,6 +28,7 @@ import { mocking } from './mocking.js'
 import { multiAuth } from './multi-auth.js'
 import { opa } from './opa.js'
 import type { AnyPlugin } from './plugin.js'
+import { prometheus } from './prometheus.js'
 import { proxyRewrite } from './proxy-rewrite.js'
 import { rateLimit } from './rate-limit.js'
 import { rateLimiting } from './rate-limiting.js'
@@ -79,5 +80,6 @@ export const builtinPlugins: readonly AnyPlugin[] = [
   rateLimitingAdvanced, // 910
   redirect, // 900
   responseRewrite, // 899
+  prometheus, // 500
   echo, // 412
 ]

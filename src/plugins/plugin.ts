@@ -460,6 +460,8 @@ export interface PluginInstance {
    * accepts, `host` excepted, and values out of `fieldValue` or of the request. Without it every field is checked for each request.
    */
   readonly keepsHeadSafe?: true
+  /** In metrics, routes and services of chains with this plugin stand by their names. */
+  readonly namesSeries?: true
 }
 
 /** Thrown by `prepare`: the configuration is refused with this text at this path. */

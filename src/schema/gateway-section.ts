@@ -169,8 +169,52 @@ export const deploymentSchema = Type.Object(
 )
 
 /** Settings of `plugin_attr`: by plugin. */
+/** Where the metrics page is. */
+const metricsPaths = ['/apisix/prometheus/metrics', '/metrics'] as const
+
+export const prometheusAttributes = Type.Object(
+  {
+    export_uri: Type.Optional(oneOf(metricsPaths, { default: metricsPaths[0], description: 'Path of the page; it is served at both.' })),
+    export_addr: Type.Optional(
+      Type.Object(
+        {
+          ip: Type.Optional(Type.String({ minLength: 1, default: '127.0.0.1', description: 'Address of the metrics and status server.' })),
+          port: Type.Optional(Type.Integer({ minimum: 0, maximum: 65_535, default: 9091, description: 'Its port.' })),
+        },
+        { additionalProperties: false, description: 'Where it is served, unless `sluice.metrics` says so.' },
+      ),
+    ),
+    enable_export_server: Type.Optional(
+      Type.Literal(true, { description: 'The page has a server of its own: `sluice.metrics.enabled` turns that off.' }),
+    ),
+    metric_prefix: Type.Optional(
+      Type.Literal('apisix_', { description: 'Beginning of the names; what APISIX does not have begins with `gateway_`.' }),
+    ),
+    refresh_interval: Type.Optional(
+      Type.Number({ exclusiveMinimum: 0, description: 'No effect: the page shows the values of the moment.' }),
+    ),
+    default_buckets: Type.Optional(
+      Type.Array(Type.Number({ exclusiveMinimum: 0 }), {
+        minItems: 1,
+        description: 'No effect: the bounds of `apisix_http_latency` are those of APISIX, 1 to 60000 ms.',
+      }),
+    ),
+  },
+  { additionalProperties: false, description: 'Attributes of prometheus.' },
+)
+
+/** Attributes that are accepted and have no effect, with the reason. */
+export const idleAttributes: { readonly [plugin: string]: { readonly [name: string]: string } } = {
+  prometheus: {
+    refresh_interval: 'the page shows the values of the moment',
+    default_buckets:
+      'apisix_http_latency has the bounds 1 to 60000 ms of APISIX, where values below 1 would be fractions of a millisecond; gateway_request_duration_seconds is in seconds',
+  },
+}
+
 export const pluginAttrSchema = Type.Object(
   {
+    prometheus: Type.Optional(prometheusAttributes),
     redirect: Type.Optional(
       Type.Object(
         {

@@ -314,3 +314,16 @@ export const plugin = { name: '${name}', priority: 1, description: 'x', schema: 
     },
   )
 })
+
+test('the prometheus plugin may say where metrics are, the section sluice beats it, and what has no effect is said', () => {
+  const plugin_attr = { prometheus: { export_addr: { ip: '0.0.0.0', port: 9100 } } }
+  expect(settings({ plugin_attr }).metrics).toEqual({ host: '0.0.0.0', port: 9100 })
+  expect(settings({ plugin_attr, sluice: { metrics: { listen: '127.0.0.1:1' } } }).metrics).toEqual({ host: '127.0.0.1', port: 1 })
+  expect(settings({ plugin_attr: { prometheus: {} } }).metrics).toEqual({ host: '127.0.0.1', port: 9091 })
+  expect(errors({ plugin_attr: { prometheus: { export_uri: '/elsewhere', enable_export_server: false } } })).toHaveLength(2)
+  const idle = load({ plugin_attr: { prometheus: { default_buckets: [0.005, 10], refresh_interval: 15 } } })
+  expect(idle.warnings.map(({ path }) => path)).toEqual([
+    'plugin_attr.prometheus.default_buckets',
+    'plugin_attr.prometheus.refresh_interval',
+  ])
+})

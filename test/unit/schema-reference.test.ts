@@ -76,6 +76,7 @@ describe('plugins', () => {
       'attach-consumer-label': 2399,
       'forward-auth': 2002,
       opa: 2001,
+      prometheus: 500,
       'proxy-rewrite': 1008,
       'api-breaker': 1005,
       'limit-conn': 1003,
