@@ -1,12 +1,13 @@
 /**
  * Draws what the rate-limit algorithms do with the same traffic, from the real engine, into docs/images/limits.svg.
  *
- *   npm run build && node scripts/draw-limits.mjs        (SLUICE_DIST: another build folder)
+ *   npm run build && node scripts/draw-limits.mjs [FILE]        (SLUICE_DIST: another build folder)
  *
  * The picture is committed; it changes only when the engine's behaviour does.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { pathToFileURL } from 'node:url'
+import { dirname } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const dist = process.env.SLUICE_DIST === undefined ? new URL('../dist/', import.meta.url) : pathToFileURL(`${process.env.SLUICE_DIST}/`)
 const { createLimiterRegion } = await import(new URL('shared/limiter-layout.js', dist))
@@ -103,9 +104,9 @@ for (const [index, [name, detail, rule]] of rows.entries()) {
 }
 parts.push('</svg>')
 
-const folder = new URL('../docs/images/', import.meta.url)
-mkdirSync(folder, { recursive: true })
-writeFileSync(new URL('limits.svg', folder), `${parts.join('\n')}\n`)
+const file = process.argv[2] ?? fileURLToPath(new URL('../docs/images/limits.svg', import.meta.url))
+mkdirSync(dirname(file), { recursive: true })
+writeFileSync(file, `${parts.join('\n')}\n`)
 console.log(
   rows
     .map(

@@ -10,6 +10,7 @@ import { createLimiterRegion } from '../../src/shared/limiter-layout.js'
 import { LocalLimiterStore } from '../../src/shared/limiter-store.js'
 import { eventually, RedisSentinelServers, type RedisServer, redisMissing } from '../support/redis.js'
 import { Fleet, oneWindow, onRedis, onSentinel, specOf, sum } from './fleet.js'
+import type { NodeReport } from './node-jobs.js'
 import { compileNode } from './nodes.js'
 
 const KEY = 'client-1'
@@ -218,6 +219,38 @@ describe.skipIf(redisMissing !== null)('guarantees', () => {
       const ms = performance.now() - beganMs
       expect(sum(reports.map((report) => report?.admitted ?? 0))).toBeLessThanOrEqual(400 + (rate * ms) / 1000)
     }
+  })
+
+  test('exact and lease, Redis restarts empty: counted from zero, and only units that nodes held come on top', async () => {
+    const server = await fleet.redis()
+    const nodes = await fleet.nodes(2)
+    const LIMIT = 1000
+    const specs = (['exact', 'lease'] as const).map((mode) => specOf(onRedis(server, { mode }), oneWindow(LIMIT)))
+    const everywhere = (spec: LimiterSpec, requests: number, perSecond = 1000) =>
+      Promise.all(nodes.map((node) => node.run({ do: 'check', spec, key: KEY, requests, perSecond, lanes: 4 })))
+    const totals = (reports: readonly NodeReport[]) => reports.map((report) => report.totals)
+    const before = await Promise.all(specs.map((spec) => everywhere(spec, 150)))
+    expect(before.map((reports) => sum(reports.map(({ admitted }) => admitted)))).toEqual([300, 300])
+    const held = sum(
+      totals(await everywhere(specs[1] ?? specOf(onRedis(server), oneWindow(1)), 1)).map(({ leased, spent }) => leased - spent),
+    )
+    await server.restart()
+    const admitted = [0, 0]
+    for (const [index, spec] of specs.entries()) {
+      await eventually(`all of it used up (${index})`, async () => {
+        const reports = await everywhere(spec, 200, 4000)
+        const last = sum(reports.map((report) => report.admitted))
+        admitted[index] = (admitted[index] ?? 0) + last
+        return last === 0 && reports.every((report) => report.bases.exact === 200)
+      })
+    }
+    const cutOff = sum(totals(await everywhere(specs[0] ?? specOf(onRedis(server), oneWindow(1)), 1)).map(({ failed }) => failed))
+    const [exact = 0, lease = 0] = admitted
+    expect(exact).toBeLessThanOrEqual(LIMIT)
+    expect(exact).toBeGreaterThanOrEqual(LIMIT - cutOff)
+    expect(lease).toBeLessThanOrEqual(LIMIT + held)
+    // More than was left before: the count has begun anew.
+    expect(lease).toBeGreaterThan(LIMIT - 300)
   })
 
   test('exact and lease, failover: nothing beyond the limit but the writes that the old master lost', async () => {

@@ -43,6 +43,13 @@ test('local counts in each gateway for itself: three of them admit three times t
   const statuses = await hammer(bed, three, '/a', 360, { clients: 8 })
   expect([statuses.get(200), statuses.get(429)]).toEqual([120, 240])
   for (const gateway of three) expect(gateway.stderr).toContain('together they admit up to 3 times the limit')
+  // The counters of one that dies are gone with it; those of the others stay.
+  const [first, ...others] = three
+  await first?.process.kill()
+  const [fresh] = await gateways(1, { sluice: quiet, routes: [route('a', port, plugins)] })
+  if (fresh === undefined) throw new Error('a gateway was asked for')
+  const later = await hammer(bed, [fresh, ...others], '/a', 180, { clients: 8 })
+  expect([later.get(200), later.get(429)]).toEqual([40, 140])
 })
 
 async function sum(numbers: readonly Promise<number>[]): Promise<number> {

@@ -1,4 +1,5 @@
 /** The example and the page about the rate-limit plugins: what they show passes the check, as do the files of other gateways. */
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -31,6 +32,13 @@ const reading = expect.stringContaining('read as 200 requests per second and 50 
 
 test('config/examples/rate-limit.yaml is right', async () => {
   expect(await issuesOf(join(ROOT, 'config/examples/rate-limit.yaml'))).toEqual({ errors: [], warnings: [reading, unauthenticated] })
+})
+
+test('docs/images/limits.svg is what the engine does', () => {
+  const drawn = join(folder, 'limits.svg')
+  const { status, stderr } = spawnSync(process.execPath, [join(ROOT, 'scripts/draw-limits.mjs'), drawn], { encoding: 'utf8' })
+  expect([status, stderr]).toEqual([0, ''])
+  expect(readFileSync(drawn, 'utf8')).toBe(readFileSync(join(ROOT, 'docs/images/limits.svg'), 'utf8'))
 })
 
 describe('docs/rate-limiting-plugins.md', () => {
