@@ -36,6 +36,7 @@ import type { ConfigurationSource, PreparedConfiguration } from './configuration
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { PrimaryBreakers } from './primary-breakers.js'
+import { PrimaryConcurrency } from './primary-concurrency.js'
 import { PrimaryConfiguration } from './primary-configuration.js'
 import { PrimaryHealth } from './primary-health.js'
 import { PrimaryLimits } from './primary-limits.js'
@@ -86,6 +87,7 @@ export class Gateway {
   private readonly limits: PrimaryLimits
   private readonly nodes: PrimaryNodes
   private readonly health: PrimaryHealth
+  private readonly concurrency: PrimaryConcurrency
   private readonly tokens: PrimaryTokens
   private readonly breakers: PrimaryBreakers
   private readonly configuration: PrimaryConfiguration
@@ -148,6 +150,7 @@ export class Gateway {
     this.board = new EpochBoard(regions.epochs, systemClock)
     this.directory = new MetricsDirectory(regions.metrics)
     this.nodes = new PrimaryNodes({ region: regions.nodes, workers: config.workers, log })
+    this.concurrency = new PrimaryConcurrency(regions.concurrency)
     this.health = new PrimaryHealth({ region: regions.nodes, board: this.nodes.board, clock: systemClock, log })
     this.connections = new ConnectionWatch(
       config.limits.maxConnections,
@@ -286,7 +289,7 @@ export class Gateway {
         nodes: () => this.nodes.state(),
         healthchecks: () => this.health.list(),
         healthcheck: (key) => this.health.one(key),
-        samples: () => [...this.breakers.samples(), ...this.health.samples()],
+        samples: () => [...this.breakers.samples(), ...this.health.samples(), ...this.concurrency.samples()],
         breakers: this.breakers,
         configuration: this.configuration,
         reload: () => this.requestReload(),
@@ -311,6 +314,7 @@ export class Gateway {
       this.consumers = null
       this.tables = snapshot.tables
       this.health.follow(assigned)
+      this.concurrency.follow(assigned)
       const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
       if (this.isEnding) return null
       this.announce(ports)
@@ -424,6 +428,7 @@ export class Gateway {
       return { refusal: outcome }
     }
     this.health.follow(assigned)
+    this.concurrency.follow(assigned)
     this.epoch = snapshot.epoch
     this.resolved = resolved
     this.tables = snapshot.tables

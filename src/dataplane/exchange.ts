@@ -121,7 +121,7 @@ export class Exchange implements PluginExchange {
   sentMs = 0
   /** Without an answer for so long, the try under way counts as slow; 0 = it does not, or has been counted. The node feed keeps it. */
   slowAfterMs = 0
-  /** How long the thread had stood still when the try began; only kept while `slowAfterMs` is. */
+  /** How long the thread had stood still in its life when the request was sent; the node feed keeps it. */
   stoodStillMs = 0
   connection: UpstreamConnection | null = null
   triesLeft = 0
@@ -164,6 +164,7 @@ export class Exchange implements PluginExchange {
   upstreamAddress = ''
   upstreamStartMs = 0
   upstreamResponseMs = -1
+  upstreamStandstillMs = 0
 
   // answer
   readonly response = new ResponseState()
@@ -288,6 +289,7 @@ export class Exchange implements PluginExchange {
     this.upstreamAddress = ''
     this.upstreamStartMs = 0
     this.upstreamResponseMs = -1
+    this.upstreamStandstillMs = 0
     this.response.begin()
     this.stage = Stage.Request
     this.failure = null

@@ -81,7 +81,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     private readonly nodes: NodeFeed,
     clock: Clock,
   ) {
-    this.requestBody = new RequestBody(limits)
+    this.requestBody = new RequestBody(limits, nodes)
     this.tries = new Tries(this.requestBody, nodes, accounts, clock, this)
   }
 
@@ -485,7 +485,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   private watchSlow(exchange: Exchange, now: number): void {
     const { slowWatch, slowWatchMs } = exchange
     const isHeldUp = exchange.connection === null || exchange.isClientFull || !exchange.bodyComplete
-    if (slowWatch === null || isHeldUp || now - exchange.upstreamStartMs < slowWatchMs) return
+    if (slowWatch === null || isHeldUp || now - exchange.upstreamStartMs - this.nodes.standstillMs(exchange, now) < slowWatchMs) return
     exchange.slowWatchMs = 0
     slowWatch.slow(exchange)
   }

@@ -6,6 +6,7 @@
  * A plugin may collect the whole body before the first try: the pieces stay in the queue, up to the plugin's bound.
  */
 import { nowMs } from '../base/clock.js'
+import type { NodeFeed } from './balancer/node-feed.js'
 import { type BodyReader, type Exchange, Stage } from './exchange.js'
 
 /** Sent body bytes kept so that an idempotent request can be repeated on another connection. */
@@ -19,7 +20,10 @@ export interface RequestBodyLimits {
 }
 
 export class RequestBody {
-  constructor(private readonly limits: RequestBodyLimits) {}
+  constructor(
+    private readonly limits: RequestBodyLimits,
+    private readonly nodes: NodeFeed,
+  ) {}
 
   /** The whole body for a plugin, once it is there; null when it is longer than `maxBytes` or the client goes. */
   collect(exchange: Exchange, maxBytes: number): Promise<Buffer | null> {
@@ -131,7 +135,7 @@ export class RequestBody {
   /** Whoever is slow now is given his time: the upstream to answer or to take, or the client to send. */
   private giveTime(exchange: Exchange, isSent: boolean): void {
     const now = nowMs()
-    if (isSent) exchange.sentMs = now
+    if (isSent) this.nodes.sent(exchange, now)
     const wait = isSent ? exchange.readTimeoutMs : exchange.isUpstreamFull ? exchange.sendTimeoutMs : this.limits.bodyTimeoutMs
     exchange.deadlineMs = now + wait
   }

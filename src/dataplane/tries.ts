@@ -160,18 +160,18 @@ export class Tries {
     this.nodes.answered(exchange, head.status)
     if (isWhole) {
       exchange.connection = null
-      exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+      this.nodes.time(exchange, nowMs())
       this.nodes.completed(exchange)
     } else exchange.deadlineMs = nowMs() + exchange.readTimeoutMs
     if (exchange.wait !== null) this.endWait(exchange)
     if (exchange.retry.statuses !== null && this.repeatsAnswer(exchange, head, length)) return false
     if (exchange.upstream !== null && exchange.upstream.hedge !== null) {
-      exchange.upstream.hedge.took(nowMs() - exchange.sentMs)
+      exchange.upstream.hedge.took(this.nodes.waitedMs(exchange, nowMs()))
     }
     if (exchange.isTimed) exchange.limitMs = exchange.untilMs
     if (exchange.place !== null) {
       const now = nowMs()
-      exchange.place.took(now - exchange.sentMs, now)
+      exchange.place.took(this.nodes.waitedMs(exchange, now), now)
       if (isWhole) this.leave(exchange)
     }
     exchange.response.status = head.status
@@ -215,7 +215,7 @@ export class Tries {
       return
     }
     exchange.connection = null
-    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    this.nodes.time(exchange, nowMs())
     this.nodes.completed(exchange)
     if (exchange.place !== null) this.leave(exchange)
   }
@@ -266,8 +266,8 @@ export class Tries {
     }
     if (connection !== null) {
       exchange.connection = null
-      exchange.upstreamResponseMs = now - exchange.upstreamStartMs
-      exchange.place?.took(now - exchange.sentMs, now)
+      this.nodes.time(exchange, now)
+      exchange.place?.took(this.nodes.waitedMs(exchange, now), now)
       // A client that has no patience says nothing about the node.
       if (exchange.isClientDeadline) this.nodes.dropped(exchange)
       else {
@@ -299,9 +299,9 @@ export class Tries {
     }
     // A hedge that was to come is not for the next try.
     if (exchange.wait !== null) this.endWait(exchange)
-    exchange.upstreamResponseMs = nowMs() - exchange.upstreamStartMs
+    this.nodes.time(exchange, nowMs())
     // Whoever was not answered in time waited at least so long.
-    if (exchange.place !== null && failure.status === 504) exchange.place.took(nowMs() - exchange.sentMs, nowMs())
+    if (exchange.place !== null && failure.status === 504) exchange.place.took(this.nodes.waitedMs(exchange, nowMs()), nowMs())
     if (exchange.stage === Stage.Responding) {
       this.nodes.failed(exchange, failure)
       exchange.upstreamCut = true

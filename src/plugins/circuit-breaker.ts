@@ -303,7 +303,7 @@ class CircuitBreaker implements PluginInstance, NodeGate, SlowWatch {
     const { response, upstreamFailed } = exchange
     if (!upstreamFailed && (response.source === 'gateway' || exchange.aborted)) return Outcome.none
     const hasFailed = upstreamFailed || this.isFailure[exchange.upstreamLastStatus] === 1
-    const isSlow = exchange.upstreamResponseMs >= this.prepared.slowMs
+    const isSlow = exchange.upstreamResponseMs - exchange.upstreamStandstillMs >= this.prepared.slowMs
     return (hasFailed ? Outcome.failed : 0) | (isSlow ? Outcome.slow : 0)
   }
 

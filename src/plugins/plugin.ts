@@ -288,6 +288,8 @@ export interface Exchange {
   readonly upstreamKey: string
   /** Milliseconds from sending to the last byte of the response, last try; -1 = none. */
   readonly upstreamResponseMs: number
+  /** Milliseconds of these in which this thread stood still (collected garbage, had no processor): they say nothing about the upstream. */
+  readonly upstreamStandstillMs: number
   /** Bytes of body sent to the client so far. */
   readonly bodyBytesSent: number
 

@@ -154,3 +154,28 @@ export function retireConcurrency(region: SharedArrayBuffer, worker: number): vo
     column[own] = 0
   }
 }
+
+export interface PlacesView {
+  readonly places: number
+  readonly waiting: number
+  /** Adaptive limit, with fraction; 0 = not begun. */
+  readonly learned: number
+}
+
+/** Reads what all workers count. For the primary. */
+export class ConcurrencyView {
+  private readonly cells: Int32Array
+
+  constructor(region: SharedArrayBuffer) {
+    this.cells = new Int32Array(region, 0, ROTOR_SLOTS * INT32_PER_LINE)
+  }
+
+  of(slot: number): PlacesView {
+    const base = slot * INT32_PER_LINE
+    return {
+      places: Atomics.load(this.cells, base + Held.Place),
+      waiting: Atomics.load(this.cells, base + Held.Waiting),
+      learned: Atomics.load(this.cells, base + LIMIT) / LIMIT_UNIT,
+    }
+  }
+}

@@ -167,6 +167,27 @@ export const metrics = {
     ['name', 'ip', 'port'],
     'Ejections of an upstream node as an outlier.',
   ),
+  upstreamPlaces: metric(
+    'gateway_upstream_concurrency',
+    'gauge',
+    'none',
+    ['name'],
+    'Requests that have a place at an upstream with a bound.',
+  ),
+  upstreamWaiting: metric(
+    'gateway_upstream_queue',
+    'gauge',
+    'none',
+    ['name'],
+    'Requests that wait for a place at an upstream with a bound.',
+  ),
+  upstreamLimit: metric(
+    'gateway_upstream_concurrency_limit',
+    'gauge',
+    'none',
+    ['name'],
+    'Places at an upstream with a bound; with an adaptive bound, as it is now.',
+  ),
   breakerRefusals: metric(
     'gateway_circuit_breaker_refusals_total',
     'counter',

@@ -61,6 +61,10 @@ test('never more than the limit at the upstream, a bounded queue behind it, 503 
   const refused = await ask(bed, gateway, '/wide/no')
   expect([refused.status, refused.field('retry-after'), refused.body]).toEqual([503, '1', expect.stringContaining('UPSTREAM_BUSY')])
   expect(held).toHaveLength(LIMIT)
+  const labels = '{name="/apisix/routes/wide"}'
+  expect(await gateway.metric(`gateway_upstream_concurrency${labels}`)).toBe(LIMIT)
+  expect(await gateway.metric(`gateway_upstream_concurrency_limit${labels}`)).toBe(LIMIT)
+  expect(await gateway.metric(`gateway_upstream_queue${labels}`)).toBeGreaterThanOrEqual(QUEUE - 1)
   for (let done = 0; done < LIMIT + QUEUE; done++) {
     await eventually('a request', () => held.length > 0)
     release(1)

@@ -8,7 +8,7 @@ import { problemsOf } from './configured.js'
 const route = { id: '1', name: '', serviceId: '', serviceName: '', labels: {} }
 
 /** How the upstream's part of a request ended. */
-interface Ending extends Partial<Pick<FakeExchange, 'upstreamFailed' | 'upstreamResponseMs' | 'aborted' | 'elapsed'>> {
+interface Ending extends Partial<Pick<FakeExchange, 'upstreamFailed' | 'upstreamResponseMs' | 'upstreamStandstillMs' | 'aborted' | 'elapsed'>> {
   readonly status?: number
   readonly source?: FakeAnswer['source']
 }
@@ -111,9 +111,11 @@ describe('ratios', () => {
   })
 
   test('slow calls, and a slow probe', () => {
-    const slow: Ending = { status: 200, upstreamResponseMs: 2000 }
+    const slow: Ending = { status: 200, upstreamResponseMs: 2000, upstreamStandstillMs: 0 }
     const site = new Site({ consecutive_failures: 0, slow_call_ratio: 0.6, slow_call_seconds: 2, minimum_requests: 5, open_seconds: 1 })
-    for (const ending of [slow, ok, slow, { ...ok, upstreamResponseMs: 1999 }, slow]) site.ask(ending)
+    // Three seconds and more of it this thread stood still.
+    const held: Ending = { ...ok, upstreamResponseMs: 5000, upstreamStandstillMs: 3001 }
+    for (const ending of [slow, held, slow, { ...ok, upstreamResponseMs: 1999, upstreamStandstillMs: 0 }, slow]) site.ask(ending)
     expect(site.transitions).toEqual(['closed open slow-ratio'])
     site.wait(1000)
     site.ask(slow)

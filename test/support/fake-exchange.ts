@@ -106,6 +106,7 @@ export class FakeExchange implements Exchange {
   slowWatch: SlowWatch | null = null
   slowWatchMs = 0
   upstreamResponseMs = -1
+  upstreamStandstillMs = 0
   bodyBytesSent = 0
   private readonly slots: unknown[] = []
 

@@ -25,6 +25,11 @@ function translationOf(text: string): { readonly [kind: string]: readonly { read
   return result.config.source.value as ReturnType<typeof translationOf>
 }
 
+function warningsOf(text: string): string[] {
+  const result = load(text)
+  return result.ok ? result.warnings.map(({ message }) => message) : []
+}
+
 const head = '_format_version: "3.0"\n'
 
 describe('errors point into the Kong file', () => {
@@ -117,9 +122,12 @@ describe('entities', () => {
       passive: { healthy: { successes: 0 }, unhealthy: { http_failures: 0, tcp_failures: 0, timeouts: 2 } },
     })
     expect(translationOf(text('{active: {healthy: {interval: 0}}}'))['upstreams']?.[0]?.['checks']).toBeUndefined()
-    expect(errorsOf(text('{passive: {unhealthy: {timeouts: 2}}}'))[0]).toContain(
-      'passive health checks without active ones are not supported',
-    )
+    const passive = text('{passive: {unhealthy: {http_failures: 4, tcp_failures: 3, timeouts: 2, http_statuses: [429, 500]}}}')
+    expect(translationOf(passive)['upstreams']?.[0]).toMatchObject({
+      outlier_detection: { consecutive_5xx: 4, consecutive_gateway_failure: 2, max_ejection_percent: 100 },
+    })
+    expect(warningsOf(passive).join('\n')).toMatch(/become outlier_detection[\s\S]*429 will not count/)
+    expect(translationOf(text('{passive: {healthy: {successes: 2}}}'))['upstreams']?.[0]).not.toHaveProperty('outlier_detection')
   })
 
   test('names that cannot be ids get stable ones', () => {

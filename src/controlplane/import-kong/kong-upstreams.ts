@@ -213,6 +213,37 @@ export class UpstreamImport {
     return {}
   }
 
+  /**
+   * Checks by the traffic alone. In Kong what they take out comes back when an operator says so; here it comes back after a while, as
+   * outlier detection does it.
+   */
+  private outliers(limits: PassiveLimits, at: DocumentPath): Fields {
+    const { http_statuses: statuses, http_failures: http = 0, tcp_failures: tcp = 0, timeouts = 0 } = limits
+    if (http + tcp + timeouts === 0) return {}
+    this.issues.warn(
+      at,
+      'passive health checks without active ones become outlier_detection: a node that fails comes back by itself, after 30 s and longer each time',
+      'active health checks too, if it should come back when it is probed to be well',
+    )
+    const others = (statuses ?? []).filter((status) => status < 500)
+    if (http > 0 && others.length > 0) {
+      this.issues.warn(
+        [...at, 'unhealthy', 'http_statuses'],
+        `${others.join(', ')} will not count, only statuses from 500`,
+        'statuses from 500',
+      )
+    }
+    const broken = [tcp, timeouts].filter((count) => count > 0)
+    return {
+      outlier_detection: {
+        consecutive_5xx: http,
+        consecutive_gateway_failure: broken.length === 0 ? 0 : Math.min(...broken),
+        success_rate_stdev_factor: 0,
+        max_ejection_percent: 100,
+      },
+    }
+  }
+
   /** Intervals and counters of 0 mean "off" in Kong, and that is their default. */
   private checks({ value, path }: Entity<KongUpstream>): Fields {
     const checks = value.healthchecks
@@ -231,14 +262,7 @@ export class UpstreamImport {
     ]
     const isPassive = counts.some((count) => (count ?? 0) > 0)
     if (!isActive && !isPassive) return {}
-    if (!isActive) {
-      this.issues.error(
-        [...at, 'passive'],
-        'passive health checks without active ones are not supported: nothing would bring a node back',
-        'active health checks too',
-      )
-      return {}
-    }
+    if (!isActive) return this.outliers(passive?.unhealthy ?? {}, [...at, 'passive'])
     if (healthyInterval === 0 || unhealthyInterval === 0) {
       this.issues.error(
         [...at, 'active'],
@@ -284,6 +308,8 @@ export class UpstreamImport {
     }
   }
 }
+
+type PassiveLimits = NonNullable<NonNullable<NonNullable<KongUpstream['healthchecks']>['passive']>['unhealthy']>
 
 /** Fields that are there. */
 function present(fields: Fields): Fields {

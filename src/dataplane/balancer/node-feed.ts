@@ -24,14 +24,19 @@ export class NodeFeed {
 
   /** A try is about to be sent to the node that was picked. */
   begin(exchange: Exchange, now: number): void {
-    exchange.sentMs = now
+    this.sent(exchange, now)
     const slot = exchange.pickedSlot
     if (slot === 0) return
     exchange.openSlot = slot
     exchange.tryOutcome = Outcome.Neutral
     exchange.slowAfterMs = exchange.upstream?.judge?.slowMs ?? 0
-    if (exchange.slowAfterMs !== 0) exchange.stoodStillMs = this.standstill.totalMs(now)
     this.cells.begin(slot)
+  }
+
+  /** All that is known of the request has been sent: from now on the node is waited for. */
+  sent(exchange: Exchange, now: number): void {
+    exchange.sentMs = now
+    exchange.stoodStillMs = this.standstill.totalMs(now)
   }
 
   /** The head of the answer is here: the moment that latency is measured to, because a long body says nothing about the node. */
@@ -41,7 +46,7 @@ export class NodeFeed {
     exchange.tryOutcome = status < 500 ? Outcome.Success : status >= 502 && status <= 504 ? Outcome.GatewayError : Outcome.ServerError
     const now = nowMs()
     // An error is often quick; it must not draw further requests.
-    this.cells.observe(slot, now - exchange.sentMs, now, decayOf(exchange), status >= 500)
+    this.cells.observe(slot, this.waitedMs(exchange, now), now, decayOf(exchange), status >= 500)
     const judge = exchange.upstream?.judge ?? null
     if (judge === null) return
     judge.answered(slot, exchange.upstreamAddress, status, this.waitedMs(exchange, now), exchange.slowAfterMs === 0, now)
@@ -61,8 +66,19 @@ export class NodeFeed {
   }
 
   /** How long the node has taken so far; the time in which nobody here looked is not held against it. */
-  private waitedMs(exchange: Exchange, now: number): number {
-    return now - exchange.sentMs - (this.standstill.totalMs(now) - exchange.stoodStillMs)
+  waitedMs(exchange: Exchange, now: number): number {
+    return now - exchange.sentMs - this.standstillMs(exchange, now)
+  }
+
+  /** How long this thread has stood still since the request was sent. */
+  standstillMs(exchange: Exchange, now: number): number {
+    return this.standstill.totalMs(now) - exchange.stoodStillMs
+  }
+
+  /** Notes how long the try took, and for how much of that nobody here looked. */
+  time(exchange: Exchange, now: number): void {
+    exchange.upstreamResponseMs = now - exchange.upstreamStartMs
+    exchange.upstreamStandstillMs = this.standstillMs(exchange, now)
   }
 
   /** The answer is complete. */
@@ -74,7 +90,7 @@ export class NodeFeed {
     const slot = exchange.openSlot
     if (slot === 0) return
     const now = nowMs()
-    this.cells.penalise(slot, now - exchange.sentMs, now)
+    this.cells.penalise(slot, this.waitedMs(exchange, now), now)
     exchange.upstream?.judge?.failed(slot, exchange.upstreamAddress, failure, now)
     this.end(exchange, unreached.has(failure) ? Outcome.ConnectError : Outcome.GatewayError)
   }
@@ -86,7 +102,7 @@ export class NodeFeed {
     // Whoever waited in vain waited at least so long: a node that hangs is known by it even if no client stays to the end.
     if (exchange.tryOutcome === Outcome.Neutral && exchange.bodyComplete) {
       const now = recentMs()
-      this.cells.observe(slot, now - exchange.sentMs, now, decayOf(exchange), true)
+      this.cells.observe(slot, this.waitedMs(exchange, now), now, decayOf(exchange), true)
     }
     this.end(exchange, exchange.tryOutcome as Outcome)
   }

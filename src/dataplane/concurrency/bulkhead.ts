@@ -16,6 +16,12 @@ const LOOK_MS = 2
 const WINDOW_MS = 250
 const WINDOW_SAMPLES_MIN = 10
 
+/** The bound that applies. `learned`: the adaptive limit, with fraction; 0 = nothing was learned yet. */
+export function placesOf({ limit, adaptive }: CompiledConcurrency, learned: number): number {
+  if (adaptive === null) return limit
+  return Math.floor(Math.max(adaptive.min, Math.min(adaptive.max, learned === 0 ? limit : learned)))
+}
+
 export class Bulkhead<T> {
   private readonly queue: T[] = []
   private stopLooking: (() => void) | null = null
@@ -87,8 +93,7 @@ export class Bulkhead<T> {
 
   private get limit(): number {
     const { conf } = this
-    if (conf.adaptive === null) return conf.limit
-    return Math.floor(Math.max(conf.adaptive.min, Math.min(conf.adaptive.max, this.cells.limit(this.slot, conf.limit))))
+    return conf.adaptive === null ? conf.limit : placesOf(conf, this.cells.limit(this.slot, conf.limit))
   }
 
   private takePlace(): boolean {

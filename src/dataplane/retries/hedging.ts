@@ -116,6 +116,7 @@ export class Hedging {
     exchange.tryOutcome = hedge.tryOutcome
     exchange.slowAfterMs = hedge.slowAfterMs
     exchange.sentMs = hedge.sentMs
+    exchange.stoodStillMs = hedge.stoodStillMs
     exchange.upstreamStartMs = hedge.upstreamStartMs
     exchange.upstreamAddress = hedge.upstreamAddress
     exchange.deadlineMs = hedge.deadlineMs

@@ -56,6 +56,7 @@ export class HypotheticalExchange implements Exchange {
   readonly slowWatch = null
   readonly slowWatchMs = 0
   readonly upstreamResponseMs = -1
+  readonly upstreamStandstillMs = 0
   readonly bodyBytesSent = 0
 
   constructor(request: HypotheticalRequest) {

@@ -110,3 +110,16 @@ describe('latency', () => {
     }
   })
 })
+
+test('the time in which this thread stood still is not the node\'s', () => {
+  const start = nowMs() - 10_000
+  feed.swept(start)
+  feed.begin(exchange, start + 10)
+  exchange.upstreamStartMs = start + 10
+  // Nothing was looked at for almost ten seconds: the answer may have waited all the time.
+  feed.answered(exchange, 200)
+  expect(cells.latencyUs(SLOT)).toBeLessThanOrEqual(75_000)
+  feed.time(exchange, nowMs())
+  expect(exchange.upstreamResponseMs).toBeGreaterThan(9_900)
+  expect(exchange.upstreamResponseMs - exchange.upstreamStandstillMs).toBeLessThanOrEqual(75)
+})
