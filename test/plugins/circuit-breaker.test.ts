@@ -8,7 +8,8 @@ import { problemsOf } from './configured.js'
 const route = { id: '1', name: '', serviceId: '', serviceName: '', labels: {} }
 
 /** How the upstream's part of a request ended. */
-interface Ending extends Partial<Pick<FakeExchange, 'upstreamFailed' | 'upstreamResponseMs' | 'upstreamStandstillMs' | 'aborted' | 'elapsed'>> {
+interface Ending
+  extends Partial<Pick<FakeExchange, 'upstreamFailed' | 'upstreamResponseMs' | 'upstreamStandstillMs' | 'aborted' | 'elapsed'>> {
   readonly status?: number
   readonly source?: FakeAnswer['source']
 }

@@ -111,7 +111,7 @@ describe('latency', () => {
   })
 })
 
-test('the time in which this thread stood still is not the node\'s', () => {
+test("the time in which this thread stood still is not the node's", () => {
   const start = nowMs() - 10_000
   feed.swept(start)
   feed.begin(exchange, start + 10)
