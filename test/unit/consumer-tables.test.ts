@@ -107,15 +107,23 @@ test('the cache forgets the least used of a full set, and nothing else', () => {
 describe('the cache of credentials', () => {
   const consumer = new LinkedConsumer('jack', '', '', {}, [], -1)
 
-  test('knows a credential by plugin, hash and the whole key, and gives up the place that was filled first', () => {
+  const named = (plugin: number, key: string) => new LinkedCredential(plugin, '', key, consumer, () => key)
+
+  test('knows a credential by plugin, hash and the whole key', () => {
     const cache = new CredentialCache(8)
-    const named = (plugin: number, key: string) => new LinkedCredential(plugin, '', key, consumer, () => key)
-    for (const key of ['a', 'b', 'c', 'd']) cache.set(2, 7, named(0, key))
-    expect(cache.get(2, 7, 0, 'c')?.key).toBe('c')
+    for (const key of ['a', 'b', 'c', 'd']) cache.keep(cache.placeFor(2), 7, named(0, key))
+    expect(['a', 'b', 'c', 'd'].map((key) => cache.get(2, 7, 0, key)?.conf)).toEqual(['a', 'b', 'c', 'd'])
     expect([cache.get(2, 7, 1, 'c'), cache.get(2, 8, 0, 'c'), cache.get(3, 7, 0, 'c'), cache.get(2, 7, 0, 'cc')]).toEqual(
       Array(4).fill(undefined),
     )
-    cache.set(2, 7, named(0, 'e'))
+  })
+
+  test('a full set gives its places up one after another, to one in eight that ask', () => {
+    const cache = new CredentialCache(8)
+    for (const key of ['a', 'b', 'c', 'd']) cache.keep(cache.placeFor(2), 7, named(0, key))
+    expect(Array.from({ length: 32 }, () => cache.placeFor(2)).filter((place) => place >= 0)).toEqual([0, 1, 2, 3])
+    expect(cache.placeFor(3)).toBe(4)
+    cache.keep(cache.placeFor(2), 7, named(0, 'e'))
     expect(['a', 'b', 'c', 'd', 'e'].map((key) => cache.get(2, 7, 0, key)?.conf)).toEqual([undefined, 'b', 'c', 'd', 'e'])
   })
 

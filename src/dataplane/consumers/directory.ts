@@ -50,7 +50,7 @@ export class ConsumerDirectory implements ConsumerSource {
 
   consumer(username: string): LinkedConsumer | null {
     const index = this.reader.findConsumer(username)
-    return index < 0 ? null : this.consumerAt(index)
+    return index < 0 ? null : this.consumerAt(index, true)
   }
 
   private find(plugin: number, key: string, link: (prepared: Json) => unknown): Credential | null {
@@ -60,20 +60,23 @@ export class ConsumerDirectory implements ConsumerSource {
     if (known !== undefined) return known
     const index = this.reader.findCredential(plugin, key)
     if (index < 0) return null
+    const place = this.credentialCache.placeFor(high)
     const { id, key: own, consumer } = this.reader.credentialHead(index)
-    const credential = new LinkedCredential(plugin, id, own, this.consumerAt(consumer), () => link(this.reader.conf(index) as Json))
-    this.credentialCache.set(high, low, credential)
+    const credential = new LinkedCredential(plugin, id, own, this.consumerAt(consumer, place >= 0), () =>
+      link(this.reader.conf(index) as Json),
+    )
+    if (place >= 0) this.credentialCache.keep(place, low, credential)
     return credential
   }
 
-  private consumerAt(index: number): LinkedConsumer {
+  private consumerAt(index: number, isKept: boolean): LinkedConsumer {
     this.consumerCache ??= new IndexCache(CACHE_CAPACITY)
     let consumer = this.consumerCache.get(index)
     if (consumer === undefined) {
       const { username, rest, overlay } = this.reader.consumer(index)
       const [id, group, labels, groups] = rest
       consumer = new LinkedConsumer(username, id || '', group || '', labels || noLabels, groups ?? noGroups, overlay)
-      this.consumerCache.set(index, consumer)
+      if (isKept) this.consumerCache.set(index, consumer)
     }
     return consumer
   }
