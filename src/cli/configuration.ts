@@ -13,13 +13,18 @@ import { type CheckResult, checkOpened, type OpenedConfiguration, openConfigurat
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import { type ConfigIssue, formatIssue } from '../controlplane/load-issue.js'
 import { readBaseResources, withResources } from '../controlplane/store/base-resources.js'
-import { baseOf, FileStore, type FileView } from '../controlplane/store/file-store.js'
+import type { ConfigurationStore, StoreView } from '../controlplane/store/configuration-store.js'
+import { baseOf, FileStore } from '../controlplane/store/file-store.js'
+import { ResourceMap } from '../controlplane/store/resource-map.js'
 import type { ResourceView } from '../controlplane/store/resource-store.js'
+import { SharedStore, type SharedStoreOptions } from '../controlplane/store/shared-store.js'
 import { asksForAdmin, stateFileOf } from '../controlplane/validate-admin.js'
+import { asksForSharedStore } from '../controlplane/validate-store.js'
 import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { applyFlags, type StartFlags } from './flags.js'
+import { openSharedStore } from './open-store.js'
 
 export interface PreparedConfiguration {
   /** Flags laid over the file. */
@@ -36,7 +41,7 @@ export interface PreparedConfiguration {
 export interface ConfigurationOrigin {
   readonly opened: OpenedConfiguration
   /** Null = the store is there already. */
-  readonly view: FileView | null
+  readonly view: StoreView | null
 }
 
 export type PrepareResult =
@@ -51,11 +56,11 @@ export type ChangeResult =
 export interface ReadConfiguration {
   readonly checked: CheckResult
   readonly opened: OpenedConfiguration | null
-  readonly view: FileView | null
+  readonly view: StoreView | null
 }
 
 export class ConfigurationSource {
-  private fileStore: FileStore | null = null
+  private kept: ConfigurationStore | null = null
   private adopted: OpenedConfiguration | null = null
 
   constructor(
@@ -64,6 +69,8 @@ export class ConfigurationSource {
     readonly environment: NodeJS.ProcessEnv,
     /** See shared/rotors: the same key keeps its slot over reloads. */
     private readonly rotorSlot: (key: string) => number,
+    /** What a store that several gateways share has to say; null = it is not opened, and the file stands for itself. */
+    private readonly log: SharedStoreOptions['log'] | null = null,
   ) {}
 
   /** Reads the file anew. The check is the one that `sluice check` makes. */
@@ -76,9 +83,9 @@ export class ConfigurationSource {
       return { ok: false, errors: [error.message], warnings: [] }
     }
     const { checked, opened, view } = read
-    if (!checked.ok || opened === null) return refused(checked)
+    if (!checked.ok || opened === null) return (await this.prepareCopy(opened, view, checked)) ?? refused(checked)
     if (view !== null && !canList(opened)) throw new Error('the resources of the file cannot be listed, although it is valid')
-    const warnings = [...checked.warnings.map(formatIssue), ...asideTexts(view)]
+    const warnings = [...checked.warnings.map(formatIssue), ...(view?.warnings ?? [])]
     return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view } } }
   }
 
@@ -88,8 +95,25 @@ export class ConfigurationSource {
     if (!result.ok) return { checked: result, opened: null, view: null }
     const { opened } = result
     const view = await this.readStore(opened)
+    if (view !== null && 'ok' in view) return { checked: view, opened: null, view: null }
     const source = view !== null && view.inForce > 0 && canList(opened) ? withResources(opened.source, view.map) : opened.source
     return { checked: this.check({ ...opened, source }, view?.map ?? null), opened, view }
+  }
+
+  /** A start with what ran here last, because a shared store holds what is not valid here. Null = that is not possible. */
+  private async prepareCopy(
+    opened: OpenedConfiguration | null,
+    view: StoreView | null,
+    refusal: CheckResult,
+  ): Promise<PrepareResult | null> {
+    if (opened === null || refusal.ok || !(this.kept instanceof SharedStore) || this.adopted !== null || view === null) return null
+    const map = await this.kept.fallback()
+    if (map === null) return null
+    const checked = this.check({ ...opened, source: withResources(opened.source, map) }, map)
+    if (!checked.ok) return null
+    const first = `starting with the copy of revision ${map.revision}: revision ${view.map.revision} of the store is not valid here`
+    const warnings = [first, ...refusal.errors.map(formatIssue), ...checked.warnings.map(formatIssue)]
+    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: { opened, view: { ...view, map } } } }
   }
 
   /** The adopted file with these resources instead of its own. */
@@ -104,12 +128,12 @@ export class ConfigurationSource {
   adopt({ origin }: PreparedConfiguration): void {
     if (origin === null) return
     this.adopted = origin.opened
-    if (origin.view !== null) this.fileStore?.adopt(origin.view)
+    if (origin.view !== null) this.kept?.adopt(origin.view)
   }
 
   /** Null = there is no Admin API, and there never was. */
-  store(): FileStore | null {
-    return this.fileStore
+  store(): ConfigurationStore | null {
+    return this.kept
   }
 
   /** The file that was adopted last. */
@@ -119,19 +143,28 @@ export class ConfigurationSource {
   }
 
   async close(): Promise<void> {
-    await this.fileStore?.close()
+    await this.kept?.close()
   }
 
   /** What the store holds over this file; null when there is no store. */
-  private async readStore(opened: OpenedConfiguration): Promise<FileView | null> {
-    const { file } = this.flags
+  private async readStore(opened: OpenedConfiguration): Promise<StoreView | Extract<CheckResult, { ok: false }> | null> {
     const root = opened.source.value
-    const journal = stateFileOf(root, file)
-    if (this.fileStore === null) {
+    if (this.kept !== null) await this.kept.refresh()
+    else if (asksForSharedStore(root)) {
+      // Another store counts from the next start on; who only looks at a file asks no server.
+      if (this.adopted !== null || this.log === null) return null
+      // How the store is reached must be right before anything can be said about its resources.
+      const bare = this.check({ ...opened, source: withResources(opened.source, ResourceMap.empty) }, null)
+      if (!bare.ok) return bare
+      const { store } = bare.process
+      if (store.kind === 'file') throw new Error('a store that several gateways share was asked for')
+      this.kept = await openSharedStore(store, this.log)
+    } else {
+      const journal = stateFileOf(root, this.flags.file)
       if (this.flags.admin === undefined && !asksForAdmin(root) && !existsSync(journal)) return null
-      this.fileStore = await FileStore.open(journal)
-    } else await this.fileStore.refresh()
-    return this.fileStore.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
+      this.kept = await FileStore.open(journal)
+    }
+    return this.kept.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
   }
 
   private check(opened: OpenedConfiguration, view: ResourceView | null): CheckResult {
@@ -154,8 +187,8 @@ function partsOf({ process, compiled, consumers, limiters }: Extract<CheckResult
 }
 
 /** One line for each change that is not in force. */
-export function asideTexts(view: FileView | null): string[] {
-  return (view?.setAside ?? []).map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
+export function asideTexts(view: StoreView | null): readonly string[] {
+  return view?.warnings ?? []
 }
 
 function refused(checked: CheckResult): PrepareResult {

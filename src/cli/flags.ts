@@ -52,6 +52,8 @@ export function applyFlags(config: ProcessConfig, flags: StartFlags, environment
     drainTimeoutMs: flags.drainTimeoutMs ?? config.drainTimeoutMs,
     pidFile: flags.pidFile ?? config.pidFile,
     redis: flags.redis ?? config.redis,
+    store:
+      config.store.kind === 'redis' && !config.store.isOwnRedis ? { ...config.store, redis: flags.redis ?? config.redis } : config.store,
     log: { ...config.log, level: flags.logLevel ?? config.log.level },
   }
 }

@@ -328,6 +328,7 @@ export class Gateway {
     const { options, config } = this
     if (config.pidFile !== null) writePidFile(config.pidFile, this.operatorPid)
     this.isServing = true
+    this.configuration.begin()
     void this.connections.begin()
     options.print(
       readyLine({

@@ -5,6 +5,7 @@ import type { AdminActions } from '../controlplane/admin/server.js'
 import { type ConfigIssue, formatIssue, parsePath } from '../controlplane/load-issue.js'
 import type { ReloadOutcome } from '../controlplane/reload.js'
 import { adminPlace } from '../controlplane/store/base-resources.js'
+import type { ConfigurationStore } from '../controlplane/store/configuration-store.js'
 import {
   type ConfigurationHost,
   ConfigurationWriter,
@@ -13,7 +14,6 @@ import {
   type PublishOutcome,
   type Touched,
 } from '../controlplane/store/configuration-writer.js'
-import type { FileStore } from '../controlplane/store/file-store.js'
 import type { ApplyOutcome, Mutation, ResourceView } from '../controlplane/store/resource-store.js'
 import { resourceProblems } from '../controlplane/validate-resource.js'
 import type { Json } from '../schema/compiled.js'
@@ -31,11 +31,16 @@ export interface PrimaryConfigurationOptions {
 
 /** Warnings about what was written that go to the log, per change. */
 const warningsMax = 20
+/** Errors of what others wrote in one line of the log. */
+const errorsMax = 5
 
 export class PrimaryConfiguration implements ConfigurationHost<PreparedConfiguration> {
   private readonly writer: ConfigurationWriter<PreparedConfiguration>
   /** The change that runs, or the last one. */
   private last: Promise<unknown> = Promise.resolve()
+  /** The resources that serve. */
+  private running: ResourceView | null = null
+  private endWatch: () => void = () => {}
 
   constructor(private readonly options: PrimaryConfigurationOptions) {
     this.writer = new ConfigurationWriter(this, systemClock, (message) => options.log.warn(message), storedKinds)
@@ -55,11 +60,52 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
 
   async publish(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
     const reason = this.options.blocked()
-    return reason === null ? this.options.publish(prepared, store) : { state: 'unavailable', reason }
+    if (reason !== null) return { state: 'unavailable', reason }
+    const outcome = await this.options.publish(prepared, store)
+    if (outcome.state === 'published' && this.running !== null) this.store().served(this.running)
+    return outcome
   }
 
-  apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome> {
-    return this.store().apply(mutations, expectedRevision, atMs)
+  async apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome> {
+    const outcome = await this.store().apply(mutations, expectedRevision, atMs)
+    if (outcome.state === 'stored') this.running = this.store().current()
+    return outcome
+  }
+
+  /** The gateway serves: from now on it also takes over what others change in the store. */
+  begin(): void {
+    const store = this.options.source.store()
+    if (store === null) return
+    const follow = (): void => void this.exclusively(() => this.follow())
+    this.endWatch = store.watch(follow)
+    follow()
+  }
+
+  /** Publishes what the store holds now, unless it serves already or is not valid here: then what serves goes on. Never rejects. */
+  private async follow(): Promise<void> {
+    const { log, source } = this.options
+    const store = this.store()
+    const view = store.current()
+    if (view === this.running || this.options.blocked() !== null) return
+    const place = store.describe().place
+    try {
+      const result = source.prepareChange(view)
+      if (!result.ok) {
+        const lines = result.errors.slice(0, errorsMax).map(formatIssue)
+        const more = result.errors.length > errorsMax ? ` and ${result.errors.length - errorsMax} more` : ''
+        log.error(`revision ${view.revision} of ${place} is refused here: ${lines.join('; ')}${more}; what serves goes on`)
+        store.refused(lines[0] ?? 'it is not valid')
+        return
+      }
+      const outcome = await this.options.publish(result.prepared, () => Promise.resolve({ state: 'stored', revision: view.revision }))
+      if (outcome.state !== 'published') return
+      this.running = view
+      store.served(view)
+      this.writer.watchExpiry()
+      log.info(`revision ${view.revision} of ${place} serves as epoch ${outcome.epoch}`)
+    } catch (error) {
+      log.error(`revision ${view.revision} of ${place} could not be taken over: ${error instanceof Error ? error.message : String(error)}`)
+    }
   }
 
   exclusively<T>(run: () => Promise<T>): Promise<T> {
@@ -71,6 +117,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
   /** A configuration is published by other means than a change: what expires may be other things now. */
   published(prepared: PreparedConfiguration): void {
     this.options.source.adopt(prepared)
+    this.running = prepared.origin?.view?.map ?? this.running
     if (this.options.source.store() !== null) this.writer.watchExpiry()
   }
 
@@ -114,11 +161,12 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
   }
 
   async close(): Promise<void> {
+    this.endWatch()
     this.writer.close()
     await this.exclusively(() => this.options.source.close())
   }
 
-  private store(): FileStore {
+  private store(): ConfigurationStore {
     const store = this.options.source.store()
     if (store === null) throw new Error('there is no store of resources')
     return store

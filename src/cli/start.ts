@@ -32,9 +32,15 @@ async function runGateway(flags: StartFlags, demo: DemoUpstreams | null): Promis
   const environment = { ...process.env, ...demo?.environment }
   let log: ProcessLog | null = null
   const rotors = new RotorAllocator((key, slot) => log?.warn(`no round-robin slot of its own is left for ${key}; it shares slot ${slot}`))
-  const source = new ConfigurationSource(flags, environment, (key) => rotors.slot(key))
+  const source = new ConfigurationSource(
+    flags,
+    environment,
+    (key) => rotors.slot(key),
+    (level, message) => (log === null ? process.stderr.write(`${message}\n`) : log[level](message)),
+  )
   const result = await source.prepare()
   if (!result.ok) {
+    await source.close()
     for (const warning of result.warnings) process.stderr.write(`warning: ${warning}\n`)
     for (const error of result.errors) process.stderr.write(`${error}\n`)
     return 2

@@ -88,6 +88,7 @@ const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
   ['trustIdentityHeaders', 'trust_identity_headers'],
   ['pidFile', 'pid_file'],
   ['rateLimitTable', 'rate_limit_table'],
+  ['store', 'store'],
   ['breakers', 'breakers'],
   ['overload', 'overload'],
 ]

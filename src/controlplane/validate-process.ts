@@ -22,6 +22,7 @@ import { adminConfig } from './validate-admin.js'
 import { pairProblem } from './validate-certificates.js'
 import { gatewayListeners, listenerKind } from './validate-listeners.js'
 import { checkAddress } from './validate-routes.js'
+import { storeConfig } from './validate-store.js'
 
 export interface Sections {
   readonly sluice: SluiceSection
@@ -47,6 +48,7 @@ export function processConfig(
   const log = sluice.log ?? {}
   const accessPath = log.access?.path ?? 'stdout'
   checkDeployment(sections.deployment, issues)
+  const sharedRedis = redis(sluice, issues)
   return {
     workers: sluice.workers ?? workers ?? 0,
     accept: sluice.accept ?? 'auto',
@@ -69,7 +71,8 @@ export function processConfig(
     drainTimeoutMs: milliseconds(sluice.drain_timeout ?? 30),
     trustIdentityHeaders: sluice.trust_identity_headers ?? false,
     pidFile: sluice.pid_file === undefined ? null : resolve(folder, sluice.pid_file),
-    redis: redis(sluice, issues),
+    redis: sharedRedis,
+    store: storeConfig(sections, file, sharedRedis, issues),
     rateLimitTable: { keys: sluice.rate_limit_table?.keys ?? 1_000_000 },
     gatewayNodes: sluice.gateway_nodes ?? 1,
     overload: {

@@ -27,6 +27,7 @@ export interface ProcessConfig {
   readonly pidFile: string | null
   /** Where limits with a redis policy count when their conf names no server; null = not configured. */
   readonly redis: RedisConfig | null
+  readonly store: StoreConfig
   readonly rateLimitTable: { readonly keys: number }
   /** How many gateways serve the same traffic, for the checks of configurations. */
   readonly gatewayNodes: number
@@ -34,6 +35,20 @@ export interface ProcessConfig {
   /** Where changes of circuit breakers are told; null = nowhere. */
   readonly breakers: { readonly webhook: WebhookConfig | null }
 }
+
+/** Where the resources are kept. */
+export type StoreConfig =
+  | { readonly kind: 'file' }
+  | {
+      readonly kind: 'redis'
+      /** Null = nothing was said, neither here nor in `ProcessConfig.redis`. */
+      readonly redis: RedisConfig | null
+      /** It was named for the store alone. */
+      readonly isOwnRedis: boolean
+      readonly name: string
+      /** Last configuration that ran here; absolute. */
+      readonly copyFile: string
+    }
 
 /** When load is shed; 0 = by this never. */
 export interface OverloadConfig {

@@ -3,6 +3,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import { adminSchema } from './admin-section.js'
 import { oneOf } from './common.js'
 import { socketAddress } from './socket-address.js'
+import { storeSchema } from './store-section.js'
 
 const bytes = (description: string, fallback: number, minimum = 1) =>
   Type.Optional(Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER, default: fallback, description }))
@@ -250,6 +251,7 @@ export const sluiceSchema = Type.Object(
         { description: 'Redis for limits whose own options name no server.' },
       ),
     ),
+    store: Type.Optional(storeSchema),
     rate_limit_table: Type.Optional(
       Type.Object(
         {

@@ -71,6 +71,7 @@ describe('settings of the process', () => {
     trustIdentityHeaders: false,
     pidFile: null,
     redis: null,
+    store: { kind: 'file' },
     rateLimitTable: { keys: 1_000_000 },
     gatewayNodes: 1,
     overload: { maxLagMs: 0, maxMemoryBytes: 0, retryAfterSeconds: 1 },

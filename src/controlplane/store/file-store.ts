@@ -13,6 +13,7 @@
  * the affair of whoever keeps the file. The last revisions stay apart when the journal is written anew (file-history.ts).
  */
 import { UsageError } from '../../base/errors.js'
+import type { ConfigurationStore, SetAside, StoreView } from './configuration-store.js'
 import { gather, gatheredRecords, type HistoryLimits, historyLimits, oldestRevision, revisionsOf } from './file-history.js'
 import { type JournalContent, JournalWriter, readJournal, reasonOf } from './journal.js'
 import { dropOwnership, takeOwnership } from './owner-lock.js'
@@ -22,7 +23,6 @@ import {
   type ApplyOutcome,
   type Mutation,
   noRevision,
-  type ResourceStore,
   type ResourceValue,
   type ResourceView,
   resourceKey,
@@ -50,35 +50,18 @@ export interface JournalRecord {
   readonly changes: readonly Change[]
 }
 
-interface SetAside {
-  readonly kind: string
-  readonly id: string
-  readonly reason: string
-  /** What the Admin API had put; null = it had deleted the resource. */
-  readonly value: ResourceValue | null
-}
-
 /** A configuration file as the store sees it. */
 export interface FileBase {
   readonly resources: ReadonlyMap<string, StoredResource>
 }
 
-/** Resources of a file and changes over them, at one moment. */
-export interface FileView {
-  readonly base: FileBase
-  readonly map: ResourceMap
-  readonly setAside: readonly SetAside[]
-  /** Changes in force. 0 = the configuration is the file as it is. */
-  readonly inForce: number
-}
-
 /** The journal is written anew when it is larger than this, and than twice what it was then. */
 const COMPACT_BYTES_MIN = 1_048_576
 
-export class FileStore implements ResourceStore {
+export class FileStore implements ConfigurationStore {
   private writer: JournalWriter | null = null
   private problem: string | null = null
-  private view: FileView = { base: { resources: new Map() }, map: ResourceMap.empty, setAside: [], inForce: 0 }
+  private view: StoreView = { base: { resources: new Map() }, map: ResourceMap.empty, setAside: [], inForce: 0, warnings: [] }
   private compactedBytes = 0
   private revision: number
 
@@ -105,11 +88,11 @@ export class FileStore implements ResourceStore {
   }
 
   /** What the store would hold with this file; changes nothing. */
-  viewOf(base: FileBase): FileView {
+  viewOf(base: FileBase): StoreView {
     return this.layOver(base, this.changes, this.revision)
   }
 
-  private layOver(base: FileBase, changes: ReadonlyMap<string, Change>, revision: number): FileView {
+  private layOver(base: FileBase, changes: ReadonlyMap<string, Change>, revision: number): StoreView {
     const resources = new Map(base.resources)
     const setAside: SetAside[] = []
     const gaps: string[] = []
@@ -132,8 +115,10 @@ export class FileStore implements ResourceStore {
         inForce++
       }
     }
+    const warnings = setAside.map(({ kind, id, reason }) => `${kind}/${id} was ${reason}; GET /v1/store shows what it was`)
     return {
       base,
+      warnings,
       map: ResourceMap.of(resources.values(), Math.max(revision, base.resources.size), gaps),
       setAside,
       inForce: inForce + gaps.length,
@@ -141,18 +126,13 @@ export class FileStore implements ResourceStore {
   }
 
   /** From now on this is what the store holds. */
-  adopt(view: FileView): void {
+  adopt(view: StoreView): void {
     this.view = view
     this.revision = Math.max(this.revision, view.map.revision)
   }
 
   current(): ResourceMap {
     return this.view.map
-  }
-
-  /** The view that `current` belongs to. */
-  currentView(): FileView {
-    return this.view
   }
 
   /** Changes that are not in force, with what they hold. */
@@ -178,6 +158,7 @@ export class FileStore implements ResourceStore {
     const changed = new Set(changes.map((change) => resourceKey(change.kind, change.id)))
     this.view = {
       base,
+      warnings: [],
       map: map.with(mutations, revision, atMs),
       setAside: this.view.setAside.filter(({ kind, id }) => !changed.has(resourceKey(kind, id))),
       inForce: this.view.inForce + changes.length,
@@ -218,6 +199,11 @@ export class FileStore implements ResourceStore {
   private async records(): Promise<readonly JournalRecord[]> {
     return recordsIn(await readJournal(this.file), this.file)
   }
+
+  /** What serves is what is stored. */
+  served(): void {}
+
+  refused(): void {}
 
   /** Nobody else writes the journal of this process. */
   watch(): () => void {

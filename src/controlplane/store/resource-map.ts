@@ -1,5 +1,5 @@
 /** Resources at one revision, in memory. Immutable: a change copies the map of its kind and shares the others. */
-import { type Mutation, type ResourceView, resourceKey, type StoredResource } from './resource-store.js'
+import { type Mutation, type ResourceChange, type ResourceView, resourceKey, type StoredResource } from './resource-store.js'
 
 type ById = ReadonlyMap<string, StoredResource>
 
@@ -38,6 +38,38 @@ export class ResourceMap implements ResourceView {
   gaps(kind: string): ReadonlySet<string> {
     const start = resourceKey(kind, '')
     return new Set([...this.gapKeys].filter((key) => key.startsWith(start)).map((key) => key.slice(start.length)))
+  }
+
+  /** As others have left it. */
+  changed(changes: Iterable<ResourceChange>, revision: number): ResourceMap {
+    const changed = new Map<string, Map<string, StoredResource>>()
+    const gaps = new Set(this.gapKeys)
+    for (const { kind, id, resource } of changes) {
+      let known = changed.get(kind)
+      if (known === undefined) {
+        known = new Map(this.kinds.get(kind))
+        changed.set(kind, known)
+      }
+      if (resource === 'gap' || resource === null) known.delete(id)
+      else known.set(id, resource)
+      if (resource === 'gap') gaps.add(resourceKey(kind, id))
+      else gaps.delete(resourceKey(kind, id))
+    }
+    return new ResourceMap(revision, new Map([...this.kinds, ...changed]), gaps)
+  }
+
+  /** Every resource and every gap. */
+  *all(): Generator<ResourceChange> {
+    for (const [kind, known] of this.kinds) for (const [id, resource] of known) yield { kind, id, resource }
+    for (const key of this.gapKeys) {
+      const blank = key.indexOf(' ')
+      yield { kind: key.slice(0, blank), id: key.slice(blank + 1), resource: 'gap' }
+    }
+  }
+
+  /** What there is of one resource. */
+  stateOf(kind: string, id: string): ResourceChange['resource'] {
+    return this.get(kind, id) ?? (this.gapKeys.has(resourceKey(kind, id)) ? 'gap' : null)
   }
 
   with(mutations: readonly Mutation[], revision: number, atMs: number): ResourceMap {

@@ -52,6 +52,14 @@ export type ApplyOutcome =
   /** Nothing was changed: the store cannot be written. `reason` is for clients and logs. */
   | { readonly state: 'unavailable'; readonly reason: string }
 
+/** What became of one resource. */
+export interface ResourceChange {
+  readonly kind: string
+  readonly id: string
+  /** null = it is not there; `gap` = nor should it be, although others name it (see Mutation). */
+  readonly resource: StoredResource | 'gap' | null
+}
+
 /** Resources at one revision. Never changes. */
 export interface ResourceView {
   readonly revision: number

@@ -16,7 +16,12 @@ async function sourceOf(name: string, text: string, env: NodeJS.ProcessEnv = {})
   const file = join(folder, name)
   writeFileSync(file, text)
   const flags = { file, listen: [], demo: false, binding: 'uWebSockets.js', admin: { host: '127.0.0.1', port: 0 } }
-  const source = new ConfigurationSource(flags, env, () => 0)
+  const source = new ConfigurationSource(
+    flags,
+    env,
+    () => 0,
+    () => {},
+  )
   const result = await source.prepare()
   if (!result.ok) throw new Error(result.errors.join('\n'))
   source.adopt(result.prepared)

@@ -105,9 +105,10 @@ describe('changes over a file', () => {
   test('that the file has taken over are no conflict, whatever the order of its fields', async () => {
     const store = await opened(newFile(), [{ id: 'a', uri: '/a', name: 'x' }])
     await applied(store, put('a', { uri: '/b', name: 'x' }))
-    store.adopt(store.viewOf(base([{ name: 'x', id: 'a', uri: '/b' }])))
+    const view = store.viewOf(base([{ name: 'x', id: 'a', uri: '/b' }]))
+    store.adopt(view)
     expect(store.describe().setAside).toEqual([])
-    expect(store.currentView().inForce).toBe(0)
+    expect(view.inForce).toBe(0)
   })
 
   test('that are set aside can be forgotten for good', async () => {

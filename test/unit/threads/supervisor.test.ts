@@ -47,6 +47,7 @@ const processConfig: ProcessConfig = {
   trustIdentityHeaders: false,
   pidFile: null,
   redis: null,
+  store: { kind: 'file' },
   rateLimitTable: { keys: 1_000_000 },
   gatewayNodes: 1,
   overload: { maxLagMs: 0, maxMemoryBytes: 0, retryAfterSeconds: 1 },
