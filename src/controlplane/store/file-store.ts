@@ -23,7 +23,6 @@ import {
   type ApplyOutcome,
   type Mutation,
   noRevision,
-  type ResourceValue,
   type ResourceView,
   resourceKey,
   type StoreDescription,
