@@ -1,5 +1,7 @@
 /** Refusals in the shape of Kong: message and request id, in the media type that the client prefers. */
 
+import type { Failure } from './errors.js'
+
 type Format = 'json' | 'html' | 'xml' | 'plain'
 
 /** Media types that a body can be written in; what else a client asks for is answered as JSON. */
@@ -80,4 +82,29 @@ const entities: { readonly [character: string]: string } = { '&': '&amp;', '<': 
 /** Request ids may come from a client, through the request-id plugin. */
 function escapeMarkup(text: string): string {
   return text.replace(/[&<>"']/g, (character) => entities[character] ?? character)
+}
+
+/** Texts of failures whose status alone does not say enough. */
+const messagesByCode: { readonly [code: string]: string } = {
+  NO_ROUTE: 'no Route matched with those values',
+  NO_UPSTREAM: 'no Service found with those values',
+  NO_NODES: 'failure to get a peer from the ring-balancer',
+}
+
+const messagesByStatus: { readonly [status: number]: string } = {
+  400: 'Bad request',
+  408: 'Request timeout',
+  413: 'Payload too large',
+  414: 'URI too long',
+  417: 'Expectation failed',
+  431: 'Request header or cookie too large',
+  500: 'An unexpected error occurred',
+  502: 'An invalid response was received from the upstream server',
+  503: 'The upstream server is currently unavailable',
+  504: 'The upstream server is timing out',
+}
+
+/** How Kong words a failure of the gateway; its own text where Kong has none. */
+export function kongMessage({ code, status, message }: Failure): string {
+  return messagesByCode[code] ?? messagesByStatus[status] ?? message
 }

@@ -62,7 +62,11 @@ export function processConfig(
     },
     plugins: (sluice.plugins ?? []).map((path) => resolve(folder, path)),
     realIp: realIp(sections, issues),
-    router: { mode: sluice.router?.mode ?? apisix.router?.http ?? 'radixtree_host_uri', path: pathPolicy(sections) },
+    router: {
+      mode: sluice.router?.mode ?? apisix.router?.http ?? 'radixtree_host_uri',
+      path: pathPolicy(sections),
+      ...(sluice.error_format === 'kong' && { errors: 'kong' }),
+    },
     dns: {
       servers: dnsServers(sluice, issues),
       ttlMs: milliseconds(sluice.dns?.ttl ?? 0),

@@ -356,7 +356,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   answerFailure(exchange: Exchange, failure: Failure): void {
     exchange.failure = failure
     if (failure.closes) exchange.closeClient = true
-    this.reply(exchange, gatewayReply(exchange, failure))
+    this.reply(exchange, gatewayReply(exchange, failure, this.snapshot?.hasKongErrors === true))
   }
 
   private reply(exchange: Exchange, parts: ReplyParts): void {

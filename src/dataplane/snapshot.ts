@@ -34,6 +34,8 @@ export interface LinkEnvironment extends UpstreamEnvironment {
 export class LinkedSnapshot {
   readonly epoch: number
   readonly router: Router
+  /** Failures are answered in the form of Kong. */
+  readonly hasKongErrors: boolean
   readonly globals: Chain
   /** What runs over answers that no route made. */
   readonly responseFilters: readonly FilterStep[]
@@ -53,6 +55,7 @@ export class LinkedSnapshot {
     private readonly environment: LinkEnvironment,
   ) {
     this.epoch = source.epoch
+    this.hasKongErrors = source.router.errors === 'kong'
     this.routeRecords = new RecordReader(source.routes)
     this.upstreamRecords = new RecordReader(source.upstreams)
     this.routes = new Array<LinkedRoute | undefined>(source.routes.count)

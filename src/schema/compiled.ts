@@ -41,6 +41,8 @@ export interface KeySetSpec {
 export interface RouterOptions {
   readonly mode: RouterMode
   readonly path: PathPolicy
+  /** Form of the answers to failures. Absent = that of APISIX. */
+  readonly errors?: 'kong'
 }
 
 export interface CompiledRoute {

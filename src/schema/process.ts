@@ -2,7 +2,7 @@
  * The `sluice:` section after validation: what concerns the process, not the traffic rules. Types only; the TypeBox schema with
  * defaults and descriptions is in `schema/sluice-section.ts`. Times in milliseconds, sizes in bytes.
  */
-import type { PathPolicy, RouterMode } from './compiled.js'
+import type { RouterOptions } from './compiled.js'
 
 export type AcceptMode = 'auto' | 'primary' | 'kernel'
 
@@ -19,7 +19,7 @@ export interface ProcessConfig {
   /** Module files of user plugins, absolute. */
   readonly plugins: string[]
   readonly realIp: RealIpConfig
-  readonly router: { readonly mode: RouterMode; readonly path: PathPolicy }
+  readonly router: RouterOptions
   readonly dns: DnsConfig
   readonly drainTimeoutMs: number
   /** Let identity headers of clients pass (default false). */

@@ -166,6 +166,13 @@ export const sluiceSchema = Type.Object(
         { additionalProperties: false, description: 'How the address of the client is found behind proxies.' },
       ),
     ),
+    error_format: Type.Optional(
+      oneOf(['apisix', 'kong'], {
+        default: 'apisix',
+        description:
+          'Form of the answers that the gateway gives when something is wrong. `kong` is the default for Kong declarative files.',
+      }),
+    ),
     router: Type.Optional(
       Type.Object(
         {

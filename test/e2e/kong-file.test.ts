@@ -121,5 +121,15 @@ describe('routes, protocols, hosts', () => {
       expect(upstream.requests.at(-1)?.target).toBe(wanted)
     }
     expect((await ask(bed, gateway, '/foo')).field('x-id')).toMatch(/^[0-9a-f-]{36}$/)
+
+    const none = await ask(bed, gateway, '/off')
+    expect([none.status, none.field('content-type')]).toEqual([404, 'application/json; charset=utf-8'])
+    const id = none.field('x-kong-request-id')
+    expect(JSON.parse(none.body)).toEqual({ message: 'no Route matched with those values', request_id: id })
+    const plain = await ask(bed, gateway, '/off', { Accept: 'text/plain' })
+    expect(plain.body).toMatch(/^no Route matched with those values\nrequest_id: [\w-]+\n$/)
+    await upstream.close()
+    const gone = await ask(bed, gateway, '/foo')
+    expect([gone.status, JSON.parse(gone.body).message]).toEqual([502, 'An invalid response was received from the upstream server'])
   })
 })

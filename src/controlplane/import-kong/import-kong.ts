@@ -84,11 +84,11 @@ export function importKong(root: Root, registry: PluginRegistry, issues: IssueLi
   return { value, originOf: (path) => origins.find(value, path) }
 }
 
-/** Kong's order of routes needs the router that goes by priority. */
+/** Kong's order of routes needs the router that goes by priority; its users know its errors. */
 function withRouter(section: unknown): unknown {
   const own = typeof section === 'object' && section !== null ? section : {}
   const router: unknown = Reflect.get(own, 'router')
-  return { ...own, router: { ...(typeof router === 'object' && router !== null ? router : {}), mode: 'priority' } }
+  return { error_format: 'kong', ...own, router: { ...(typeof router === 'object' && router !== null ? router : {}), mode: 'priority' } }
 }
 
 function importRoutes(

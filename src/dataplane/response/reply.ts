@@ -1,6 +1,7 @@
 /** Answers that the gateway makes itself: replies of plugins and failures. */
 import { randomBytes } from 'node:crypto'
 import type { Failure } from '../../base/errors.js'
+import { kongErrorBody, kongMessage } from '../../base/kong-error.js'
 import { reasonPhrase } from '../../base/status.js'
 import type { Reply } from '../../plugins/plugin.js'
 import type { Exchange } from '../exchange.js'
@@ -29,8 +30,17 @@ export function requestIdOf(exchange: Exchange): string {
   return exchange.requestId
 }
 
-export function gatewayReply(exchange: Exchange, source: Reply | Failure): ReplyParts {
-  return 'code' in source ? failureReply(exchange, source) : pluginReply(source)
+/** `isKong`: failures have the bodies of Kong. */
+export function gatewayReply(exchange: Exchange, source: Reply | Failure, isKong = false): ReplyParts {
+  if (!('code' in source)) return pluginReply(source)
+  return isKong ? kongReply(exchange, source) : failureReply(exchange, source)
+}
+
+function kongReply(exchange: Exchange, failure: Failure): ReplyParts {
+  const id = requestIdOf(exchange)
+  const { body, contentType } = kongErrorBody(exchange.requestHeaders.get('accept'), kongMessage(failure), id)
+  const retry: ReplyParts['headers'] = failure.retryAfter === 0 ? noHeaders : [['Retry-After', String(failure.retryAfter)]]
+  return { status: failure.status, body, headers: [['X-Kong-Request-Id', id], ...retry], contentType }
 }
 
 function failureReply(exchange: Exchange, failure: Failure): ReplyParts {
