@@ -51,10 +51,14 @@ function scopes(route: string | null, { limiters, routes }: LookupSources): Foun
   for (const limiter of limiters) {
     const users = (): CompiledRoute[] => routes.filter((one) => (route === null || one.id === route) && uses(one, limiter))
     if (limiter.perRoute) for (const { id } of users()) found.push({ limiter, spec: routeScope(limiter.spec, id), route: id })
-    else if (route === null || limiter.owner.startsWith('global_rules/') || users().length > 0)
-      found.push({ limiter, spec: limiter.spec, route: '' })
+    else if (route === null || isEverywhere(limiter.owner) || users().length > 0) found.push({ limiter, spec: limiter.spec, route: '' })
   }
   return found
+}
+
+/** Its plugins run on every route: those of consumers wherever they authenticate themselves. */
+function isEverywhere(owner: string): boolean {
+  return ['global_rules/', 'consumers/', 'consumer_groups/'].some((kind) => owner.startsWith(kind))
 }
 
 async function describe({ limiter, spec, route }: Found, key: string, sources: LookupSources): Promise<Json> {

@@ -140,4 +140,44 @@ describe.skipIf(redisMissing !== null)('redis-cluster', () => {
     expect(new Set((await Promise.all(stuck)).map(({ basis }) => basis))).toEqual(new Set(['exact']))
     await eventually('decisions by the paused master', async () => (await basesOf(onSick)).has('exact'))
   })
+  test('a master that is killed under load: the others go on, its keys are refused, and count from zero when it is back', async () => {
+    const spec = specOf(onCluster(cluster, { timeoutMs: 20_000 }), oneWindow(1_000_000))
+    const limiters = bound(spec)
+    const dead = 1
+    const keys = Array.from({ length: 30 }, (_, index) => `load-${index}`)
+    const owners = await Promise.all(keys.map((key) => cluster.ownerOf(slotOfKey(spec, key))))
+    const onDead = (key: string): boolean => owners[keys.indexOf(key)] === dead
+    const watched = keys.find(onDead) ?? ''
+    const bases = { dead: new Set<string>(), others: new Set<string>() }
+    let isOver = false
+    let rounds = 0
+    const used = async (key: string): Promise<number> => {
+      const { basis, rules } = await limiters[0].peek(key, 1, limiters[0].decision())
+      return basis === 'exact' ? (rules[0]?.used ?? -1) : -1
+    }
+    const lane = async (limiter: BoundLimiter): Promise<void> => {
+      const out = limiter.decision()
+      for (; !isOver; rounds++) {
+        for (const key of keys) bases[onDead(key) ? 'dead' : 'others'].add((await limiter.check(key, 1, out)).basis)
+      }
+    }
+    await Promise.all(keys.flatMap((key) => limiters.map((limiter) => limiter.check(key, 1000, limiter.decision()))))
+    const lanes = limiters.map(lane)
+    try {
+      await eventually('traffic', () => rounds > 20)
+      expect([...bases.dead, ...bases.others]).toEqual(['exact', 'exact'])
+      await cluster.at(dead).kill()
+      await eventually('refusals', () => bases.dead.has('refused'))
+      bases.others.clear()
+      const before = rounds
+      await eventually('traffic without it', () => rounds > before + 20)
+      expect([...bases.others]).toEqual(['exact'])
+      await cluster.at(dead).restart()
+      await eventually('its keys again', async () => (await used(watched)) >= 0)
+      expect(await used(watched)).toBeLessThan(2000)
+    } finally {
+      isOver = true
+    }
+    await Promise.all(lanes)
+  })
 })

@@ -187,6 +187,12 @@ describe('limits', () => {
     await gateway.reload(configuration('other'))
     expect((await call('/plain', 't-plain')).from).toBe('other')
     expect(await statuses('/own', ['t-limited', 't-limited'])).toEqual([200, 429])
+    // It may apply on every route: who asks about one of them sees it too.
+    for (const query of ['', '&route=plain']) {
+      const found = await (await fetch(`${gateway.metricsUrl}/v1/limits?key=127.0.0.1${query}`)).json()
+      const own = expect.objectContaining({ owner: 'consumers/limited', would_admit: false, rules: [expect.objectContaining({ used: 3 })] })
+      expect(found).toMatchObject({ limits: expect.arrayContaining([own]) })
+    }
     expect(await statuses('/plain', ['t-plain'])).toEqual([200])
   })
 })
