@@ -135,6 +135,8 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
         return outcome
       },
       problems: (kind, value, view, alone) => resourceProblems(source.openedFile(), source.environment, kind, value, view, alone),
+      history: () => this.store().history(),
+      at: (revision) => this.store().at(revision),
       check: async (view) => {
         const result = await this.prepare(view, [])
         return result.ok ? [] : result.errors

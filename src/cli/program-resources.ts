@@ -1,6 +1,7 @@
 /** The commands about resources: what a file, its changes and a running gateway hold, and how one becomes the other. */
 import { type Command, Option } from 'commander'
 import type { LintSeverity } from '../controlplane/lint/lint-rule.js'
+import { parseInteger } from './address.js'
 import { chooseFile } from './flags.js'
 import type { AdminTarget } from './resources/admin-client.js'
 
@@ -23,6 +24,8 @@ export function addResourceCommands(program: Command, done: Done): void {
   addExport(program, done)
   addDiff(program, done)
   addApply(program, done)
+  addConfig(program, done)
+  addBackup(program, done)
 }
 
 function withTarget(command: Command): Command {
@@ -106,4 +109,54 @@ function addApply(program: Command, done: Done): void {
     const common = { file: chooseFile(file, null), target: targetOf(raw), keepsOthers: !raw.delete, asJson: raw.json }
     done(await runApply({ ...common, yes, state: state ?? null }))
   })
+}
+
+function addConfig(program: Command, done: Done): void {
+  const config = program.command('config').description('earlier revisions of the configuration of a running gateway')
+  const revision = (text: string) => parseInteger(text, 'revision', 0, Number.MAX_SAFE_INTEGER)
+  withTarget(config.command('history'))
+    .description('list the revisions that the store keeps, the newest first')
+    .option('--json', 'print them as JSON', false)
+    .action(async (raw: RawTarget & { json: boolean }) => {
+      const { runHistory } = await import('./resources/history.js')
+      done(await runHistory(targetOf(raw), raw.json))
+    })
+  withTarget(config.command('diff'))
+    .description('show what has changed since a revision; exit 0 when nothing has, else 1')
+    .argument('<from>', 'revision', revision)
+    .argument('[to]', 'revision (default: what is in force)', revision)
+    .action(async (from: number, to: number | undefined, raw: RawTarget) => {
+      const { runHistoryDiff } = await import('./resources/history.js')
+      done(await runHistoryDiff(targetOf(raw), from, to ?? null))
+    })
+  withTarget(config.command('rollback'))
+    .description('make the resources what they were at a revision, as one change; without --yes only say what that would be')
+    .argument('<revision>', 'revision', revision)
+    .option('--yes', 'do it', false)
+    .action(async (to: number, raw: RawTarget & { yes: boolean }) => {
+      const { runRollback } = await import('./resources/history.js')
+      done(await runRollback(targetOf(raw), to, raw.yes))
+    })
+}
+
+function addBackup(program: Command, done: Done): void {
+  program
+    .command('backup')
+    .description('write a configuration file and its journal, with all secrets and its history, into one file')
+    .argument('<file>', 'configuration')
+    .requiredOption('-o, --output <file>', 'the backup, for the owner alone; an existing file is not overwritten')
+    .action(async (file: string, { output }: { output: string }) => {
+      const { runBackup } = await import('./resources/backup.js')
+      done(runBackup(chooseFile(file, null), output))
+    })
+  program
+    .command('restore')
+    .description('write configuration file and journal back from a backup; the gateway must not run')
+    .argument('<backup>', 'file that backup wrote')
+    .argument('<file>', 'configuration to write')
+    .option('--force', 'replace what is there', false)
+    .action(async (backup: string, file: string, { force }: { force: boolean }) => {
+      const { runRestore } = await import('./resources/backup.js')
+      done(await runRestore(backup, chooseFile(file, null), force))
+    })
 }

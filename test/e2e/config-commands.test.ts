@@ -1,5 +1,5 @@
 /** Commands about the configuration of a running gateway: diff, apply, export, and check with a journal beside the file. */
-import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -118,6 +118,29 @@ describe('a file and a running gateway', () => {
     expect(await served('/a')).toBe('200 two')
   })
 
+  test('earlier revisions are listed, compared and taken back, as one change', async () => {
+    const { stdout } = await remote('config', 'history', '--json')
+    const { revision, revisions } = JSON.parse(stdout) as { revision: number; revisions: { revision: number; changeCount: number }[] }
+    // Newest first: the file with one route more, the whole file, the change by hand.
+    expect(revisions.map(({ changeCount }) => changeCount)).toEqual([1, 7, 1])
+    const [, whole, byHand] = revisions.map((item) => String(item.revision))
+    const lines = await remote('config', 'history')
+    expect(lines.stdout).toContain(`${whole}  `)
+    expect(lines.stdout).toMatch(/\+ routes\/d\n.*, 2 more\n.*\+ routes\/a\nthe gateway is at revision \d+\n$/s)
+    expect((await remote('config', 'diff', String(whole))).stdout).toBe('+ routes/d\n1 change: 1 to add\n')
+    expect((await remote('config', 'diff', String(revision), String(revision))).code).toBe(0)
+
+    const dry = await remote('config', 'rollback', String(byHand))
+    expect(dry).toMatchObject({ code: 0, stderr: 'the gateway would accept it; nothing was changed: --yes does it\n' })
+    expect(await served('/d')).toBe('200 four')
+    const done = await remote('config', 'rollback', String(byHand), '--yes')
+    expect(done.stdout).toBe(dry.stdout)
+    expect(done.stdout).toContain('    plugins.mocking.response_example: "two" → "other"\n')
+    expect(await served('/a')).toBe('200 other')
+    expect(await served('/d')).toMatch(/^404 /)
+    expect((await remote('config', 'rollback', '4711')).stderr).toContain('there is no revision 4711: the store keeps ')
+  })
+
   test('what is exported from the gateway is a file that changes nothing', async () => {
     const target = join(folder, 'exported.yaml')
     expect(await remote('export', '-o', target)).toMatchObject({ code: 0 })
@@ -151,6 +174,19 @@ describe('a file with a journal beside it', () => {
     expect(document.routes.map(({ id }) => id)).toEqual(['a', 'b', 'n'])
     const right = await sluice(['check', own.file])
     expect(right.stdout).toMatch(/ with 1 change by the Admin API is right: 3 routes, /)
+    // File and journal as one file, written while the gateway runs.
+    const backup = join(folder, 'backup.json')
+    expect(await sluice(['backup', own.file, '-o', backup])).toMatchObject({ code: 0 })
+    expect((await stat(backup)).mode & 0o777).toBe(0o600)
+    const copy = join(folder, 'restored.yaml')
+    expect(await sluice(['restore', backup, copy])).toMatchObject({ code: 0 })
+    expect((await sluice(['export', copy])).stdout.split('\n').slice(1)).toEqual(exported.stdout.split('\n').slice(1))
+    expect((await sluice(['restore', backup, copy])).stderr).toContain('the file exists; expected a new name, or --force')
+    expect((await sluice(['restore', backup, own.file, '--force'])).stderr).toMatch(
+      /is written by process \d+; expected a gateway that is stopped/,
+    )
+    await writeFile(backup, (await readFile(backup, 'utf8')).replace('"journal": "', '"journal": "AAAA'))
+    expect((await sluice(['restore', backup, copy, '--force'])).stderr).toContain('it is damaged: its checksum does not fit')
     // The file alone would be right: what the API made needs what it takes away.
     await own.write({ ...first, routes: [routeA], upstreams: [] })
     const wrong = await sluice(['check', own.file])

@@ -16,12 +16,12 @@ export interface RunningResources {
   readonly resources: readonly ComparedResource[]
 }
 
-/** Rejects with UsageError when the gateway does not say. */
-export async function readRunning(client: AdminClient): Promise<RunningResources> {
-  const reply = await client.ask('GET', '/v1/resources')
+/** What is in force, or what was at a revision. Rejects with UsageError when the gateway does not say. */
+export async function readRunning(client: AdminClient, revision: number | null = null): Promise<RunningResources> {
+  const reply = await client.ask('GET', revision === null ? '/v1/resources' : `/v1/resources?revision=${revision}`)
   const { body } = reply
   if (reply.status !== 200 || !isMap(body) || typeof body['state'] !== 'string' || !Array.isArray(body['resources'])) {
-    throw new UsageError(`the admin server does not list its resources: ${textOf(reply)}; expected a gateway of this version`, 1)
+    throw new UsageError(`the admin server does not list these resources: ${textOf(reply)}`, 1)
   }
   return { state: body['state'], resources: body['resources'].filter(isCompared) }
 }

@@ -5,46 +5,120 @@
  *                        without the private key of a certificate; `digest` (resource-digest.ts) of all, that key included
  *   POST /v1/resources   {state, changes: [{type: put, kind, id, value} | {type: delete, kind, id}]}: all or none. 409 when `state` is
  *                        no longer that of the gateway; with ?dry_run=true it is only checked
+ *   GET  /v1/resources?revision=N   the same of an earlier revision of the store
+ *   GET  /v1/history     {revision, revisions: [{revision, atMs, changes: [{type, kind, id}], changeCount}]}, the newest first
+ *   POST /v1/history/rollback   {revision, state}: makes the resources what they were then, as one change; ?dry_run=true as above
  */
 import { parsePath } from '../load-issue.js'
 import { contentDigest, stateOf } from '../store/resource-digest.js'
-import type { Mutation, ResourceView } from '../store/resource-store.js'
+import type { Mutation, ResourceView, StoreRevision } from '../store/resource-store.js'
 import { storedKinds, withoutPrivateKeys } from './admin-kinds.js'
 import { type AdminRequest, type Answer, refused } from './answer.js'
 import { isMap } from './patch.js'
 import { done } from './resource-api.js'
 import type { StandaloneActions } from './standalone-api.js'
 
-/** Where it is. */
+/** Where they are. */
 export const resourcesPath = '/v1/resources'
+export const historyPath = '/v1/history'
 
-/** Answers a request for `resourcesPath`; the role has been checked. */
-export function answerResourceSet(request: AdminRequest, actions: StandaloneActions): Promise<Answer> | Answer {
-  if (request.method === 'GET') return read(actions.view())
-  if (request.method === 'POST') return change(request, actions)
-  return refused(405, `not supported: ${resourcesPath} takes GET and POST`)
+export interface ResourceSetActions extends StandaloneActions {
+  /** What the store keeps of earlier revisions; a text says why nothing. */
+  history(): Promise<readonly StoreRevision[] | string>
+  at(revision: number): Promise<ResourceView | string>
 }
 
-function read(view: ResourceView): Answer {
+/** Whether a path is answered here. */
+export function isResourceSet(path: string): boolean {
+  return path === resourcesPath || path === historyPath || path === `${historyPath}/rollback`
+}
+
+/** Answers a request for such a path; the role has been checked. */
+export function answerResourceSet(request: AdminRequest, actions: ResourceSetActions): Promise<Answer> | Answer {
+  const { method, path } = request
+  if (path === historyPath) return method === 'GET' ? history(actions) : refused(405, `not supported: ${path} takes GET`)
+  if (path !== resourcesPath) return method === 'POST' ? rollBack(request, actions) : refused(405, `not supported: ${path} takes POST`)
+  if (method === 'GET') return read(request, actions)
+  return method === 'POST' ? change(request, actions) : refused(405, `not supported: ${path} takes GET and POST`)
+}
+
+async function history(actions: ResourceSetActions): Promise<Answer> {
+  const revisions = await actions.history()
+  if (typeof revisions === 'string') return refused(503, revisions)
+  return { status: 200, body: { revision: actions.view().revision, revisions } }
+}
+
+async function rollBack(request: AdminRequest, actions: ResourceSetActions): Promise<Answer> {
+  const body = parsed(request.body)
+  const revision = isMap(body) ? body['revision'] : undefined
+  const state = isMap(body) ? body['state'] : undefined
+  if (typeof revision !== 'number' || !Number.isInteger(revision) || typeof state !== 'string') {
+    return refused(400, 'invalid request body: expected {"revision", "state"}')
+  }
+  const then = await actions.at(revision)
+  if (typeof then === 'string') return refused(404, then)
+  return submit(request, state, (view) => mutationsTo(then, view), actions)
+}
+
+/** What makes the resources of `view` those of `wanted`; what is equal is left alone. */
+function mutationsTo(wanted: ResourceView, view: ResourceView): Mutation[] {
+  return storedKinds.flatMap((kind) => {
+    const gone = view.list(kind).filter(({ id }) => wanted.get(kind, id) === undefined)
+    const other = wanted.list(kind).filter(({ id, value }) => {
+      const now = view.get(kind, id)
+      return now === undefined || contentDigest(now.value) !== contentDigest(value)
+    })
+    return [
+      ...gone.map(({ id }): Mutation => ({ type: 'delete', kind, id, leavesGap: false })),
+      ...other.map(({ id, value, expiresAtMs }): Mutation => ({ type: 'put', kind, id, value, expiresAtMs })),
+    ]
+  })
+}
+
+async function read(request: AdminRequest, actions: ResourceSetActions): Promise<Answer> {
+  const wanted = request.query.get('revision')
+  if (wanted === null) return listed(actions.view())
+  if (!/^\d{1,15}$/.test(wanted)) return refused(400, 'invalid argument revision: should be a number')
+  const view = await actions.at(Number(wanted))
+  return typeof view === 'string' ? refused(404, view) : listed(view)
+}
+
+function listed(view: ResourceView): Answer {
   const resources = storedKinds.flatMap((kind) =>
     view.list(kind).map(({ id, value }) => ({ kind, id, digest: contentDigest(value), value: withoutPrivateKeys(kind, value) })),
   )
   return { status: 200, body: { state: stateOf(view, storedKinds), revision: view.revision, resources } }
 }
 
-async function change(request: AdminRequest, actions: StandaloneActions): Promise<Answer> {
+function change(request: AdminRequest, actions: ResourceSetActions): Promise<Answer> | Answer {
   const wanted = readChanges(request.body)
   if (typeof wanted === 'string') return refused(400, `invalid request body: ${wanted}`)
-  const { state, mutations } = wanted
+  return submit(request, wanted.state, () => wanted.mutations, actions)
+}
+
+/** Does what `mutations` wants if the gateway is still in this state, or says whether it could. */
+async function submit(
+  request: AdminRequest,
+  state: string,
+  mutations: (view: ResourceView) => readonly Mutation[],
+  actions: ResourceSetActions,
+): Promise<Answer> {
   if (request.query.get('dry_run') === 'true') {
     const view = actions.view()
     if (stateOf(view, storedKinds) !== state) return changedMeanwhile
-    const errors = await actions.check(view.with(mutations, view.revision + 1, actions.clock.wallMs()))
-    return errors.length === 0 ? { status: 200, body: { changes: mutations.length } } : invalid(errors)
+    const wanted = mutations(view)
+    const errors = await actions.check(view.with(wanted, view.revision + 1, actions.clock.wallMs()))
+    return errors.length === 0 ? { status: 200, body: { changes: wanted.length } } : invalid(errors)
   }
-  const outcome = await actions.submit((view) => (stateOf(view, storedKinds) === state ? { mutations } : { refusal: changedMeanwhile }))
+  let count = 0
+  const outcome = await actions.submit((view) => {
+    if (stateOf(view, storedKinds) !== state) return { refusal: changedMeanwhile }
+    const wanted = mutations(view)
+    count = wanted.length
+    return { mutations: wanted }
+  })
   if (outcome.state === 'done') {
-    return done(outcome, 200, { changes: mutations.length, epoch: outcome.epoch, state: stateOf(outcome.after, storedKinds) })
+    return done(outcome, 200, { changes: count, epoch: outcome.epoch, state: stateOf(outcome.after, storedKinds) })
   }
   if (outcome.state === 'refused') return outcome.refusal
   return outcome.state === 'unavailable' ? refused(503, outcome.reason) : invalid(outcome.errors)
@@ -64,12 +138,7 @@ interface Wanted {
 }
 
 function readChanges(text: string): Wanted | string {
-  let body: unknown
-  try {
-    body = JSON.parse(text)
-  } catch {
-    return 'not valid JSON'
-  }
+  const body = parsed(text)
   if (!isMap(body) || typeof body['state'] !== 'string' || !Array.isArray(body['changes'])) return 'expected {"state", "changes"}'
   const mutations: Mutation[] = []
   for (const [index, item] of body['changes'].entries()) {
@@ -78,6 +147,15 @@ function readChanges(text: string): Wanted | string {
     mutations.push(mutation)
   }
   return { state: body['state'], mutations }
+}
+
+/** Undefined = it is no JSON. */
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function readChange(item: unknown): Mutation | null {

@@ -14,14 +14,14 @@ import { type AdminRequest, type Answer, refused } from './answer.js'
 import { AdminGuard, unauthorized } from './authorize.js'
 import { answerOperations, type OperationActions } from './operations.js'
 import { answerResources } from './resource-api.js'
-import { answerResourceSet, resourcesPath } from './resource-set.js'
+import { answerResourceSet, isResourceSet, type ResourceSetActions, resourcesPath } from './resource-set.js'
 import { answerSchemas, type SchemaActions } from './schema-api.js'
-import { answerConfigs, type StandaloneActions } from './standalone-api.js'
+import { answerConfigs } from './standalone-api.js'
 
 /** What the server can look at and start. */
 export interface AdminActions extends OperationActions {
   /** Null = there are no resources to change: every request for them is 503. */
-  readonly resources: (SchemaActions & StandaloneActions) | null
+  readonly resources: (SchemaActions & ResourceSetActions) | null
   readonly version: string
   /** Told of errors inside the server; never of a client's mistakes. */
   readonly log: (message: string) => void
@@ -97,12 +97,12 @@ async function answer(request: IncomingMessage, guard: AdminGuard, actions: Admi
   const isApi = path === '/apisix/admin' || path.startsWith('/apisix/admin/')
   const method = request.method ?? ''
   if (isApi && role === 'viewer' && method !== 'GET' && method !== 'HEAD') return unauthorized('invalid method for role viewer')
-  if (path === resourcesPath && role !== 'admin') return unauthorized(`invalid method for role ${role}`)
+  if (isResourceSet(path) && role !== 'admin') return unauthorized(`invalid method for role ${role}`)
   const isWhole = path === resourcesPath || path === configsPath || path.startsWith(`${configsPath}/`)
   const body = await readBody(request, isWhole ? maxConfigBytes : maxBodyBytes)
   if (typeof body !== 'string') return body
   const full: AdminRequest = { method, path, query, headers, body, role }
-  if (path === resourcesPath) return actions.resources === null ? notReady : answerResourceSet(full, actions.resources)
+  if (isResourceSet(path)) return actions.resources === null ? notReady : answerResourceSet(full, actions.resources)
   return isApi ? answerApi(full, actions) : answerOperations(full, actions)
 }
 
