@@ -186,6 +186,23 @@ describe.skipIf(redisMissing !== null)('gateways that share a Redis', () => {
     expect([apart.get(200), apart.get(429)]).toEqual([40, 80])
     await expect.poll(() => usedUp(all[0], 'apart')).toEqual([40, 0])
     expect(await since(beforeApart, 240)).toBeGreaterThanOrEqual(240)
+    // The master behind the sentinel dies while requests come: none is admitted twice, and nobody has to help the gateways.
+    expect(await sentinel.master.client.call('WAIT', 1, 60_000)).toBe(1)
+    const seen: number[] = []
+    let isOver = false
+    const load = all.map(async (gateway) => {
+      const client = await bed.client({ port: gateway.port })
+      while (!isOver) seen.push((await client.request(requestText('/sentinel'), 60_000)).status)
+    })
+    await eventually('refusals by the old master', () => seen.length > 20)
+    await sentinel.master.kill()
+    await sentinel.failOver()
+    await sentinel.promoted(sentinel.replica)
+    const failures = () => seen.filter((status) => status === 500).length
+    await eventually('refusals by the new master', () => failures() > 0 && seen.slice(-50).every((status) => status === 429))
+    isOver = true
+    await Promise.all(load)
+    expect(new Set(seen)).toEqual(new Set([429, 500]))
   })
 
   test('limits of one request on two servers: the smaller one decides, and the other has counted only what passed', async () => {

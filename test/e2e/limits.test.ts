@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { lengthResponse } from '../../src/doctor/recording-upstream.js'
 import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
 import { logged } from '../support/gateway-life.js'
+import { http2Caller } from '../support/http-clients.js'
 import { type Answer, ask, hammer, requestText } from '../support/limit-clients.js'
 import { ownPort } from '../support/ports.js'
 import { eventually } from '../support/redis.js'
@@ -178,20 +179,30 @@ test("a place in flight is free for the client's next request, on whatever conne
   }
   const upstream = await bed.upstream({ answer: ({ target }) => answers[target] })
   const limit = { 'limit-conn': { ...byAddress, conn: 1, burst: 0, default_conn_delay: 0.1 } }
+  const listeners = ['127.0.0.1:0', { listen: '127.0.0.1:0', kind: 'node', http2: true }]
   const gateway = await bed.gateway({
     workers: 2,
-    config: { sluice: quiet, routes: [route('a', { port: upstream.port, plugins: limit })] },
+    listen: null,
+    config: { sluice: { ...quiet, listeners }, routes: [route('a', { port: upstream.port, plugins: limit })] },
   })
-  const clients = await Promise.all(Array.from({ length: 4 }, () => bed.client({ port: gateway.port })))
+  const [fast = 0, strict = 0] = gateway.process.urls.map((url) => Number(new URL(url).port))
+  const clients = await Promise.all([fast, fast, strict, strict].map((port) => bed.client({ port })))
+  const overHttp2 = http2Caller(bed, strict)
+  const callers = [
+    ...clients.map((client) => async (target: string) => (await client.request(requestText(target))).status),
+    async (target: string) => (await overHttp2({ target })).status,
+  ]
   const refused: string[] = []
-  for (let round = 0; round < 40; round++) {
-    for (const target of Object.keys(answers)) {
-      const { status } = (await clients[round % 4]?.request(requestText(target))) ?? { status: 0 }
-      if (status !== 200 && status !== 204) refused.push(`${target} ${status}`)
+  for (let round = 0; round < 20; round++) {
+    for (const [index, target] of Object.keys(answers).entries()) {
+      // Now the same connection as before, now another: of another worker, or another protocol.
+      const caller = (round + (round % 2) * index) % callers.length
+      const status = await callers[caller]?.(target)
+      if (status !== 200 && status !== 204) refused.push(`${target} by caller ${caller}: ${status}`)
     }
   }
   expect(refused).toEqual([])
-  expect(upstream.requests).toHaveLength(200)
+  expect(upstream.requests).toHaveLength(100)
 })
 
 test('the quota stands on every answer: of the upstream, good or bad, of the gateway, and on refusals', async () => {
