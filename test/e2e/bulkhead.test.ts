@@ -104,3 +104,57 @@ test('places come back after answers, aborts and failures', async () => {
     await eventually('the place is free', async () => (await ask(bed, gateway, '/short/yes')).status === 200)
   }
 }, 60_000)
+
+test('an adaptive limit falls when answers take longer with more of them, and is kept over a reload', async () => {
+  // Serves one at a time: a request takes as long as all before it, so latency grows with the requests that are let through.
+  const line: RecordedConnection[] = []
+  let isServing = false
+  const serve = (): void => {
+    const next = line.shift()
+    isServing = next !== undefined
+    if (next === undefined) return
+    setTimeout(() => {
+      next.socket.write(lengthResponse('ok'))
+      serve()
+    }, 2)
+  }
+  const single = await bed.upstream({
+    answer: (_, connection) => {
+      line.push(connection)
+      if (!isServing) serve()
+      return undefined
+    },
+  })
+  const concurrency = { limit: 2, queue: 200, queue_timeout: 600, adaptive: { min: 2, max: 100, tolerance: 1.2 } }
+  const config = {
+    routes: [
+      {
+        id: 'a',
+        uri: '/a',
+        upstream: { nodes: { [`127.0.0.1:${single.port}`]: 1 }, timeout: { connect: 60, send: 60, read: 60 }, concurrency },
+      },
+    ],
+  }
+  const adaptive = await bed.gateway({ workers: WORKERS, config })
+  const limit = () => adaptive.metric('gateway_upstream_concurrency_limit{name="/apisix/routes/a"}')
+  let isOver = false
+  const clients = Array.from({ length: 60 }, async () => {
+    const client = await bed.client({ port: adaptive.port })
+    while (!isOver) expect((await client.request(requestText('/a'), 60_000)).status).toBe(200)
+    client.destroy()
+  })
+  let most = 0
+  await eventually('the limit grows', async () => {
+    most = Math.max(most, await limit())
+    return most > 4
+  })
+  await eventually('the limit stands below what it was, or below what is offered', async () => {
+    const now = await limit()
+    most = Math.max(most, now)
+    return now < most && now < 60
+  })
+  expect((await adaptive.reload(config)).lastError).toBeNull()
+  expect(await limit()).toBeGreaterThan(2)
+  isOver = true
+  await Promise.all(clients)
+}, 60_000)
