@@ -56,7 +56,7 @@ export async function run(kit) {
     const [bounded, free] = [results[index], results[index + names.length]]
     rows.push(
       atMost(`${name}: requests that nodes got per request, all in all`, bounded.all, 1.2, '', 3),
-      atMost(`${name}: in its first two seconds`, bounded.begin, 1.4, '', 2),
+      atMost(`${name}: in its first two seconds`, bounded.begin, 1.25, '', 2),
       finding(`${name}: the same two with an unlimited budget`, `${free.all.toFixed(3)}, ${free.begin.toFixed(2)}`),
     )
     if (storms[name].share === undefined) continue
