@@ -78,7 +78,7 @@ export class TokenService {
     const known = this.known.get(digest)
     if (known === undefined) return this.readUnknown(text, digest, source, from)
     // What was genuine once is worth another look, whatever else is sent.
-    if (!this.isFresh(known)) return this.read(text, digest, source)
+    if (!this.isFresh(known)) return this.readAgain(text, digest, source)
     return known.source === source ? known : this.findAgain(known, text, source)
   }
 
@@ -151,6 +151,17 @@ export class TokenService {
     if (!this.budget.admits(from)) return tooManyBad
     const outcome = this.read(text, digest, source)
     return outcome instanceof Promise ? outcome.then((found) => this.charged(found, from)) : this.charged(outcome, from)
+  }
+
+  /** A token that was genuine once; if it is not any more, it is like any other from now on. */
+  private readAgain(text: string, digest: string, source: KeySource): TokenOutcome | Promise<TokenOutcome> {
+    const outcome = this.read(text, digest, source)
+    return outcome instanceof Promise ? outcome.then((found) => this.unlessBad(found, digest)) : this.unlessBad(outcome, digest)
+  }
+
+  private unlessBad(outcome: TokenOutcome, digest: string): TokenOutcome {
+    if (outcome instanceof TokenProblem && !isPassing(outcome)) this.known.delete(digest)
+    return outcome
   }
 
   private charged(outcome: TokenOutcome, from: string): TokenOutcome {

@@ -127,6 +127,12 @@ describe('a flood of forged tokens', () => {
     expect(service.check(genuine, source, 'flooding')).toBeInstanceOf(CheckedToken)
     expect(service.verifications).toBe(before + 1)
     expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toMatchObject({ reason: 'overload' })
+    // Unless it is not genuine any more: that is found out once.
+    clock.ms += 60_000
+    for (let index = 0; index < 100; index++) service.check(hs256({ sub: `yet more ${index}` }, 'another secret'), source, 'flooding')
+    const withdrawn = { find: () => new TokenProblem('key') }
+    expect(service.check(genuine, withdrawn, 'flooding')).toMatchObject({ reason: 'key' })
+    expect(service.check(genuine, withdrawn, 'flooding')).toMatchObject({ reason: 'overload' })
     clock.ms += 100
     expect(service.check(hs256({ sub: 'three' }, 'a secret'), source, 'flooding')).toBeInstanceOf(CheckedToken)
   })
