@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Failure } from '../../base/errors.js'
 import { kongErrorBody, kongMessage } from '../../base/kong-error.js'
-import { reasonPhrase } from '../../base/status.js'
+import { byStatus, reasonPhrase } from '../../base/status.js'
 import type { Reply } from '../../plugins/plugin.js'
 import type { Exchange } from '../exchange.js'
 
@@ -81,7 +81,7 @@ function hasContentType(headers: ReplyParts['headers']): boolean {
   return false
 }
 
-const defaultBodies: string[] = []
+const defaultBodies = byStatus<string>()
 
 /** What a plugin's refusal without a body says: the reason phrase. Other answers without a body have none. */
 function defaultBody(status: number): string {

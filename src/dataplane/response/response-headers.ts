@@ -6,7 +6,7 @@
  */
 import { HeaderList } from '../../base/headers.js'
 import type { NumberFields } from '../../base/number-fields.js'
-import { reasonPhrase } from '../../base/status.js'
+import { byStatus, reasonPhrase } from '../../base/status.js'
 import { fillHeaderList, lacksField, lacksFields, type ResponseHead, textOfHead } from '../upstream/response-head.js'
 
 type Pairs = readonly (readonly [string, string])[]
@@ -265,7 +265,7 @@ export class ResponseHeaders extends HeaderList {
   }
 }
 
-const statusLines: string[] = []
+const statusLines = byStatus<string>()
 
 /** `200 OK` */
 export function statusLine(status: number): string {
@@ -278,19 +278,19 @@ export function statusLine(status: number): string {
 }
 
 /** Status lines with a Content-Type behind them, by type and status: answers of the gateway are few. */
-const starts = new Map<string, string[]>()
+const starts = new Map<string, (string | undefined)[]>()
 
 function startOf(status: number, contentType: string): string {
   if (contentType === '') return statusLine(status)
-  let byStatus = starts.get(contentType)
-  if (byStatus === undefined) {
-    byStatus = []
-    starts.set(contentType, byStatus)
+  let ofType = starts.get(contentType)
+  if (ofType === undefined) {
+    ofType = byStatus()
+    starts.set(contentType, ofType)
   }
-  let start = byStatus[status]
+  let start = ofType[status]
   if (start === undefined) {
     start = `${statusLine(status)}\r\nContent-Type: ${contentType}`
-    byStatus[status] = start
+    ofType[status] = start
   }
   return start
 }
@@ -309,7 +309,7 @@ function isUsable(name: string): boolean {
 
 const KEPT_BLOCK_MAX = 1024
 /** The last short answer of the gateway with each status: most are the same again. */
-const lastBlocks: { contentType: string; readonly names: string[]; readonly values: string[]; text: string }[] = []
+const lastBlocks = byStatus<{ readonly contentType: string; readonly names: string[]; readonly values: string[]; readonly text: string }>()
 
 function blockOf(status: number, contentType: string, pairs: Pairs): string | null {
   const last = lastBlocks[status]

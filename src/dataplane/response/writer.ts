@@ -6,6 +6,8 @@
  * A slow client pauses the upstream connection; at most one read of it is held here.
  */
 
+// Not the global of this name, which is an accessor.
+import { Buffer } from 'node:buffer'
 import { nowMs } from '../../base/clock.js'
 import type { HeaderList } from '../../base/headers.js'
 import type { BodyTransform } from '../../plugins/plugin.js'
@@ -31,6 +33,8 @@ export interface WriterEvents {
 }
 
 const emptyBytes = Buffer.alloc(0)
+/** Longer texts are measured each time. */
+const MEASURED_MAX = 4096
 const noFilters: readonly FilterStep[] = []
 
 export class ResponseWriter {
@@ -496,8 +500,19 @@ function asBuffer(body: string | Uint8Array): Buffer {
   return typeof body === 'string' ? Buffer.from(body) : Buffer.from(body.buffer, body.byteOffset, body.byteLength)
 }
 
+/** The last text that was measured: an answer is measured twice, and often the next one is the same again. */
+let measured = ''
+let measuredBytes = 0
+
 function byteLength(body: string | Uint8Array): number {
-  return typeof body === 'string' ? Buffer.byteLength(body) : body.length
+  if (typeof body !== 'string') return body.length
+  if (body === measured) return measuredBytes
+  const bytes = Buffer.byteLength(body)
+  // Not kept alive for longer than it is worth.
+  if (bytes > MEASURED_MAX) return bytes
+  measured = body
+  measuredBytes = bytes
+  return bytes
 }
 
 const beyondAscii = /[^\t\n\r\x20-\x7e]/
