@@ -268,6 +268,9 @@ class LimitCount implements PluginInstance, RequestLimit {
   private readonly undecidable: UndecidableLimit
   /** One per rule; empty = none are shown. */
   private readonly shown: readonly NumberFields[]
+  readonly forgets?: BoundLimiter
+  private lastWaitSeconds = 0
+  private lastRefusal: Reply | null = null
 
   constructor(
     private readonly prepared: Prepared,
@@ -279,6 +282,7 @@ class LimitCount implements PluginInstance, RequestLimit {
     this.undecidable = { limiter, undecidable: prepared.allowDegradation ? null : CANNOT_COUNT }
     this.shown = prepared.headers.map(({ limit, remaining, reset }) => new NumberFields([limit, remaining, reset], [false, false, true]))
     if (this.shown.length > 0) this.headerFilter = (exchange) => this.showQuota(exchange)
+    else this.forgets = limiter
   }
 
   ask(exchange: Exchange): LimitQuestion | UndecidableLimit {
@@ -288,15 +292,21 @@ class LimitCount implements PluginInstance, RequestLimit {
   conclude(exchange: Exchange, decision: Decision): Reply | undefined {
     if (decision.basis === 'allowed') return undefined
     if (decision.basis === 'refused') return STORE_FAILED
-    exchange.setSlot(this.slot, decision)
+    if (this.shown.length > 0) exchange.setSlot(this.slot, decision)
     return decision.allowed ? undefined : this.refuse(decision)
   }
 
   private refuse(decision: Decision): Reply {
     const waitMs = decision.rules[decision.refusedBy]?.retryAfterMs ?? -1
-    const headers: Reply['headers'] = [['Retry-After', String(Math.max(1, Math.ceil(waitMs / 1000)))]]
+    const seconds = Math.max(1, Math.ceil(waitMs / 1000))
+    // Whoever is refused is mostly refused again within the second.
+    if (seconds === this.lastWaitSeconds && this.lastRefusal !== null) return this.lastRefusal
+    const headers: Reply['headers'] = [['Retry-After', String(seconds)]]
     const { rejectedCode, rejectedMessage } = this.prepared
-    return rejectedMessage === null ? { status: rejectedCode, headers } : jsonReply(rejectedCode, 'error_msg', rejectedMessage, headers)
+    this.lastWaitSeconds = seconds
+    this.lastRefusal =
+      rejectedMessage === null ? { status: rejectedCode, headers } : jsonReply(rejectedCode, 'error_msg', rejectedMessage, headers)
+    return this.lastRefusal
   }
 
   private showQuota(exchange: Exchange): void {

@@ -121,18 +121,28 @@ class Pass {
 export class LimitGroup implements PluginInstance {
   readonly alwaysLogs = true
   readonly keepsHeadSafe = true
+  readonly logsNoAddress = true
   private readonly spare: Pass[] = []
   /** Groups before this one in the chain. */
   private earlier: readonly LimitGroup[] = []
   /** A later decision may have to undo this one's. */
   private isFollowed = false
+  /** All limits of it can be forgotten as soon as they have concluded. */
+  private readonly isForgetful: boolean
 
   /** `slot`: of this group, in the exchange. */
   constructor(
     readonly members: readonly LimitMember[],
     readonly slot: number,
     readonly queue: (ms: number) => QueuePlace,
-  ) {}
+  ) {
+    this.isForgetful = members.every(({ limit }) => limit.forgets !== undefined && leavesNothing(limit.forgets))
+  }
+
+  /** Something of a decision is needed until the request is over: then it has to be released and logged. */
+  get keepsDecisions(): boolean {
+    return this.isFollowed || !this.isForgetful
+  }
 
   /** Tells groups of one chain, in its order, about each other. */
   static connect(groups: readonly LimitGroup[]): void {
@@ -163,8 +173,13 @@ export class LimitGroup implements PluginInstance {
       this.recycle(pass)
       return undefined
     }
-    exchange.setSlot(this.slot, pass)
     const decided = this.decide(pass)
+    if (!this.keepsDecisions && decided === undefined) {
+      const result = this.conclude(exchange, pass)
+      this.recycle(pass)
+      return result
+    }
+    exchange.setSlot(this.slot, pass)
     if (decided instanceof Promise) return decided.then(() => this.later(exchange, pass))
     return this.conclude(exchange, pass)
   }
@@ -282,6 +297,11 @@ export function limitAlone(instance: PluginInstance, slot: number, queue: (ms: n
     },
     alwaysLogs: true,
   }
+}
+
+/** It decides at once, and what it decides holds nothing and delays nobody. */
+function leavesNothing({ joint, spec }: BoundLimiter): boolean {
+  return joint?.isImmediate === true && spec.rules.every(({ algorithm }) => algorithm !== 'concurrency' && algorithm !== 'leaky-bucket')
 }
 
 function ignore(): void {}

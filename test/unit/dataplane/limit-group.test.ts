@@ -180,6 +180,23 @@ describe('limits next to each other', () => {
     expect(site.chain.log.length).toBe(2)
   })
 
+  test('that nobody looks at again are not kept until the request is over, unless a later group may undo them', async () => {
+    const silent = (limit: number) => count(limit, { show_limit_quota_header: false })
+    const alone = new Site([silent(2), silent(3)])
+    expect([alone.chain.access.length, alone.chain.log.length, alone.groups.length]).toEqual([1, 0, 0])
+    expect(await alone.statuses(4)).toEqual([200, 200, 429, 429])
+    expect(new Site([silent(2), count(3)]).chain.log.length).toBe(1)
+    expect(
+      new Site([{ name: 'limit-count', conf: { count: 2, time_window: 60, show_limit_quota_header: false, ...redis } }]).groups.length,
+    ).toBe(1)
+    // The second of three requests is refused behind the first group, which gets back what it counted.
+    const followed = new Site([silent(2), { name: 'between' }, count(1, { ...bySource, rejected_code: 403 })])
+    expect([followed.chain.log.length, followed.groups.length]).toEqual([2, 2])
+    const ann = { headers: { 'X-User': 'ann' } }
+    expect(await followed.statuses(3, ann)).toEqual([200, 403, 403])
+    expect(await followed.statuses(2, { headers: { 'X-User': 'bob' } })).toEqual([200, 429])
+  })
+
   test('what the second refuses uses up nothing of the first', async () => {
     const site = new Site([count(5), count(2, { ...bySource, rejected_code: 403 })])
     const ann = { headers: { 'X-User': 'ann' } }
