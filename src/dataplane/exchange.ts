@@ -11,6 +11,7 @@ import { nowMs } from '../base/clock.js'
 import { type Failure, failures } from '../base/errors.js'
 import { HeaderList } from '../base/headers.js'
 import type { Consumer, Credential, NodeGate, Exchange as PluginExchange, RouteInfo, SlowWatch } from '../plugins/plugin.js'
+import { AddressedClient } from './addressed-client.js'
 import type { Bulkhead } from './concurrency/bulkhead.js'
 import { LinkedConsumer } from './consumers/linked-consumer.js'
 import type { OverlaidChain } from './consumers/overlays.js'
@@ -42,9 +43,8 @@ export enum Sink {
   Transform = 3,
 }
 
-export class Exchange implements PluginExchange {
+export class Exchange extends AddressedClient implements PluginExchange {
   // client side
-  client: ClientResponse | null = null
   method = ''
   scheme: 'http' | 'https' = 'http'
   host = ''
@@ -56,9 +56,7 @@ export class Exchange implements PluginExchange {
   query = ''
   rawTarget = ''
   readonly requestHeaders = new HeaderList()
-  clientAddress = ''
   clientPort = 0
-  peerAddress = ''
   requestBodyLength = 0
   maxRequestBodyBytes = 0
   isHead = false
@@ -208,6 +206,7 @@ export class Exchange implements PluginExchange {
   private readonly callbacks: ExchangeCallbacks
 
   constructor(callbacks: ExchangeCallbacks) {
+    super()
     this.callbacks = callbacks
     this.onAborted = () => callbacks.aborted(this)
     this.onData = (chunk, isLast) => callbacks.data(this, chunk, isLast)

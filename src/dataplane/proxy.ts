@@ -46,6 +46,8 @@ export interface ProxyLimits {
 }
 
 export interface ProxyAccounts {
+  /** `finished` reads addresses. */
+  readonly needsAddress: boolean
   requestStarted(): void
   finished(exchange: Exchange): void
   /** Tries after the first one. */
@@ -151,6 +153,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     // answer is pending it does not: it gives the connection up instead.
     exchange.suspended = true
     exchange.isAttached = true
+    exchange.readAddress()
     exchange.client?.onAborted(exchange.onAborted)
     setImmediate(() => this.answerFailure(exchange, failure))
   }
@@ -284,6 +287,8 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     const client = exchange.client
     if (client === null || exchange.isAttached) return
     exchange.isAttached = true
+    // From here on the client may go away before anybody asks.
+    exchange.readAddress()
     client.onAborted(exchange.onAborted)
     if (exchange.requestBodyLength !== 0) {
       exchange.bodyComplete = false
@@ -416,7 +421,9 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   /** Places in flight are free before the client can know that its request is over. */
   ending(exchange: Exchange): void {
-    for (const group of exchange.chain.limits) group.release(exchange)
+    const { chain } = exchange
+    if (this.accounts.needsAddress || chain.logsAddress) exchange.readAddress()
+    for (const group of chain.limits) group.release(exchange)
   }
 
   /** The writer handed the last byte to the client. */
@@ -441,6 +448,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     exchange.previous = null
     exchange.next = null
     if (exchange.bodyReader !== null) endCollecting(exchange, null)
+    exchange.endAddress()
     discardChanges(exchange)
     const { log } = exchange.chain
     if (log.length > 0) this.runLog(exchange, log)

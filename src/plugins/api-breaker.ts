@@ -88,6 +88,7 @@ export const apiBreaker = definePlugin<Conf, Prepared>({
 
 class ApiBreaker implements PluginInstance {
   readonly keepsHeadSafe = true
+  readonly logsNoAddress = true
   private readonly breakers: PathBreakers
   private readonly headers: readonly (readonly [string, Template])[]
   /** When no header has to be made per request. */

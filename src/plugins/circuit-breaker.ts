@@ -181,6 +181,7 @@ function prepare(conf: Conf, kit: PrepareKit): Prepared {
 
 class CircuitBreaker implements PluginInstance, NodeGate, SlowWatch {
   readonly keepsHeadSafe = true
+  readonly logsNoAddress = true
   private readonly breakers: BreakerSet
   /** Of scope `route`: the only one. */
   private readonly single: BoundBreaker | null

@@ -180,6 +180,7 @@ const leftOutKey = '\u0000'
 class LimitConn implements PluginInstance, RequestLimit {
   readonly limit = this
   readonly alwaysLogs = true
+  readonly logsNoAddress = true
   /** How long each request was made to wait for its place. */
   private readonly slot: number
   private readonly undecidable: UndecidableLimit

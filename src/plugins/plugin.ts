@@ -432,6 +432,8 @@ export interface RequestLimit {
    * ended meanwhile.
    */
   conclude(exchange: Exchange, decision: Decision): Reply | number | undefined
+  /** The only limiter that is ever asked, if nobody looks at its decision behind `conclude`: the gateway then need not keep it. */
+  readonly forgets?: BoundLimiter
 }
 
 /** The linked form of one configured plugin. Absent phases cost nothing. */
@@ -456,6 +458,8 @@ export interface PluginInstance {
   log?(exchange: Exchange): void
   /** `log` is called whatever `_meta.filter` says by then: for plugins that must give back what `access` took. */
   readonly alwaysLogs?: true
+  /** `log` does not look at `clientAddress` and `peerAddress`, not even by a variable: they may be empty there, and need not be found out. */
+  readonly logsNoAddress?: true
   /**
    * Rewrite and access put nothing into the head for the upstream that would have to be checked there: what was checked on arrival goes on
    * as it came. They may call `authenticate`, remove fields and parts of the query, and add fields with names that `fieldNameProblem`

@@ -12,6 +12,7 @@ const REQUEST_OVERHEAD_BYTES = 12
 export function createAccounts(metrics: WorkerMetrics, accessLog: AccessLog | null, log: RateLimitedLog): ProxyAccounts {
   const refusals = new Map<string, Counter>()
   return {
+    needsAddress: accessLog !== null,
     retries: metrics.counter('upstream_retries'),
     hedges: metrics.counter('upstream_hedges'),
     overBudget: metrics.counter('upstream_retries_refused'),

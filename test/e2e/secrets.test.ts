@@ -165,6 +165,12 @@ describe('a gateway with every kind of secret', () => {
     await gateway.stop()
     const accessLog = await readFile(join(folder, 'access.log'), 'utf8')
     expect(accessLog.split('\n').length).toBeGreaterThan(asked.length)
+    // Refusals that needed no address are logged with it all the same.
+    const clients = accessLog
+      .trimEnd()
+      .split('\n')
+      .map((line) => /"client_ip":"([^"]*)"/.exec(line)?.[1])
+    expect(new Set(clients)).toEqual(new Set(['127.0.0.1']))
     found.push(...leaks('the access log', accessLog), ...leaks('the process log', gateway.stderr))
     expect(gateway.stderr).toContain('hmac-auth')
     expect(found).toEqual([])

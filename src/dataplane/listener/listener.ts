@@ -157,9 +157,7 @@ export class Listener {
     exchange.scheme = listener.tls === null ? 'http' : 'https'
     exchange.serverPort = this.port
     exchange.serverAddress = listener.host
-    const peer = this.addresses.text(client.getRemoteAddress())
-    exchange.peerAddress = peer
-    exchange.clientAddress = peer
+    exchange.addresses = this.addresses
 
     guard.begin(exchange.requestHeaders)
     this.binding.forEachHeader(request, guard.line)
@@ -182,16 +180,16 @@ export class Listener {
       this.lastHost = hostName(guard.hostHeader)
     }
     exchange.host = this.lastHost
-    if (listener.proxyProtocol === true && !this.applyProxyHeader(exchange, client, peer)) return failures.NO_PROXY_HEADER
+    if (listener.proxyProtocol === true && !this.applyProxyHeader(exchange, client)) return failures.NO_PROXY_HEADER
     if (guard.sawForwarded) this.applyForwarded(exchange, exchange.peerAddress)
     return null
   }
 
   /** The client that a PROXY header names, from peers that may name one; false if the header is missing. */
-  private applyProxyHeader(exchange: Exchange, client: ClientResponse, peer: string): boolean {
+  private applyProxyHeader(exchange: Exchange, client: ClientResponse): boolean {
     const named = this.addresses.text(client.getProxiedRemoteAddress())
     if (named === '') return false
-    if (this.proxies.isOff || this.proxies.trusts(peer)) {
+    if (this.proxies.isOff || this.proxies.trusts(exchange.peerAddress)) {
       // Whoever forwards bytes is no hop of HTTP: the client is the peer.
       exchange.clientAddress = named
       exchange.peerAddress = named

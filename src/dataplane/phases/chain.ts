@@ -39,10 +39,12 @@ export interface Chain {
   readonly headerFilter: readonly FilterStep[]
   readonly encodingFilter: readonly FilterStep[]
   readonly log: readonly Step[]
-  /** The groups of limits among the steps of `access`. */
+  /** The groups of limits among the steps of `access` that keep decisions. */
   readonly limits: readonly LimitGroup[]
   /** Request phases leave nothing behind that the head for the upstream would have to be checked for. */
   readonly keepsHeadSafe: boolean
+  /** Some step of `log` may read the client's address. */
+  readonly logsAddress: boolean
 }
 
 export const noChain: Chain = Object.freeze({
@@ -53,6 +55,7 @@ export const noChain: Chain = Object.freeze({
   log: [],
   limits: [],
   keepsHeadSafe: true,
+  logsAddress: false,
 })
 
 /** The steps of `first` before those of `second`, phase by phase. */
@@ -67,7 +70,7 @@ export function joinChains(first: Chain, second: Chain): Chain {
 }
 
 /** Limits that stand next to each other in the access phase become one step, which is logged behind all others. */
-function withGroups(chain: Omit<Chain, 'limits' | 'keepsHeadSafe'>): Chain {
+function withGroups(chain: Omit<Chain, 'limits' | 'keepsHeadSafe' | 'logsAddress'>): Chain {
   const access: Step[] = []
   const limits: LimitGroup[] = []
   for (const step of chain.access) {
@@ -85,9 +88,11 @@ function withGroups(chain: Omit<Chain, 'limits' | 'keepsHeadSafe'>): Chain {
     }
   }
   LimitGroup.connect(limits)
-  const log = [...chain.log.filter(({ instance }) => !(instance instanceof LimitGroup)), ...limits.map(limitStep)]
+  const kept = limits.filter((group) => group.keepsDecisions)
+  const log = [...chain.log.filter(({ instance }) => !(instance instanceof LimitGroup)), ...kept.map(limitStep)]
   const keepsHeadSafe = chain.rewrite.every(isSafe) && access.every(isSafe)
-  return { ...chain, access, log, limits, keepsHeadSafe }
+  const logsAddress = log.some(({ filter, instance }) => filter !== null || instance.logsNoAddress !== true)
+  return { ...chain, access, log, limits: kept, keepsHeadSafe, logsAddress }
 }
 
 function isSafe({ instance }: Step): boolean {
