@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 import findMyWay from 'find-my-way'
 
 const dist = process.env.SLUICE_DIST === undefined ? new URL('../../dist/', import.meta.url) : pathToFileURL(`${process.env.SLUICE_DIST}/`)
-const { compileRouterTables } = await import(new URL('controlplane/compile-router.js', dist))
+const { compileRouterTables } = await import(new URL('controlplane/router-index.js', dist))
 const { Router } = await import(new URL('dataplane/router/router.js', dist))
 
 const options = {
@@ -91,7 +91,7 @@ for (const count of [1, 1000, 100_000]) {
   const tables = compileRouterTables(table.map(routeOf), options)
   const compileMs = Number(process.hrtime.bigint() - startedOurs) / 1e6
   const router = new Router(tables, () => null)
-  const bytes = Object.values(tables).reduce((sum, value) => sum + (value instanceof SharedArrayBuffer ? value.byteLength : 0), 0)
+  const bytes = tables.shards.buffer.byteLength + tables.pages.buffer.byteLength
   const startedTheirs = process.hrtime.bigint()
   const rival = findMyWay()
   for (const uri of table) rival.on('GET', uri, () => undefined)

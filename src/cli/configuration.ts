@@ -10,10 +10,13 @@ import { existsSync } from 'node:fs'
 import { wallMs } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import { type CheckResult, checkOpened, type OpenedConfiguration, openConfiguration } from '../controlplane/check.js'
+import type { CompiledState } from '../controlplane/compile.js'
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
+import { type ConfigurationChange, isLiveKind, LiveConfiguration } from '../controlplane/live/live-configuration.js'
 import { type ConfigIssue, formatIssue } from '../controlplane/load-issue.js'
 import { readBaseResources, withResources } from '../controlplane/store/base-resources.js'
 import type { ConfigurationStore, StoreView } from '../controlplane/store/configuration-store.js'
+import type { Touched } from '../controlplane/store/configuration-writer.js'
 import { baseOf, FileStore } from '../controlplane/store/file-store.js'
 import { ResourceMap } from '../controlplane/store/resource-map.js'
 import type { ResourceView } from '../controlplane/store/resource-store.js'
@@ -32,10 +35,19 @@ export interface PreparedConfiguration {
   readonly compiled: CompiledConfig
   readonly consumers: CompiledConsumers
   readonly limiters: readonly DeclaredLimiter[]
+  readonly state: CompiledState
   /** One line each. */
   readonly warnings: readonly string[]
   /** What it was made from; null = nothing can be changed but by the file. */
   readonly origin: ConfigurationOrigin | null
+}
+
+/** Some resources that change in the configuration that was adopted last. */
+export interface PreparedChange {
+  /** Revision of the resources that it changes. */
+  readonly base: number
+  readonly view: ResourceView
+  readonly touched: readonly Touched[]
 }
 
 export interface ConfigurationOrigin {
@@ -49,7 +61,7 @@ export type PrepareResult =
   | { readonly ok: false; readonly errors: readonly string[]; readonly warnings: readonly string[] }
 
 export type ChangeResult =
-  | { readonly ok: true; readonly prepared: PreparedConfiguration; readonly warnings: readonly ConfigIssue[] }
+  | { readonly ok: true; readonly prepared: PreparedConfiguration | PreparedChange; readonly warnings: readonly ConfigIssue[] }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[] }
 
 /** A file with the changes over it. `opened` is null when the file cannot be read at all, `view` when there are no changes. */
@@ -59,9 +71,18 @@ export interface ReadConfiguration {
   readonly view: StoreView | null
 }
 
+/** Changes in one batch that are compiled one by one; so many more than a part of all, the whole is compiled. */
+const CHANGES_MAX = 2_000
+const CHANGED_SHARE = 4
+
 export class ConfigurationSource {
   private kept: ConfigurationStore | null = null
   private adopted: OpenedConfiguration | null = null
+  /** What `live` is made of when it is first needed. */
+  private compiled: Pick<PreparedConfiguration, 'compiled' | 'state'> | null = null
+  private live: LiveConfiguration | null = null
+  /** The revision of the store that `compiled` or `live` belongs to. */
+  private liveRevision = -1
 
   constructor(
     private readonly flags: StartFlags,
@@ -117,18 +138,71 @@ export class ConfigurationSource {
   }
 
   /** The adopted file with these resources instead of its own. */
-  prepareChange(view: ResourceView): ChangeResult {
+  prepareWhole(
+    view: ResourceView,
+  ):
+    | Extract<ChangeResult, { ok: false }>
+    | { readonly ok: true; readonly prepared: PreparedConfiguration; readonly warnings: readonly ConfigIssue[] } {
     const opened = this.openedFile()
     const checked = this.check({ ...opened, source: withResources(opened.source, view) }, view)
     if (!checked.ok) return { ok: false, errors: checked.errors }
     return { ok: true, prepared: { ...partsOf(checked), warnings: [], origin: null }, warnings: checked.warnings }
   }
 
-  /** Call when `prepared` is published. */
-  adopt({ origin }: PreparedConfiguration): void {
-    if (origin === null) return
-    this.adopted = origin.opened
-    if (origin.view !== null) this.kept?.adopt(origin.view)
+  /**
+   * The same by way of what changes, where that is possible. `touched`: all changes that lead from revision `base` of the resources to `view`.
+   * `isOne`: they stand or fall together, so if they fall it is told why; else the errors may be missing.
+   */
+  prepareChange(base: number, view: ResourceView, touched: readonly Touched[], isOne: boolean): ChangeResult {
+    const live = this.liveFor(base, touched)
+    if (live === null) return this.prepareWhole(view)
+    const applied = live.apply(view, touched)
+    if (applied !== null) return { ok: true, prepared: { base, view, touched }, warnings: applied.warnings }
+    return isOne ? this.prepareWhole(view) : { ok: false, errors: [] }
+  }
+
+  /** What a prepared change changes. Follow it by `adoptChange` or `rollBack`. */
+  applyChange({ base, view, touched }: PreparedChange): ConfigurationChange {
+    const applied = this.liveFor(base, touched)?.apply(view, touched) ?? null
+    if (applied === null) throw new Error('a change that was prepared cannot be applied any more')
+    return applied.change
+  }
+
+  /** Call when a prepared change is stored, as this revision. */
+  adoptChange(revision: number): void {
+    this.live?.commit()
+    this.liveRevision = revision
+  }
+
+  rollBack(): void {
+    this.live?.rollBack()
+  }
+
+  /** Call when `prepared` is published; `revision`: that of its resources in the store, unless it is a file that was read. */
+  adopt({ origin, compiled, state }: PreparedConfiguration, revision = origin?.view?.map.revision ?? -1): void {
+    if (origin !== null) {
+      this.adopted = origin.opened
+      if (origin.view !== null) this.kept?.adopt(origin.view)
+    }
+    this.live = null
+    this.compiled = this.kept === null ? null : { compiled, state }
+    this.liveRevision = revision
+  }
+
+  /** What changes since the configuration was compiled as a whole; null = nothing. */
+  liveParts(): Pick<LiveConfiguration, 'compiledRoutes' | 'limiters'> | null {
+    return this.live
+  }
+
+  private liveFor(base: number, touched: readonly Touched[]): LiveConfiguration | null {
+    if (touched.length === 0 || this.liveRevision !== base) return null
+    if (!touched.every(({ kind }) => isLiveKind(kind))) return null
+    if (this.live === null && this.compiled !== null) {
+      this.live = new LiveConfiguration(this.compiled.state, this.compiled.compiled)
+      this.compiled = null
+    }
+    const { live } = this
+    return live !== null && touched.length <= CHANGES_MAX + live.compiledRoutes.length / CHANGED_SHARE ? live : null
   }
 
   /** Null = there is no Admin API, and there never was. */
@@ -182,8 +256,8 @@ function canList({ source }: OpenedConfiguration): boolean {
   return readBaseResources(source.value, 0) !== null
 }
 
-function partsOf({ process, compiled, consumers, limiters }: Extract<CheckResult, { ok: true }>) {
-  return { process, compiled, consumers, limiters }
+function partsOf({ process, compiled, consumers, limiters, state }: Extract<CheckResult, { ok: true }>) {
+  return { process, compiled, consumers, limiters, state }
 }
 
 /** One line for each change that is not in force. */

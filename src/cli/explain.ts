@@ -2,8 +2,8 @@
 import { isIP } from 'node:net'
 import { UsageError } from '../base/errors.js'
 import { explain } from '../dataplane/router/explain.js'
-import type { CompiledConfig, Json } from '../schema/compiled.js'
-import type { RouterTables } from '../shared/router-tables.js'
+import type { CompiledRoute, Json, RouterOptions } from '../schema/compiled.js'
+import type { RouterBlocks } from '../shared/router-tables.js'
 import type { ExplainQuery } from '../telemetry/status-server.js'
 
 const headerPrefix = 'header.'
@@ -12,7 +12,12 @@ const headerPrefix = 'header.'
  * Explains by the configuration that serves. Besides method, host and path: `remote_addr`, `scheme` and `header.<name>`.
  * Throws UsageError for anything else.
  */
-export function explainQuery(query: ExplainQuery, compiled: CompiledConfig, tables: RouterTables): Json {
+export function explainQuery(
+  query: ExplainQuery,
+  routes: readonly (CompiledRoute | null)[],
+  router: RouterOptions,
+  tables: RouterBlocks,
+): Json {
   const headers: { [name: string]: string } = {}
   let remoteAddress = '127.0.0.1'
   let scheme: 'http' | 'https' = 'http'
@@ -26,7 +31,7 @@ export function explainQuery(query: ExplainQuery, compiled: CompiledConfig, tabl
       )
   }
   const { method, host, path } = query
-  const found = explain(tables, compiled.routes, compiled.router, { method, host, path, headers, remoteAddress, scheme })
+  const found = explain(tables, routes, router, { method, host, path, headers, remoteAddress, scheme })
   return {
     matched: found.matched && { ...found.matched, params: { ...found.matched.params } },
     path: { ...found.path },

@@ -9,19 +9,19 @@ import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import type { DnsResolver } from '../controlplane/dns.js'
-import { type PackedSnapshot, packSnapshot } from '../controlplane/publish.js'
+import { SnapshotPacker } from '../controlplane/publish.js'
 import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
 import type { PublishOutcome } from '../controlplane/store/configuration-writer.js'
 import type { ApplyOutcome } from '../controlplane/store/resource-store.js'
 import type { Binding } from '../dataplane/listener/binding.js'
 import { compareLimiters, type DeclaredLimiter } from '../limits/declared.js'
-import type { CompiledConfig, Json } from '../schema/compiled.js'
+import type { CompiledConfig, CompiledRoute, Json } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { retireConcurrency } from '../shared/concurrency-cells.js'
 import { EpochBoard } from '../shared/epochs.js'
 import { MetricsDirectory } from '../shared/metrics-directory.js'
 import { createRegions, LIMITER_CAPACITY_DEFAULT, type LimiterCapacity } from '../shared/regions.js'
-import type { RouterTables } from '../shared/router-tables.js'
+import type { RouterBlocks } from '../shared/router-tables.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { type ListenRefused, PrimaryAcceptor } from '../threads/acceptor.js'
 import { ConnectionWatch, countOpenFiles } from '../threads/connection-watch.js'
@@ -32,9 +32,10 @@ import { notifyServiceManager } from '../threads/notify.js'
 import { installSignals } from '../threads/signals.js'
 import { supervisorVariable } from '../threads/supervise.js'
 import { Supervisor, type WorkerReport } from '../threads/supervisor.js'
-import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
+import type { ConfigurationSource, PreparedChange, PreparedConfiguration } from './configuration.js'
 import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
+import { placeUpstreams } from './place-upstreams.js'
 import { PrimaryBreakers } from './primary-breakers.js'
 import { PrimaryConcurrency } from './primary-concurrency.js'
 import { PrimaryConfiguration } from './primary-configuration.js'
@@ -61,11 +62,18 @@ export interface GatewayOptions {
   readonly print: (line: string) => void
 }
 
+/** Nothing was published, because the store refused. */
+interface Refused {
+  readonly refusal: Exclude<ApplyOutcome, { state: 'stored' }>
+}
+
 interface Published {
   /** Every worker has acknowledged it in time. */
   readonly isEverywhere: boolean
   readonly packMs: number
   readonly swapMs: number
+  /** Of the store, if it was stored. */
+  readonly revision: number | undefined
 }
 
 const heartbeatIntervalMs = 1_000
@@ -95,14 +103,17 @@ export class Gateway {
   private limiters: readonly DeclaredLimiter[]
   /** Of the first configuration, until it is published: they may be large. */
   private consumers: CompiledConsumers | null
+  private orders: readonly number[]
   /** `compiled` with addresses, as it was published. */
   private resolved: CompiledConfig | null = null
-  private tables: RouterTables | null = null
+  private tables: RouterBlocks | null = null
+  /** Null = nothing can change but by a whole configuration. */
+  private packer: SnapshotPacker | null = null
   private drainTimeoutMs: number
   private epoch = 1
   private reloads = 0
-  /** What the log last said to be waiting for a restart, after a change by the Admin API. */
-  private saidAtNextStart = ''
+  /** What waits for a restart after the last change by the Admin API. */
+  private atNextStart: readonly string[] = []
   private isServing = false
   private isEnding = false
   private exitCode = 0
@@ -117,6 +128,7 @@ export class Gateway {
     this.config = config
     this.firstProcess = first.process
     this.consumers = first.consumers
+    this.orders = first.state.orders
     this.compiled = first.compiled
     this.limiters = first.limiters
     this.drainTimeoutMs = config.drainTimeoutMs
@@ -282,9 +294,12 @@ export class Gateway {
         }),
         explain: (query) => {
           if (this.tables === null) throw new UsageError('no configuration has been published yet')
-          return explainQuery(query, this.compiled, this.tables)
+          return explainQuery(query, this.routes(), this.compiled.router, this.tables)
         },
-        limits: (query) => this.limits.lookUp(query, this.limiters, this.compiled.routes),
+        limits: (query) => {
+          const routes = this.routes().filter((route) => route !== null)
+          return this.limits.lookUp(query, options.source.liveParts()?.limiters ?? this.limiters, routes)
+        },
         limitTable: () => this.limits.tableState(),
         nodes: () => this.nodes.state(),
         healthchecks: () => this.health.list(),
@@ -310,12 +325,13 @@ export class Gateway {
       })
       if (this.consumers === null) throw new Error('the first configuration was published before')
       const assigned = this.nodes.assign(resolved)
-      const snapshot = packSnapshot(assigned, this.consumers, this.epoch)
+      const packer = new SnapshotPacker(assigned, this.consumers, this.epoch, this.orders)
       this.consumers = null
-      this.tables = snapshot.tables
+      this.orders = []
+      this.keep(packer)
       this.health.follow(assigned)
       this.concurrency.follow(assigned)
-      const ports = await this.supervisor.start({ type: 'snapshot', ...snapshot })
+      const ports = await this.supervisor.start({ type: 'snapshot', ...packer.whole() })
       if (this.isEnding) return null
       this.announce(ports)
       return null
@@ -395,58 +411,117 @@ export class Gateway {
   }
 
   /** A change by the Admin API: in force when it is stored. */
-  private async change(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
-    const published = await this.publish(prepared, store)
+  private async change(prepared: PreparedConfiguration | PreparedChange, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
+    const published = 'touched' in prepared ? await this.publishChange(prepared, store) : await this.publish(prepared, store)
     if ('refusal' in published) return published.refusal
-    const atNextStart = needsRestart(this.firstProcess, prepared.process)
-    if (atNextStart.join() !== this.saidAtNextStart) {
-      this.saidAtNextStart = atNextStart.join()
-      if (atNextStart.length > 0) this.options.log.warn(`changed, but in effect only after a restart: ${atNextStart.join(', ')}`)
+    if (!('touched' in prepared) && 'revision' in published) {
+      this.options.source.adopt(prepared, published.revision)
+      this.sayRestart(needsRestart(this.firstProcess, prepared.process))
     }
-    return { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere, atNextStart }
+    return { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere, atNextStart: this.atNextStart }
+  }
+
+  private sayRestart(waiting: readonly string[]): void {
+    if (waiting.join() !== this.atNextStart.join() && waiting.length > 0) {
+      this.options.log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`)
+    }
+    this.atNextStart = waiting
   }
 
   private publish(prepared: PreparedConfiguration): Promise<Published>
-  private publish(
-    prepared: PreparedConfiguration,
-    store: () => Promise<ApplyOutcome>,
-  ): Promise<Published | { readonly refusal: Exclude<ApplyOutcome, { state: 'stored' }> }>
+  private publish(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<Published | Refused>
   /** Makes everything ready, then (when `store` allows it) hands it to all workers and waits for them. */
-  private async publish(
-    prepared: PreparedConfiguration,
-    store?: () => Promise<ApplyOutcome>,
-  ): Promise<Published | { readonly refusal: Exclude<ApplyOutcome, { state: 'stored' }> }> {
-    const { resolver, log } = this.options
+  private async publish(prepared: PreparedConfiguration, store?: () => Promise<ApplyOutcome>): Promise<Published | Refused> {
+    const { resolver, source } = this.options
     const startedMs = systemClock.nowMs()
     const resolved = await resolver.resolveAll(prepared.compiled)
     const assigned = this.nodes.assign(resolved)
-    const snapshot: PackedSnapshot = packSnapshot(assigned, prepared.consumers, this.epoch + 1)
+    const packer = new SnapshotPacker(assigned, prepared.consumers, this.epoch + 1, prepared.state.orders)
     const outcome = await store?.()
     if (outcome !== undefined && outcome.state !== 'stored') {
       // The resolver and the nodes follow again what serves.
+      source.rollBack()
       this.resolved = await resolver.resolveAll(this.compiled)
       this.nodes.assign(this.resolved)
       return { refusal: outcome }
     }
     this.health.follow(assigned)
     this.concurrency.follow(assigned)
-    this.epoch = snapshot.epoch
+    this.epoch++
     this.resolved = resolved
-    this.tables = snapshot.tables
+    this.keep(packer)
     this.compiled = prepared.compiled
     this.tokens.follow(prepared.compiled.keySets)
-    this.sayCounters(prepared.limiters, store === undefined)
+    this.sayCounters(source.liveParts()?.limiters ?? this.limiters, prepared.limiters, store === undefined)
     this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
     const packedMs = systemClock.nowMs()
-    const isEverywhere = await this.supervisor.publish({ type: 'snapshot', ...snapshot })
-    if (!isEverywhere) log.error(`epoch ${snapshot.epoch} was published, but not every worker has acknowledged it`)
-    return { isEverywhere, packMs: Math.round(packedMs - startedMs), swapMs: Math.round(systemClock.nowMs() - packedMs) }
+    const isEverywhere = await this.sent(this.supervisor.publish({ type: 'snapshot', ...packer.whole() }))
+    return {
+      isEverywhere,
+      packMs: Math.round(packedMs - startedMs),
+      swapMs: Math.round(systemClock.nowMs() - packedMs),
+      revision: outcome?.revision,
+    }
+  }
+
+  /** The same for some resources that change in what serves: everything that does not change stays as it is, here and in the workers. */
+  private async publishChange(prepared: PreparedChange, store: () => Promise<ApplyOutcome>): Promise<{ isEverywhere: boolean } | Refused> {
+    const { resolver, source, log } = this.options
+    const { packer } = this
+    if (packer === null || this.resolved === null) throw new Error('there is no configuration that could change')
+    const change = source.applyChange(prepared)
+    const upstreams = new Map([...change.upstreams].map(([index, { after }]) => [index, after]))
+    await resolver.learnNames([...upstreams.values()].filter((upstream) => upstream !== null))
+    const outcome = await store()
+    if (outcome.state !== 'stored') {
+      source.rollBack()
+      resolver.forgetUnused()
+      return { refusal: outcome }
+    }
+    source.adoptChange(outcome.revision)
+    try {
+      const { nodes, health, concurrency } = this
+      const assigned = placeUpstreams(upstreams, this.resolved, { resolver, nodes, health, concurrency })
+      const packed = packer.change(this.epoch + 1, change.routes, assigned)
+      this.epoch++
+      this.tables = packer.tables
+      if (change.keySets !== null) this.tokens.follow(change.keySets)
+      this.sayCounters(change.limiters.before, change.limiters.after, false)
+      const whole = () => ({ type: 'snapshot' as const, ...packer.whole() })
+      return { isEverywhere: await this.sent(this.supervisor.publishChange({ type: 'change', ...packed }, whole)) }
+    } catch (error) {
+      // It is stored, so it must come into force: by the way that does not build upon what went wrong here.
+      log.error(
+        `a change was published as a whole configuration: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+      )
+      const whole = source.prepareWhole(prepared.view)
+      if (!whole.ok) throw error
+      const published = await this.publish(whole.prepared)
+      source.adopt(whole.prepared, outcome.revision)
+      return published
+    }
+  }
+
+  private async sent(acknowledged: Promise<boolean>): Promise<boolean> {
+    const isEverywhere = await acknowledged
+    if (!isEverywhere) this.options.log.error(`epoch ${this.epoch} was published, but not every worker has acknowledged it`)
+    return isEverywhere
+  }
+
+  private keep(packer: SnapshotPacker): void {
+    this.packer = this.options.source.store() === null ? null : packer
+    this.tables = packer.tables
+  }
+
+  /** Routes by the numbers that the router has for them. */
+  private routes(): readonly (CompiledRoute | null)[] {
+    return this.options.source.liveParts()?.compiledRoutes ?? this.compiled.routes
   }
 
   /** Says which counters of limits go on with a new configuration, and which begin anew. */
-  private sayCounters(next: readonly DeclaredLimiter[], isReload: boolean): void {
-    const { kept, reset } = compareLimiters(this.limiters, next)
+  private sayCounters(before: readonly DeclaredLimiter[], next: readonly DeclaredLimiter[], isReload: boolean): void {
+    const { kept, reset } = compareLimiters(before, next)
     const { log } = this.options
     for (const { limiter, reason } of reset.slice(0, resetLinesMax)) {
       log.info(`the counters of ${limiter.plugin} in ${limiter.owner} begin anew: ${reason}`)

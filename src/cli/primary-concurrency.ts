@@ -14,7 +14,7 @@ export class PrimaryConcurrency {
   }
 
   /** A configuration is about to be published. */
-  follow(config: CompiledConfig): void {
+  follow(config: Pick<CompiledConfig, 'upstreams'>): void {
     this.bounded = config.upstreams.filter(({ resilience }) => resilience?.concurrency !== undefined)
   }
 

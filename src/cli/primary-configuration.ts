@@ -18,12 +18,14 @@ import type { ApplyOutcome, Mutation, ResourceView } from '../controlplane/store
 import { resourceProblems } from '../controlplane/validate-resource.js'
 import type { Json } from '../schema/compiled.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
-import type { ConfigurationSource, PreparedConfiguration } from './configuration.js'
+import type { ConfigurationSource, PreparedChange, PreparedConfiguration } from './configuration.js'
+
+type PreparedWrite = PreparedConfiguration | PreparedChange
 
 export interface PrimaryConfigurationOptions {
   readonly source: ConfigurationSource
   /** Packs, calls `store`, publishes when that succeeded. */
-  readonly publish: (prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>) => Promise<PublishOutcome>
+  readonly publish: (prepared: PreparedWrite, store: () => Promise<ApplyOutcome>) => Promise<PublishOutcome>
   /** Null, or why nothing can be changed now. */
   readonly blocked: () => string | null
   readonly log: ProcessLog
@@ -34,8 +36,8 @@ const warningsMax = 20
 /** Errors of what others wrote in one line of the log. */
 const errorsMax = 5
 
-export class PrimaryConfiguration implements ConfigurationHost<PreparedConfiguration> {
-  private readonly writer: ConfigurationWriter<PreparedConfiguration>
+export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
+  private readonly writer: ConfigurationWriter<PreparedWrite>
   /** The change that runs, or the last one. */
   private last: Promise<unknown> = Promise.resolve()
   /** The resources that serve. */
@@ -50,15 +52,15 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
     return this.store().current()
   }
 
-  prepare(view: ResourceView, touched: readonly Touched[]): Promise<Prepared<PreparedConfiguration>> {
-    const result = this.options.source.prepareChange(view)
+  prepare(from: ResourceView, view: ResourceView, touched: readonly Touched[], isOne: boolean): Promise<Prepared<PreparedWrite>> {
+    const result = this.options.source.prepareChange(from.revision, view, touched, isOne)
     if (!result.ok) return Promise.resolve(result)
     const places = touched.map(({ kind, id }) => adminPlace(kind, id))
     const own = result.warnings.filter((issue) => places.some((place) => isAt(issue, place)))
     return Promise.resolve({ ok: true, prepared: result.prepared, warnings: own })
   }
 
-  async publish(prepared: PreparedConfiguration, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
+  async publish(prepared: PreparedWrite, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome> {
     const reason = this.options.blocked()
     if (reason !== null) return { state: 'unavailable', reason }
     const outcome = await this.options.publish(prepared, store)
@@ -89,7 +91,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
     if (view === this.running || this.options.blocked() !== null) return
     const place = store.describe().place
     try {
-      const result = source.prepareChange(view)
+      const result = source.prepareWhole(view)
       if (!result.ok) {
         const lines = result.errors.slice(0, errorsMax).map(formatIssue)
         const more = result.errors.length > errorsMax ? ` and ${result.errors.length - errorsMax} more` : ''
@@ -137,9 +139,9 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedConfigura
       problems: (kind, value, view, alone) => resourceProblems(source.openedFile(), source.environment, kind, value, view, alone),
       history: () => this.store().history(),
       at: (revision) => this.store().at(revision),
-      check: async (view) => {
-        const result = await this.prepare(view, [])
-        return result.ok ? [] : result.errors
+      check: (view) => {
+        const result = source.prepareWhole(view)
+        return Promise.resolve(result.ok ? [] : result.errors)
       },
     }
   }

@@ -52,7 +52,7 @@ export class PrimaryHealth {
   }
 
   /** A configuration, slots assigned, is about to be published. */
-  follow(config: CompiledConfig): void {
+  follow(config: Pick<CompiledConfig, 'upstreams'>): void {
     const upstreams = new Map<number, CompiledUpstream>()
     for (const [index, upstream] of config.upstreams.entries()) {
       if (upstream.checks !== undefined || upstream.outlierDetection !== undefined) upstreams.set(index, upstream)

@@ -2,7 +2,7 @@
 import { nowMs, systemClock } from '../base/clock.js'
 import type { NodesUpdate } from '../controlplane/dns.js'
 import { NodeDirectory, needsNodeState, readNodeKey } from '../controlplane/node-slots.js'
-import type { CompiledConfig, Json } from '../schema/compiled.js'
+import type { CompiledConfig, CompiledUpstream, Json } from '../schema/compiled.js'
 import { NodeBoard, NodeSlots, NodeStatus } from '../shared/node-cells.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 
@@ -35,6 +35,16 @@ export class PrimaryNodes {
   /** The configuration, addresses known, with a slot in every node whose state somebody needs. */
   assign(config: CompiledConfig): CompiledConfig {
     return this.directory.assign(config)
+  }
+
+  /** See NodeDirectory. */
+  assignChanges(config: CompiledConfig, changed: ReadonlyMap<number, CompiledUpstream | null>): Map<number, CompiledUpstream | null> {
+    return this.directory.assignChanges(config, changed)
+  }
+
+  /** All upstreams as they are assigned now. */
+  current(): Pick<CompiledConfig, 'upstreams'> {
+    return this.directory.current()
   }
 
   assignUpdates(updates: readonly NodesUpdate[], config: CompiledConfig): NodesUpdate[] {

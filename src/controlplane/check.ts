@@ -9,7 +9,7 @@ import { PluginRegistry } from '../plugins/registry.js'
 import { loadUserPlugins } from '../plugins/user-plugins.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
-import { compileConfiguration } from './compile.js'
+import { type CompiledState, compileConfiguration } from './compile.js'
 import type { CompiledConsumers } from './compile-consumers.js'
 import type { Environment } from './environment.js'
 import { isKongFile } from './import-kong/import-kong.js'
@@ -38,6 +38,8 @@ export type CheckResult =
       readonly compiled: CompiledConfig
       readonly consumers: CompiledConsumers
       readonly limiters: readonly DeclaredLimiter[]
+      /** See live/live-configuration. */
+      readonly state: CompiledState
       readonly warnings: readonly ConfigIssue[]
     }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[]; readonly warnings: readonly ConfigIssue[] }
@@ -96,6 +98,7 @@ export function checkOpened(opened: OpenedConfiguration, env: Environment, optio
     compiled: compiled.compiled,
     consumers: compiled.consumers,
     limiters: compiled.limiters,
+    state: compiled.state,
     warnings: sortIssues([...warnings, ...compiled.warnings]),
   }
 }

@@ -6,9 +6,11 @@ import { PluginConfigError, type PrepareKit, type RedisDefaults } from '../plugi
 import type { CompiledPlugin, Json, KeySetSpec } from '../schema/compiled.js'
 import { type UpstreamResource, upstreamSchema } from '../schema/upstream.js'
 import { contentKey, type UpstreamTable } from './compile-upstreams.js'
+import { UndoLog } from './live/undo-log.js'
 import type { IssueList } from './load-issue.js'
 import type { CheckedPlugin, LoadedConfig, PluginLayer } from './load-types.js'
 import { mergePlugins, type OwnedPlugin } from './merge.js'
+import type { SecretResolver } from './secrets.js'
 import { checkPlugins, optionPath } from './validate-plugins.js'
 import { checkSchema } from './validate-schema.js'
 import { checkUpstream } from './validate-upstreams.js'
@@ -16,29 +18,101 @@ import { checkUpstream } from './validate-upstreams.js'
 /** Ends a `prepare` whose problem is already among the issues. */
 class AlreadyReported extends Error {}
 
+/** What the `prepare` of one plugin conf announced beside what it returned. */
+export interface Announced {
+  readonly limiters: DeclaredLimiter[]
+  /** Published keys that it wants, as they are named in the compiler. */
+  readonly keySets: string[]
+  /** Names that it shares with other confs of the plugin. */
+  readonly shared: string[]
+  /** Upstreams that it sends requests to. */
+  readonly upstreams: number[]
+  /** Those of them that it names by their id. */
+  readonly upstreamIds: string[]
+}
+
+/** Confs that were prepared anew, and those that are gone, since `begin`. */
+export interface PluginChanges {
+  readonly added: Announced[]
+  readonly removed: Announced[]
+}
+
+type Settings = Pick<LoadedConfig, 'registry' | 'enabled' | 'metadata' | 'attributes'>
+
 export class PluginCompiler {
   private readonly prepared = new Map<CheckedPlugin, CompiledPlugin | null>()
   private readonly chains = new Map<string, CompiledPlugin[]>()
-  private readonly announced: DeclaredLimiter[] = []
-  private readonly wantedKeys = new Map<string, KeySetSpec>()
-  /** Names that confs of one plugin share: the first value of each, with its owner. */
-  private readonly shared = new Map<string, { readonly owner: string; readonly text: string }>()
+  /** Only of confs that announced something. */
+  private readonly announced = new Map<CheckedPlugin, Announced>()
+  private readonly wantedKeys = new Map<string, { readonly spec: KeySetSpec; readonly count: number }>()
+  /** Names that confs of one plugin share: the value, and the confs that have it. */
+  private readonly shared = new Map<string, { readonly text: string; readonly by: Map<Announced, string> }>()
+  private readonly config: Settings
+  private undo = UndoLog.off()
+  private changes: PluginChanges = { added: [], removed: [] }
 
   constructor(
-    private readonly config: LoadedConfig,
+    { registry, enabled, metadata, attributes }: Settings,
+    private secrets: SecretResolver,
     private readonly upstreams: UpstreamTable,
     private readonly process: { readonly tlsPorts: readonly number[]; readonly redis: RedisDefaults | null; readonly gatewayNodes: number },
-    private readonly issues: IssueList,
-  ) {}
+    private issues: IssueList,
+  ) {
+    this.config = { registry, enabled, metadata, attributes }
+  }
+
+  /** Everything that was compiled so far stays. */
+  settle(): void {
+    this.chains.clear()
+    this.changes = { added: [], removed: [] }
+  }
+
+  /** From now on changes are noted in `undo`, and what they bring in what comes back. */
+  begin(undo: UndoLog, issues: IssueList, secrets: SecretResolver): PluginChanges {
+    this.undo = undo
+    this.issues = issues
+    this.secrets = secrets
+    this.chains.clear()
+    this.changes = { added: [], removed: [] }
+    return this.changes
+  }
+
+  /** These confs are gone. */
+  remove(plugins: Iterable<CheckedPlugin>): void {
+    const { undo } = this
+    for (const plugin of plugins) {
+      undo.delete(this.prepared, plugin)
+      const announced = this.announced.get(plugin)
+      if (announced === undefined) continue
+      undo.delete(this.announced, plugin)
+      this.changes.removed.push(announced)
+      for (const text of announced.keySets) {
+        const wanted = this.wantedKeys.get(text)
+        if (wanted !== undefined && wanted.count > 1) undo.set(this.wantedKeys, text, { ...wanted, count: wanted.count - 1 })
+        else undo.delete(this.wantedKeys, text)
+      }
+      for (const name of announced.shared) {
+        const one = this.shared.get(name)
+        if (one === undefined) continue
+        undo.delete(one.by, announced)
+        if (one.by.size === 0) undo.delete(this.shared, name)
+      }
+    }
+  }
+
+  /** What all confs announced. */
+  all(): Iterable<Announced> {
+    return this.announced.values()
+  }
 
   /** Limits that the prepared plugins announced, in the order of the file. */
   get limiters(): readonly DeclaredLimiter[] {
-    return this.announced
+    return [...this.announced.values()].flatMap(({ limiters }) => limiters)
   }
 
   /** Published keys that the prepared plugins announced, each once. */
   get keySets(): KeySetSpec[] {
-    return [...this.wantedKeys.values()]
+    return [...this.wantedKeys.values()].map(({ spec }) => spec)
   }
 
   /** The plugins of these layers that are switched on, in run order. Equal layers give the same array. */
@@ -64,17 +138,23 @@ export class PluginCompiler {
   private compile({ owner, plugin }: OwnedPlugin): CompiledPlugin | null {
     let compiled = this.prepared.get(plugin)
     if (compiled === undefined) {
-      compiled = plugin.meta.disable === true ? null : this.prepare(owner, plugin)
-      this.prepared.set(plugin, compiled)
+      const announced: Announced = { limiters: [], keySets: [], shared: [], upstreams: [], upstreamIds: [] }
+      compiled = plugin.meta.disable === true ? null : this.prepare(owner, plugin, announced)
+      this.undo.set(this.prepared, plugin, compiled)
+      if (Object.values(announced).some((list) => list.length > 0)) {
+        this.undo.set(this.announced, plugin, announced)
+        this.changes.added.push(announced)
+      }
     }
     return compiled
   }
 
-  private prepare(owner: string, plugin: CheckedPlugin): CompiledPlugin | null {
+  /** `announced`: of the conf that stands in a resource, also when it holds others. */
+  private prepare(owner: string, plugin: CheckedPlugin, announced: Announced): CompiledPlugin | null {
     const definition = this.config.registry.get(plugin.name)
     if (definition === undefined) throw new Error(`plugin ${plugin.name} was checked but is not in the registry`)
     try {
-      const prepared = definition.prepare(plugin.conf, this.kit(owner, plugin))
+      const prepared = definition.prepare(plugin.conf, this.kit(owner, plugin, announced))
       if (JSON.stringify(prepared) === undefined) throw new Error('prepare returned nothing that JSON can hold')
       return {
         name: plugin.name,
@@ -102,29 +182,36 @@ export class PluginCompiler {
     }
   }
 
-  private kit(owner: string, plugin: CheckedPlugin): PrepareKit {
+  private kit(owner: string, plugin: CheckedPlugin, announced: Announced): PrepareKit {
     return {
       owner,
       metadata: this.config.metadata.get(plugin.name) ?? null,
       attributes: this.config.attributes.get(plugin.name) ?? null,
       tlsPorts: this.process.tlsPorts,
       redis: this.process.redis,
-      limiter: (spec, { perRoute = false, oneKey = false, overridden } = {}) =>
-        this.announce({ plugin: plugin.name, owner, spec, perRoute, oneKey, ...(overridden === undefined ? {} : { overridden }) }, plugin),
-      keySet: (spec) => void this.wantedKeys.set(JSON.stringify(spec), spec),
-      plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path),
+      limiter: (spec, { perRoute = false, oneKey = false, overridden } = {}) => {
+        const limiter = { plugin: plugin.name, owner, spec, perRoute, oneKey, ...(overridden === undefined ? {} : { overridden }) }
+        return this.announceLimiter(limiter, plugin, announced)
+      },
+      keySet: (spec) => this.announceKeys(spec, announced),
+      plugin: (name, conf, path) => this.inner(owner, plugin, name, conf, path, announced),
       authenticates: (name) => this.config.registry.get(name)?.credential !== undefined,
-      conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value)),
-      upstream: (reference) =>
-        'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin),
+      conflict: (name, value) => this.conflict(`${plugin.name} ${name}`, owner, canonicalJson(value), announced),
+      upstream: (reference) => {
+        const index =
+          'id' in reference ? this.namedUpstream(reference.id, plugin) : this.inlineUpstream(reference.inline, reference.path, plugin)
+        announced.upstreams.push(index)
+        if ('id' in reference) announced.upstreamIds.push(reference.id)
+        return index
+      },
     }
   }
 
-  private announce(limiter: DeclaredLimiter, plugin: CheckedPlugin): DeclaredLimiter['spec'] {
+  private announceLimiter(limiter: DeclaredLimiter, plugin: CheckedPlugin, announced: Announced): DeclaredLimiter['spec'] {
     const { spec } = limiter
     const problem = specProblem(spec)
     if (problem !== null) throw new PluginConfigError(problem)
-    this.announced.push(limiter)
+    announced.limiters.push(limiter)
     const nodes = this.process.gatewayNodes
     if (spec.store.kind === 'local' && nodes > 1) {
       this.issues.warn(
@@ -137,24 +224,33 @@ export class PluginCompiler {
     return spec
   }
 
-  private conflict(name: string, owner: string, text: string): string | null {
+  private announceKeys(spec: KeySetSpec, announced: Announced): void {
+    const text = JSON.stringify(spec)
+    announced.keySets.push(text)
+    this.undo.set(this.wantedKeys, text, { spec, count: (this.wantedKeys.get(text)?.count ?? 0) + 1 })
+  }
+
+  private conflict(name: string, owner: string, text: string, announced: Announced): string | null {
     const first = this.shared.get(name)
-    if (first === undefined) this.shared.set(name, { owner, text })
-    return first === undefined || first.text === text ? null : first.owner
+    if (first !== undefined && first.text !== text) return first.by.values().next().value ?? ''
+    if (first === undefined) this.undo.set(this.shared, name, { text, by: new Map([[announced, owner]]) })
+    else this.undo.set(first.by, announced, owner)
+    announced.shared.push(name)
+    return null
   }
 
   /** A plugin that another plugin holds: checked and prepared as if it stood on its own. */
-  private inner(owner: string, outer: CheckedPlugin, name: string, conf: Json, path: string): Json {
+  private inner(owner: string, outer: CheckedPlugin, name: string, conf: Json, path: string, announced: Announced): Json {
     const at = [...outer.path, ...optionPath(path)]
-    const { issues } = this
-    const { registry, enabled, secrets } = this.config
+    const { issues, secrets } = this
+    const { registry, enabled } = this.config
     const before = issues.errors.length
     const checked = checkPlugins({ [name]: conf }, at, { registry, enabled, issues, secrets }).get(name)
     if (checked === undefined || issues.errors.length > before) throw new AlreadyReported()
     if (Object.keys(checked.meta).length > 0) {
       throw new PluginConfigError(`_meta has no effect on a plugin that stands inside of ${outer.name}`, `${path}.${name}._meta`)
     }
-    const compiled = this.prepare(owner, checked)
+    const compiled = this.prepare(owner, checked, announced)
     if (compiled === null) throw new AlreadyReported()
     return compiled.prepared
   }

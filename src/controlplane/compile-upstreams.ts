@@ -7,18 +7,37 @@ import { compileBalancing } from './compile-balancing.js'
 import { compileChecks, compileOutlierDetection } from './compile-health.js'
 import { readNodes } from './compile-nodes.js'
 import { compileResilience } from './compile-resilience.js'
+import type { UndoLog } from './live/undo-log.js'
 import type { Entry } from './load-types.js'
 import { milliseconds } from './validate-process.js'
 import { plainScheme } from './validate-upstreams.js'
 
+/** Stands where an upstream was that nothing uses any more. */
+export const goneUpstream: CompiledUpstream = Object.freeze({ ...compileUpstream('', { nodes: {} } as UpstreamResource, 0), nodes: [] })
+
 export class UpstreamTable {
+  /** By index. Indexes that are not in use hold an upstream without key and nodes. */
   readonly compiled: CompiledUpstream[] = []
   private readonly indexes = new Map<string, number>()
+  private readonly free: number[] = []
+  private undo: UndoLog | null = null
+  private touched = new Map<number, CompiledUpstream | null>()
 
   constructor(
-    private readonly named: ReadonlyMap<string, Entry<UpstreamResource>>,
+    private named: ReadonlyMap<string, Entry<UpstreamResource>>,
     private readonly rotorSlot: (key: string) => number,
   ) {}
+
+  /**
+   * From now on changes are noted in `undo`, ids are looked up in `named`, and the indexes that change stand in the map that comes back,
+   * with what was there before (null = nothing).
+   */
+  begin(undo: UndoLog, named: ReadonlyMap<string, Entry<UpstreamResource>>): ReadonlyMap<number, CompiledUpstream | null> {
+    this.undo = undo
+    this.named = named
+    this.touched = new Map()
+    return this.touched
+  }
 
   /** Index of the upstream with this id, or -1 when there is none. */
   byId(id: string): number {
@@ -30,15 +49,51 @@ export class UpstreamTable {
   inline(key: string, value: UpstreamResource): number {
     const known = this.indexes.get(key)
     if (known !== undefined) return known
-    const index = this.compiled.length
-    this.compiled.push(compileUpstream(key, value, this.rotorSlot(key)))
-    this.indexes.set(key, index)
+    const compiled = compileUpstream(key, value, this.rotorSlot(key))
+    const { undo } = this
+    if (undo === null) {
+      this.indexes.set(key, this.compiled.length)
+      return this.compiled.push(compiled) - 1
+    }
+    const index = undo.pop(this.free) ?? this.compiled.length
+    undo.set(this.indexes, key, index)
+    this.assign(undo, index, compiled)
     return index
+  }
+
+  /** The upstream with this key means something else now. Nothing happens when nothing uses it. */
+  update(key: string, value: UpstreamResource): void {
+    const index = this.indexes.get(key)
+    if (index === undefined) return
+    const before = this.compiled[index]
+    const after = compileUpstream(key, value, this.rotorSlot(key))
+    if (this.undo !== null && JSON.stringify(before) !== JSON.stringify(after)) this.assign(this.undo, index, after)
+  }
+
+  /** Nothing uses this index any more. */
+  release(index: number): void {
+    const { undo } = this
+    const upstream = this.compiled[index]
+    if (undo === null || upstream === undefined || upstream === goneUpstream) return
+    undo.delete(this.indexes, upstream.key)
+    this.assign(undo, index, goneUpstream)
+    undo.push(this.free, index)
+  }
+
+  private assign(undo: UndoLog, index: number, upstream: CompiledUpstream): void {
+    const before = this.compiled[index]
+    if (!this.touched.has(index)) this.touched.set(index, before === undefined || before === goneUpstream ? null : before)
+    undo.assign(this.compiled, index, upstream)
   }
 
   at(index: number): CompiledUpstream | undefined {
     return this.compiled[index]
   }
+}
+
+/** True for what stands at indexes that are not in use. */
+export function isGone(upstream: CompiledUpstream): boolean {
+  return upstream === goneUpstream
 }
 
 /** Key of an upstream that only its content names: equal contents are one upstream. */

@@ -28,9 +28,19 @@ export type CompileResult =
       readonly compiled: CompiledConfig
       readonly consumers: CompiledConsumers
       readonly limiters: readonly DeclaredLimiter[]
+      /** What a change of some resources goes on from (live/live-configuration). */
+      readonly state: CompiledState
       readonly warnings: readonly ConfigIssue[]
     }
   | { readonly ok: false; readonly errors: readonly ConfigIssue[] }
+
+export interface CompiledState {
+  readonly loaded: Omit<LoadedConfig, 'consumers'>
+  readonly upstreams: UpstreamTable
+  readonly plugins: PluginCompiler
+  /** For each compiled route its place among the routes of the configuration. */
+  readonly orders: readonly number[]
+}
 
 export function compileConfiguration(config: LoadedConfig, options: CompileOptions): CompileResult {
   const settings = options.process ?? config.process
@@ -38,11 +48,13 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
   const upstreams = new UpstreamTable(config.upstreams, options.rotorSlot)
   // Port 0 becomes a real one only when the listener opens.
   const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null && listener.port > 0).map((listener) => listener.port)
-  const plugins = new PluginCompiler(config, upstreams, { ...settings, tlsPorts }, issues)
-  const routes = config.routes
-    .filter((route) => route.value.status !== 0)
-    .map((route) => compileRoute(route, config, upstreams, plugins))
-    .sort((a, b) => b.priority - a.priority)
+  const plugins = new PluginCompiler(config, config.secrets, upstreams, { ...settings, tlsPorts }, issues)
+  const ordered = config.routes
+    .map((route, order) => ({ route, order }))
+    .filter(({ route }) => isServed(route))
+    .map(({ route, order }) => ({ order, compiled: compileRoute(route, config, upstreams, plugins) }))
+    .sort((a, b) => b.compiled.priority - a.compiled.priority)
+  const routes = ordered.map(({ compiled }) => compiled)
   const compiled: CompiledConfig = Object.freeze({
     router: settings.router,
     routes,
@@ -53,7 +65,10 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
   checkUnused(config, plugins)
   const consumers = compileConsumers(config, plugins)
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors) }
-  return { ok: true, compiled, consumers, limiters: plugins.limiters, warnings: issues.warnings }
+  plugins.settle()
+  const { consumers: _consumers, ...loaded } = config
+  const state = { loaded, upstreams, plugins, orders: ordered.map(({ order }) => order) }
+  return { ok: true, compiled, consumers, limiters: plugins.limiters, state, warnings: issues.warnings }
 }
 
 /** Global rules in the order of the file; where priorities are equal, earlier rules run first. */
@@ -69,7 +84,16 @@ function checkUnused(config: LoadedConfig, plugins: PluginCompiler): void {
   for (const [id, entry] of config.pluginConfigs) plugins.chain([{ owner: `plugin_configs/${id}`, plugins: entry.plugins }])
 }
 
-function compileRoute(route: Entry<RouteResource>, config: LoadedConfig, upstreams: UpstreamTable, plugins: PluginCompiler): CompiledRoute {
+export function isServed(route: Entry<RouteResource>): boolean {
+  return route.value.status !== 0
+}
+
+export function compileRoute(
+  route: Entry<RouteResource>,
+  config: Pick<LoadedConfig, 'services' | 'pluginConfigs'>,
+  upstreams: UpstreamTable,
+  plugins: PluginCompiler,
+): CompiledRoute {
   const own = route.value
   const service = own.service_id === undefined ? null : (config.services.get(String(own.service_id)) ?? null)
   const pluginConfig = own.plugin_config_id === undefined ? null : (config.pluginConfigs.get(String(own.plugin_config_id)) ?? null)

@@ -11,7 +11,7 @@
  */
 import { lookup as systemLookup } from 'node:dns/promises'
 import type { Clock } from '../base/clock.js'
-import type { CompiledConfig, CompiledNode } from '../schema/compiled.js'
+import type { CompiledConfig, CompiledNode, CompiledUpstream } from '../schema/compiled.js'
 import type { DnsConfig } from '../schema/process.js'
 import { type Addresses, DnsQuery, type Lookup, type Resolution } from './dns-query.js'
 
@@ -54,7 +54,8 @@ interface Entry {
 }
 
 interface Tracked {
-  readonly source: CompiledConfig
+  /** Upstreams as they are configured. */
+  readonly source: CompiledUpstream[]
   readonly result: CompiledConfig
 }
 
@@ -62,6 +63,12 @@ const lookupAll: Lookup = (name) => systemLookup(name, { all: true, verbatim: tr
 
 function isName(node: CompiledNode): boolean {
   return node.address === ''
+}
+
+function namesOf(upstreams: readonly CompiledUpstream[]): Set<string> {
+  const names = new Set<string>()
+  for (const { nodes } of upstreams) for (const node of nodes) if (isName(node)) names.add(node.host.toLowerCase())
+  return names
 }
 
 function sameAddresses(left: Addresses | null, right: Addresses): boolean {
@@ -92,14 +99,46 @@ export class DnsResolver {
    * changes are reported for this configuration, and names that it does not use are forgotten.
    */
   async resolveAll(config: CompiledConfig): Promise<CompiledConfig> {
-    const names = new Set(config.upstreams.flatMap((upstream) => upstream.nodes.filter(isName).map((node) => node.host.toLowerCase())))
-    const unknown = [...names].map((name) => this.entry(name)).filter((entry) => entry.addresses === null)
-    await Promise.all(unknown.map((entry) => this.refresh(entry)))
-    const upstreams = config.upstreams.map((upstream) => ({ ...upstream, nodes: this.expand(upstream.nodes) }))
+    await this.learnNames(config.upstreams)
+    const upstreams = config.upstreams.map((upstream) => this.expanded(upstream))
     const result: CompiledConfig = { ...config, upstreams }
-    this.tracked = { source: config, result }
-    for (const entry of this.entries.values()) if (!names.has(entry.name)) this.forget(entry)
+    this.tracked = { source: [...config.upstreams], result }
+    this.forgetUnused()
     return result
+  }
+
+  /** Asks for the names among the nodes of these upstreams that are not known; as for the rest, see `resolveAll`. */
+  async learnNames(upstreams: readonly CompiledUpstream[]): Promise<void> {
+    const unknown = [...namesOf(upstreams)].map((name) => this.entry(name)).filter((entry) => entry.addresses === null)
+    await Promise.all(unknown.map((entry) => this.refresh(entry)))
+  }
+
+  /**
+   * Puts upstreams in the places of others in the configuration that `resolveAll` returned last, whose upstreams change in place; from
+   * now on changes are reported for these. Resolves nothing: see `learnNames`. Returns them with their addresses.
+   */
+  replace(upstreams: ReadonlyMap<number, CompiledUpstream>): Map<number, CompiledUpstream> {
+    const { tracked } = this
+    if (tracked === null) throw new Error('no configuration was resolved yet')
+    const expanded = new Map<number, CompiledUpstream>()
+    let hadNames = false
+    for (const [index, upstream] of upstreams) {
+      const before = tracked.source[index]
+      hadNames ||= before !== undefined && before.nodes.some(isName)
+      const one = this.expanded(upstream)
+      tracked.source[index] = upstream
+      tracked.result.upstreams[index] = one
+      expanded.set(index, one)
+    }
+    if (hadNames) this.forgetUnused()
+    return expanded
+  }
+
+  /** Names that the configuration does not use are not asked any more. */
+  forgetUnused(): void {
+    if (this.entries.size === 0) return
+    const names = namesOf(this.tracked?.source ?? [])
+    for (const entry of this.entries.values()) if (!names.has(entry.name)) this.forget(entry)
   }
 
   /** Calls `listener` whenever the addresses of a name in the latest configuration changed. */
@@ -127,6 +166,10 @@ export class DnsResolver {
     entry.cancelTimer?.()
     entry.cancelTimer = null
     this.entries.delete(entry.name)
+  }
+
+  private expanded(upstream: CompiledUpstream): CompiledUpstream {
+    return { ...upstream, nodes: this.expand(upstream.nodes) }
   }
 
   private expand(nodes: readonly CompiledNode[]): CompiledNode[] {
@@ -220,7 +263,7 @@ export class DnsResolver {
     const tracked = this.tracked
     if (tracked === null || this.isClosed) return
     const updates: NodesUpdate[] = []
-    tracked.source.upstreams.forEach((upstream, index) => {
+    tracked.source.forEach((upstream, index) => {
       const uses = upstream.nodes.some((node) => isName(node) && node.host.toLowerCase() === name)
       if (uses) updates.push({ upstream: index, nodes: this.expand(upstream.nodes) })
     })

@@ -43,6 +43,10 @@ function judgesNodes({ checks, outlierDetection }: CompiledUpstream): boolean {
 
 export class NodeDirectory {
   private isFirst = true
+  /** Keys that have slots. */
+  private keys: ReadonlySet<string> = new Set()
+  /** The upstreams as they were assigned last. */
+  private assigned: CompiledUpstream[] = []
 
   constructor(
     private readonly slots: SlotSource,
@@ -63,17 +67,56 @@ export class NodeDirectory {
       for (const node of upstream.nodes) if (node.address !== '') keys.add(nodeKey(upstream, node))
     }
     this.slots.retain(keys, nowMs)
-    if (keys.size === 0) return config
-    const upstreams = config.upstreams.map((upstream) => {
-      const nodes = upstream.nodes.map((node) => {
-        const key = nodeKey(upstream, node)
-        return keys.has(key) ? { ...node, slot: this.slots.slot(key, openedMs) } : node
-      })
-      const { outlierDetection: outliers } = upstream
-      if (outliers === undefined) return { ...upstream, nodes }
-      return { ...upstream, nodes, outlierDetection: { ...outliers, slot: this.slots.slot(upstreamKey(upstream), 0) } }
-    })
+    this.keys = keys
+    if (keys.size === 0) {
+      this.assigned = [...config.upstreams]
+      return config
+    }
+    const upstreams = config.upstreams.map((upstream) => this.withSlots(upstream, openedMs))
+    this.assigned = [...upstreams]
     return { ...config, upstreams }
+  }
+
+  /**
+   * The same after a change of some upstreams of `config`, which has them already; null = there is none any more. Returns those upstreams
+   * and all others whose slots are different now.
+   */
+  assignChanges(config: Upstreams, changed: ReadonlyMap<number, CompiledUpstream | null>): Map<number, CompiledUpstream | null> {
+    const before = this.assigned
+    const isRead = (upstream: CompiledUpstream | null | undefined): boolean => upstream != null && this.needsState(upstream)
+    if ([...changed].some(([index, upstream]) => isRead(upstream) || isRead(before[index]))) {
+      const { upstreams } = this.assign(config)
+      const result = new Map<number, CompiledUpstream | null>()
+      for (const [index, upstream] of upstreams.entries()) {
+        if (changed.has(index)) result.set(index, changed.get(index) === null ? null : upstream)
+        else if (!haveSameSlots(upstream, before[index])) result.set(index, upstream)
+      }
+      return result
+    }
+    const result = new Map<number, CompiledUpstream | null>()
+    const openedMs = this.clock.nowMs()
+    for (const [index, upstream] of changed) {
+      const assigned = upstream === null || this.keys.size === 0 ? upstream : this.withSlots(upstream, openedMs)
+      result.set(index, assigned)
+      const kept = assigned ?? config.upstreams[index]
+      if (kept !== undefined) before[index] = kept
+    }
+    return result
+  }
+
+  /** All upstreams as they are assigned now. */
+  current(): Upstreams {
+    return { upstreams: this.assigned }
+  }
+
+  private withSlots(upstream: CompiledUpstream, openedMs: number): CompiledUpstream {
+    const nodes = upstream.nodes.map((node) => {
+      const key = nodeKey(upstream, node)
+      return this.keys.has(key) ? { ...node, slot: this.slots.slot(key, openedMs) } : node
+    })
+    const { outlierDetection: outliers } = upstream
+    if (outliers === undefined) return { ...upstream, nodes }
+    return { ...upstream, nodes, outlierDetection: { ...outliers, slot: this.slots.slot(upstreamKey(upstream), 0) } }
   }
 
   /** The same for newer addresses of upstreams of `config`, the configuration that was assigned last. */
@@ -94,6 +137,14 @@ export class NodeDirectory {
       return slot === 0 ? node : { ...node, slot }
     })
   }
+}
+
+function haveSameSlots(upstream: CompiledUpstream, other: CompiledUpstream | undefined): boolean {
+  return (
+    other !== undefined &&
+    upstream.outlierDetection?.slot === other.outlierDetection?.slot &&
+    upstream.nodes.every((node, index) => node.slot === other.nodes[index]?.slot)
+  )
 }
 
 /** True when something picks or judges the nodes of this upstream by their state. */

@@ -52,6 +52,11 @@ export class SecretResolver {
     private readonly directory: string,
   ) {}
 
+  /** One that reads the files of secrets anew. */
+  fresh(): SecretResolver {
+    return new SecretResolver(this.environment, this.directory)
+  }
+
   /** A copy of `conf` with the values in place of the references. */
   resolve(conf: { readonly [name: string]: Json }): ResolvedConf {
     const references: { path: readonly (string | number)[]; text: string; value: string }[] = []

@@ -7,6 +7,8 @@ import type { DocumentPath, IssueList } from './load-issue.js'
 import type { CheckedPlugin, LoadedConfig } from './load-types.js'
 import { mergePlugins, mergeRoute } from './merge.js'
 
+type LimitedConfig = Pick<LoadedConfig, 'routes' | 'services' | 'pluginConfigs' | 'globalRules' | 'source'>
+
 type Options = { readonly [name: string]: unknown }
 
 /** Options of a rate-limit plugin that say whose requests count together. */
@@ -38,7 +40,7 @@ const authentication: ReadonlySet<string> = new Set([
 ])
 
 /** `builtin`: names of the plugins that come with the gateway; any other plugin may authenticate, nobody knows. */
-export function checkConsumerLimits(config: LoadedConfig, builtin: ReadonlySet<string>, issues: IssueList): void {
+export function checkConsumerLimits(config: LimitedConfig, builtin: ReadonlySet<string>, issues: IssueList): void {
   const authenticates = ({ name, meta }: CheckedPlugin): boolean =>
     meta.disable !== true && (authentication.has(name) || /-auth(?:-advanced|-enc)?$/.test(name) || !builtin.has(name))
   const globals = config.globalRules.flatMap((rule) => [...rule.plugins.values()])
@@ -74,7 +76,7 @@ export function checkConsumerLimits(config: LoadedConfig, builtin: ReadonlySet<s
   if (!isAnyAuthenticated) for (const plugin of globals) warn(plugin)
 }
 
-function valueAt(config: LoadedConfig, path: DocumentPath): unknown {
+function valueAt(config: Pick<LoadedConfig, 'source'>, path: DocumentPath): unknown {
   return path.reduce<unknown>(
     (value, part) => (typeof value === 'object' && value !== null ? Reflect.get(value, part) : undefined),
     config.source.value,

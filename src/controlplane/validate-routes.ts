@@ -10,9 +10,13 @@ import { checkUpstream } from './validate-upstreams.js'
 
 /** Ids that exist, by kind, whatever the state of the resource behind them. */
 export interface KnownIds {
-  readonly upstreams: ReadonlySet<string>
-  readonly services: ReadonlySet<string>
-  readonly plugin_configs: ReadonlySet<string>
+  readonly upstreams: IdSet
+  readonly services: IdSet
+  readonly plugin_configs: IdSet
+}
+
+export interface IdSet extends Iterable<string> {
+  has(id: string): boolean
 }
 
 export interface RouteChecks {

@@ -36,7 +36,8 @@ export interface ValidateOptions {
   readonly alsoKnown?: (kind: string) => ReadonlySet<string>
 }
 
-type RawEntry = { readonly id: string; readonly path: DocumentPath; readonly value: unknown }
+/** A resource as it was given, with its place. */
+export type RawEntry = { readonly id: string; readonly path: DocumentPath; readonly value: unknown }
 
 /** Validates a parsed document. */
 export function validateDocument(source: SourceDocument, options: ValidateOptions): LoadResult {
@@ -132,13 +133,13 @@ function readEntries(root: Root, kind: ResourceKind, issues: IssueList): RawEntr
 }
 
 /** A field that is null is a field that is absent. */
-function withoutNulls(item: object): { [name: string]: unknown } {
+export function withoutNulls(item: object): { [name: string]: unknown } {
   const entries = Object.entries(item)
   return Object.fromEntries(entries.some(([, value]) => value === null) ? entries.filter(([, value]) => value !== null) : entries)
 }
 
 /** Checks entries against the schema of their kind, and their plugins. Entries that do not fit are reported and left out. */
-function typeEntries<T extends object>(kind: string, entries: readonly RawEntry[], checks: PluginChecks): Entry<T>[] {
+export function typeEntries<T extends object>(kind: string, entries: readonly RawEntry[], checks: PluginChecks): Entry<T>[] {
   const schema = resourceKinds.find((item) => item.kind === kind)?.schema
   if (schema === undefined) throw new Error(`there is no schema for ${kind}`)
   const typed: Entry<T>[] = []

@@ -3,8 +3,8 @@
 import type { AnyPlugin } from '../plugins/plugin.js'
 import type { CompiledPlugin, RouterOptions } from '../schema/compiled.js'
 import type { ConsumerTables } from '../shared/consumer-tables.js'
-import type { PackedRecords } from '../shared/packed-records.js'
-import type { RouterTables } from '../shared/router-tables.js'
+import type { PackedRecords, RecordChanges } from '../shared/packed-records.js'
+import type { RouterChanges, RouterTables } from '../shared/router-tables.js'
 
 export interface SnapshotSource {
   readonly epoch: number
@@ -16,6 +16,16 @@ export interface SnapshotSource {
   readonly consumers: ConsumerTables
   /** CompiledOverlay by the number that `consumers` names. */
   readonly overlays: PackedRecords
+}
+
+/** How a snapshot differs from the one before it: by routes and upstreams alone. */
+export interface SnapshotChanges {
+  readonly epoch: number
+  /** Epoch of the snapshot that it changes. */
+  readonly base: number
+  readonly tables: RouterChanges
+  readonly routes: RecordChanges
+  readonly upstreams: RecordChanges
 }
 
 export interface PluginSource {

@@ -1,25 +1,27 @@
 /**
  * A snapshot as one worker uses it: handles into shared memory, with routes and upstreams linked on first use.
  *
- * Receiving a snapshot allocates two sparse arrays and nothing else, so a worker is not paused by the size of a configuration.
- * Linked records belong to their snapshot; pools of connections outlive it (see PoolRegistry).
+ * Receiving a snapshot allocates a little per block of it and nothing per record, so a worker is not paused by the size of a
+ * configuration. A snapshot that differs from the one before by some routes and upstreams shares everything else with it: global rules,
+ * consumers, and what was linked. Pools of connections outlive both (see PoolRegistry).
  */
 import { AddressSet } from '../base/address-set.js'
 import type { Consumer, RouteInfo } from '../plugins/plugin.js'
 import type { CompiledNode, CompiledPlugin, CompiledRoute, CompiledUpstream } from '../schema/compiled.js'
 import type { RouteSeries, WorkerMetrics } from '../shared/metrics-slab.js'
-import { RecordReader } from '../shared/packed-records.js'
+import type { RouterBlocks, RouterTables } from '../shared/router-tables.js'
 import { ConsumerDirectory } from './consumers/directory.js'
 import { type GuardedFields, guardedFields } from './consumers/guarded-fields.js'
 import { LinkedConsumer } from './consumers/linked-consumer.js'
 import { type OverlaidChain, type OverlayBase, OverlayChains } from './consumers/overlays.js'
 import type { ConsumerSource } from './link-kit.js'
+import { LinkedRecords } from './linked-records.js'
 import { LinkedUpstream, type UpstreamEnvironment } from './linked-upstream.js'
 import { rankOf } from './overload.js'
 import { type Chain, type ChainKit, chainOf, type FilterStep, joinChains, linkChain, linkPlugins } from './phases/chain.js'
 import { RetryPolicy } from './retries/retry-policy.js'
-import { Router } from './router/router.js'
-import type { PluginSource, SnapshotSource } from './snapshot-source.js'
+import { type RouteConditions, Router } from './router/router.js'
+import type { PluginSource, SnapshotChanges, SnapshotSource } from './snapshot-source.js'
 import { compileExpression } from './vars/expression.js'
 
 /** Series that a route keeps at hand, by node. */
@@ -31,44 +33,31 @@ export interface LinkEnvironment extends UpstreamEnvironment {
   kitFor(route: RouteInfo | null, consumers: ConsumerSource): ChainKit
 }
 
-export class LinkedSnapshot {
-  readonly epoch: number
-  readonly router: Router
-  /** Failures are answered in the form of Kong. */
-  readonly hasKongErrors: boolean
-  readonly globals: Chain
-  /** What runs over answers that no route made. */
-  readonly responseFilters: readonly FilterStep[]
-  private readonly routeRecords: RecordReader<CompiledRoute>
-  private readonly upstreamRecords: RecordReader<CompiledUpstream>
-  private readonly routes: (LinkedRoute | undefined)[]
-  private readonly upstreams: (LinkedUpstream | undefined)[]
-  private readonly globalPlugins: readonly CompiledPlugin[]
-  /** Newer addresses of named nodes than the records have. */
-  private readonly newerNodes = new Map<number, CompiledNode[]>()
-  private readonly unmatchedSeries: RouteSeries
-  private readonly consumers: ConsumerDirectory
-  private readonly overlays: OverlayChains
+/** A route as the router needs it, and as requests need it; each made when first asked for. */
+interface RouteRecord {
+  readonly record: CompiledRoute
+  conditions: RouteConditions | null | undefined
+  linked: LinkedRoute | undefined
+}
 
-  constructor(
-    source: SnapshotSource,
-    private readonly environment: LinkEnvironment,
-  ) {
-    this.epoch = source.epoch
+/** What snapshots share until something else than routes and upstreams changes. */
+class SharedBySnapshots implements SharedByRoutes {
+  readonly globals: readonly CompiledPlugin[]
+  readonly consumers: ConsumerDirectory
+  readonly overlays: OverlayChains
+  readonly chain: Chain
+  readonly responseFilters: readonly FilterStep[]
+  readonly unmatchedSeries: RouteSeries
+  readonly hasKongErrors: boolean
+  private linkedRoutes = 0
+
+  constructor(source: SnapshotSource, environment: LinkEnvironment) {
     this.hasKongErrors = source.router.errors === 'kong'
-    this.routeRecords = new RecordReader(source.routes)
-    this.upstreamRecords = new RecordReader(source.upstreams)
-    this.routes = new Array<LinkedRoute | undefined>(source.routes.count)
-    this.upstreams = new Array<LinkedUpstream | undefined>(source.upstreams.count)
-    this.globalPlugins = source.globals
+    this.globals = source.globals
     this.consumers = new ConsumerDirectory(source.consumers, environment.plugins)
     this.overlays = new OverlayChains(source.overlays, environment.plugins)
-    this.globals = linkChain(this.globalPlugins, environment.plugins, environment.kitFor(null, this.consumers))
-    this.responseFilters = [...this.globals.headerFilter, ...this.globals.encodingFilter]
-    this.router = new Router(source.tables, (index) => {
-      const { remoteAddrs, vars } = this.routeRecord(index)
-      return { remote: remoteAddrs.length === 0 ? null : AddressSet.of(remoteAddrs), vars: vars === null ? null : compileExpression(vars) }
-    })
+    this.chain = linkChain(this.globals, environment.plugins, environment.kitFor(null, this.consumers))
+    this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
     this.unmatchedSeries = environment.metrics.routeSeries({
       route: '',
       matchedUri: '',
@@ -79,46 +68,107 @@ export class LinkedSnapshot {
     })
   }
 
-  route(index: number): LinkedRoute {
-    const linked = this.routes[index]
-    if (linked !== undefined) return linked
-    const created = new LinkedRoute(
-      index,
-      this.routeRecord(index),
-      { globals: this.globalPlugins, consumers: this.consumers },
-      this.environment,
+  nextSerial(): number {
+    return this.linkedRoutes++
+  }
+}
+
+export class LinkedSnapshot {
+  readonly router: Router
+  /** Failures are answered in the form of Kong. */
+  readonly hasKongErrors: boolean
+  readonly globals: Chain
+  /** What runs over answers that no route made. */
+  readonly responseFilters: readonly FilterStep[]
+
+  private constructor(
+    readonly epoch: number,
+    private readonly shared: SharedBySnapshots,
+    private readonly routes: LinkedRecords<CompiledRoute, RouteRecord>,
+    private readonly upstreams: LinkedRecords<CompiledUpstream, LinkedUpstream>,
+    /** Newer addresses of named nodes than the records have. */
+    private readonly newerNodes: Map<number, CompiledNode[]>,
+    tables: RouterTables | RouterBlocks,
+    before: Router | null,
+    private readonly environment: LinkEnvironment,
+  ) {
+    this.hasKongErrors = shared.hasKongErrors
+    this.globals = shared.chain
+    this.responseFilters = shared.responseFilters
+    this.router = new Router(tables, (index) => conditionsOf(routes.get(index)), before)
+  }
+
+  static of(source: SnapshotSource, environment: LinkEnvironment): LinkedSnapshot {
+    const shared = new SharedBySnapshots(source, environment)
+    const newerNodes = new Map<number, CompiledNode[]>()
+    const routes = LinkedRecords.of(source.routes, routeRecord)
+    const upstreams = LinkedRecords.of(source.upstreams, upstreamLink(newerNodes, environment))
+    return new LinkedSnapshot(source.epoch, shared, routes, upstreams, newerNodes, source.tables, null, environment)
+  }
+
+  /** The snapshot after `changes`. This one stays as it is, for the requests that began with it. */
+  with(changes: SnapshotChanges): LinkedSnapshot {
+    const { environment } = this
+    const newerNodes = new Map(this.newerNodes)
+    for (const place of changes.upstreams.places) newerNodes.delete(place)
+    return new LinkedSnapshot(
+      changes.epoch,
+      this.shared,
+      this.routes.with(changes.routes, routeRecord),
+      this.upstreams.with(changes.upstreams, upstreamLink(newerNodes, environment)),
+      newerNodes,
+      this.router.tables.with(changes.tables),
+      this.router,
+      environment,
     )
-    this.routes[index] = created
+  }
+
+  route(index: number): LinkedRoute {
+    const known = this.routes.get(index)
+    if (known.linked !== undefined) return known.linked
+    const created = new LinkedRoute(this.shared.nextSerial(), known.record, this.shared, this.environment)
+    known.linked = created
     return created
   }
 
   /** The chain of a route with the plugins of the consumers that have this overlay. Throws when a plugin cannot be linked. */
   overlaid(route: LinkedRoute, overlay: number): OverlaidChain {
-    return this.overlays.get(route.base, overlay)
+    return this.shared.overlays.get(route.base, overlay)
   }
 
   upstream(index: number): LinkedUpstream {
-    const linked = this.upstreams[index]
-    if (linked !== undefined) return linked
-    const record = this.upstreamRecords.read(index)
-    const created = new LinkedUpstream(record, this.newerNodes.get(index) ?? record.nodes, this.environment)
-    this.upstreams[index] = created
-    return created
+    return this.upstreams.get(index)
   }
 
   updateNodes(index: number, nodes: CompiledNode[]): void {
     this.newerNodes.set(index, nodes)
-    this.upstreams[index]?.setNodes(nodes)
+    this.upstreams.peek(index)?.setNodes(nodes)
   }
 
   /** Series of requests that no route matched. */
   get unmatched(): RouteSeries {
-    return this.unmatchedSeries
+    return this.shared.unmatchedSeries
   }
+}
 
-  private routeRecord(index: number): CompiledRoute {
-    return this.routeRecords.read(index)
+function routeRecord(record: CompiledRoute): RouteRecord {
+  return { record, conditions: undefined, linked: undefined }
+}
+
+function conditionsOf(route: RouteRecord): RouteConditions | null {
+  if (route.conditions === undefined) {
+    const { remoteAddrs, vars } = route.record
+    route.conditions = {
+      remote: remoteAddrs.length === 0 ? null : AddressSet.of(remoteAddrs),
+      vars: vars === null ? null : compileExpression(vars),
+    }
   }
+  return route.conditions
+}
+
+function upstreamLink(newerNodes: ReadonlyMap<number, CompiledNode[]>, environment: LinkEnvironment) {
+  return (record: CompiledUpstream, index: number): LinkedUpstream =>
+    new LinkedUpstream(record, newerNodes.get(index) ?? record.nodes, environment)
 }
 
 /** What all routes of a snapshot share. */
@@ -162,7 +212,8 @@ export class LinkedRoute implements RouteInfo {
   private lastNode = '\u0000'
   private lastSeries: RouteSeries | null = null
 
-  constructor(index: number, record: CompiledRoute, shared: SharedByRoutes, environment: LinkEnvironment) {
+  /** `serial`: its number among all routes that the worker has linked. */
+  constructor(serial: number, record: CompiledRoute, shared: SharedByRoutes, environment: LinkEnvironment) {
     this.id = record.id
     this.name = record.name
     this.serviceId = record.serviceId
@@ -193,7 +244,7 @@ export class LinkedRoute implements RouteInfo {
     this.seriesRoute = (isNamed && this.name) || this.id
     this.seriesService = (isNamed && this.serviceName) || this.serviceId
     this.chain = joinChains(globals, chainOf(plugins))
-    this.base = { index, plugins, globals, kit: () => kit.fork() }
+    this.base = { serial, plugins, globals, kit: () => kit.fork() }
     this.responseFilters = [...this.chain.headerFilter, ...this.chain.encodingFilter]
   }
 

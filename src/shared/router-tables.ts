@@ -1,48 +1,83 @@
 /**
  * The router's tables: read-only numbers and characters in shared memory, so that a worker takes over 100,000 routes by taking over
- * six handles. Written by controlplane/compile-router before publishing, read by dataplane/router, never changed: no Atomics.
+ * a few handles, and a change by taking over the blocks (shared/blocks) that are different. Written by controlplane/router-index before
+ * publishing, read by dataplane/router, never changed: no Atomics. Places are in words of 4 bytes from the start of their block.
  *
- *   chars       Uint16[]    all strings (hosts, paths, parameter names) as UTF-16 code units, referred to by (offset, length)
- *   slots       Int32[2·S]  open addressing, S a power of two ≥ 2 × entries: [hash, entry index + 1]; 0 in the second = free
- *   entries     Int32[6·E]  one per key (space, string):
- *                             0 hash   1 space   2 chars offset   3 chars length   4 value   5 value2
- *   nodes       Int32[8·N]  one per host bucket (router modes without parameters) or per trie node (with parameters):
- *                             0 lists offset of prefix lengths   1 number of prefix lengths
- *                             2 first exact candidate            3 number of them
- *                             4 child by `:name`, or -1          5 first `*tail` candidate   6 number of them   7 unused
- *   candidates  Int32[6·C]  one per (route, pattern, bucket), neighbours in the order in which they are tried:
- *                             0 route index   1 method mask   2 flags   3 lists offset of hosts   4 lists offset of parameter names
- *                             5 rank among all candidates, smaller first (mode `priority`; else 0)
- *   lists       Int32[]     variable-length parts:
- *                             prefix lengths, longest first: [length, mask of last characters (bit = code & 31)] …
- *                             hosts of a candidate: count, then [flags, chars offset, chars length] …
- *                             parameter names: count, then [chars offset, chars length] …
+ * A *shard* holds the keys whose hash begins with its number, and what they lead to:
  *
- * Spaces of keys: see `Space`. Spaces of node n: 2·n = exact paths (value = first candidate, value2 = count) or static segments
- * (value = child node); 2·n + 1 = prefixes (value = first candidate, value2 = count).
+ *   0  place of the characters: all strings of the block as UTF-16 code units, referred to by (offset, length)
+ *   1  slot mask
+ *   2  slots        [hash, place of the entry] x (mask + 1): open addressing; 0 in the second = free
+ *      entries      0 space   1 offset and 2 length of the text   3 value   4 value2
+ *      candidates, lists: see below
+ *
+ * A *page* holds the nodes (host buckets, or nodes of the trie in the mode with parameters) whose number begins with its own:
+ *
+ *   0  place of the characters   1 unused
+ *   2  nodes        [0 place of prefix lengths   1 number of them   2 first candidate that ends here   3 number of them
+ *                    4 child by `:name`, or -1   5 first `*tail` candidate   6 number of them   7 unused] x nodesPerPage
+ *      candidates, lists
+ *
+ *   candidate       one per (route, pattern, bucket), neighbours in the order in which they are tried:
+ *                     0 route   1 method mask   2 flags   3 place of its hosts   4 place of its parameter names
+ *                     5 priority   6 length of the pattern   7 order of the route: its rank, which mode `priority` compares
+ *   lists           prefix lengths, longest first: [length, mask of last characters (bit = code & 31)] ...
+ *                   hosts of a candidate: count, then [flags, offset, length] ...
+ *                   parameter names: count, then [offset, length] ...
+ *
+ * Spaces of keys: see `Space`. Spaces of node n: 2n = exact paths (value = place of the first candidate, value2 = count) or static
+ * segments (value = child node); 2n + 1 = prefixes (value = place of the first candidate, value2 = count).
  */
 import type { RouterMode } from '../schema/compiled.js'
+import { type BlockChanges, type BlockSet, BlockTable } from './blocks.js'
 
-export interface RouterTables {
+/** What the tables say about themselves. */
+export interface RouterShape {
   readonly mode: RouterMode
   /** Random per compilation: nobody outside can predict collisions. */
   readonly seed: number
-  readonly routeCount: number
   /** Longest key of its kind in characters: nothing longer needs to be hashed. */
   readonly maxExactLength: number
   readonly maxPrefixLength: number
   readonly maxSuffixLength: number
   /** Hosts that are given with a port exist. */
   readonly hostsWithPort: boolean
-  /** Lists offset and number of the suffix lengths of wildcard hosts, longest first: without a port, and with one. */
-  readonly suffixes: readonly [number, number]
-  readonly suffixesWithPort: readonly [number, number]
-  readonly chars: SharedArrayBuffer
-  readonly slots: SharedArrayBuffer
-  readonly entries: SharedArrayBuffer
-  readonly nodes: SharedArrayBuffer
-  readonly candidates: SharedArrayBuffer
-  readonly lists: SharedArrayBuffer
+  /** [length, mask of first characters] of the wildcard hosts, longest first: without a port, and with one. */
+  readonly suffixes: readonly number[]
+  readonly suffixesWithPort: readonly number[]
+  /** The shard of a hash is `hash >>> shardShift`. */
+  readonly shardShift: number
+}
+
+export interface RouterTables extends RouterShape {
+  readonly shards: BlockSet
+  readonly pages: BlockSet
+}
+
+export interface RouterChanges extends RouterShape {
+  readonly shards: BlockChanges
+  readonly pages: BlockChanges
+}
+
+/** Tables as a thread uses them. Never changes. */
+export class RouterBlocks {
+  private constructor(
+    readonly shape: RouterShape,
+    readonly shards: BlockTable,
+    readonly pages: BlockTable,
+  ) {}
+
+  static of({ shards, pages, ...shape }: RouterTables): RouterBlocks {
+    return new RouterBlocks(shape, BlockTable.of(shards), BlockTable.of(pages))
+  }
+
+  with({ shards, pages, ...shape }: RouterChanges): RouterBlocks {
+    return new RouterBlocks(shape, this.shards.with(shards), this.pages.with(pages))
+  }
+
+  pack(): RouterTables {
+    return { ...this.shape, shards: this.shards.pack(), pages: this.pages.pack() }
+  }
 }
 
 /** Spaces of keys that do not belong to a node. */
@@ -53,10 +88,13 @@ export const Space = {
   hostSuffixWithPort: -4,
 } as const
 
+/** Place of the slots of a shard, and of the nodes of a page. */
+export const firstPlace = 2
 export const slotWidth = 2
-export const entryWidth = 6
 export const nodeWidth = 8
-export const candidateWidth = 6
+export const candidateWidth = 8
+export const nodesPerPage = 32
+export const pageShift = 5
 
 /** Flags of a candidate. */
 export const CandidateFlag = {
@@ -102,38 +140,4 @@ export function hashFinish(hash: number, space: number): number {
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x7feb352d)
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x846ca68b)
   return (mixed ^ (mixed >>> 16)) | 0
-}
-
-/** Typed views over the buffers of `tables`. */
-export interface RouterViews {
-  readonly chars: Uint16Array
-  readonly slots: Int32Array
-  readonly entries: Int32Array
-  readonly nodes: Int32Array
-  readonly candidates: Int32Array
-  readonly lists: Int32Array
-}
-
-export function viewRouterTables(tables: RouterTables): RouterViews {
-  return {
-    chars: new Uint16Array(tables.chars),
-    slots: new Int32Array(tables.slots),
-    entries: new Int32Array(tables.entries),
-    nodes: new Int32Array(tables.nodes),
-    candidates: new Int32Array(tables.candidates),
-    lists: new Int32Array(tables.lists),
-  }
-}
-
-/** Copies numbers into a new shared buffer. */
-export function shareInt32(values: readonly number[] | Int32Array): SharedArrayBuffer {
-  const buffer = new SharedArrayBuffer(values.length * 4)
-  new Int32Array(buffer).set(values)
-  return buffer
-}
-
-export function shareUint16(values: readonly number[] | Uint16Array): SharedArrayBuffer {
-  const buffer = new SharedArrayBuffer(values.length * 2)
-  new Uint16Array(buffer).set(values)
-  return buffer
 }

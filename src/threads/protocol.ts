@@ -11,9 +11,9 @@ import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schem
 import type { ProcessConfig } from '../schema/process.js'
 import type { ConsumerTables } from '../shared/consumer-tables.js'
 import type { NodeNews } from '../shared/node-health.js'
-import type { PackedRecords } from '../shared/packed-records.js'
+import type { PackedRecords, RecordChanges } from '../shared/packed-records.js'
 import type { SharedRegions } from '../shared/regions.js'
-import type { RouterTables } from '../shared/router-tables.js'
+import type { RouterChanges, RouterTables } from '../shared/router-tables.js'
 
 export interface SnapshotMessage {
   readonly type: 'snapshot'
@@ -31,6 +31,16 @@ export interface SnapshotMessage {
   readonly overlays: PackedRecords
 }
 
+/** The same as a whole snapshot, for a worker that has the one before (`base`): what is not named here is as it was. */
+export interface ChangeMessage {
+  readonly type: 'change'
+  readonly epoch: number
+  readonly base: number
+  readonly tables: RouterChanges
+  readonly routes: RecordChanges
+  readonly upstreams: RecordChanges
+}
+
 /** New addresses of upstreams whose nodes are names, for the snapshot of this epoch. */
 export interface NodesMessage {
   readonly type: 'nodes'
@@ -43,6 +53,7 @@ export const spareIndex = -1
 
 export type ToWorker =
   | SnapshotMessage
+  | ChangeMessage
   | NodesMessage
   /** To a spare: be this worker now. Handled by worker-entry, before the worker itself starts. */
   | { readonly type: 'assign'; readonly start: WorkerStart }

@@ -13,7 +13,15 @@ import type { UsageError } from '../base/errors.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { ListenRefused } from './acceptor.js'
 import { CrashLoop } from './crash-loop.js'
-import { type FromWorker, type NodesMessage, type SnapshotMessage, spareIndex, type ToWorker, type WorkerStart } from './protocol.js'
+import {
+  type ChangeMessage,
+  type FromWorker,
+  type NodesMessage,
+  type SnapshotMessage,
+  spareIndex,
+  type ToWorker,
+  type WorkerStart,
+} from './protocol.js'
 import { type WorkerDeath, WorkerHandle } from './worker-handle.js'
 
 /** The primary's side of the shared epochs (shared/epochs). */
@@ -86,7 +94,8 @@ export class Supervisor {
   private readonly startTimeoutMs: number
   private readonly closeTimeoutMs: number
   private phase: Phase = 'starting'
-  private snapshot: SnapshotMessage | null = null
+  /** What serves; all of it is put together when a worker needs it. */
+  private snapshot: { readonly epoch: number; readonly whole: () => SnapshotMessage } | null = null
   /** Latest addresses by upstream for the current snapshot: a replacement must not start with those of the snapshot. */
   private nodes = new Map<number, NodesMessage['updates'][number]>()
   private ports: readonly number[] | null = null
@@ -137,12 +146,23 @@ export class Supervisor {
   }
 
   /** Makes a snapshot the current one; true when every worker uses it. */
-  async publish(snapshot: SnapshotMessage): Promise<boolean> {
-    this.snapshot = snapshot
+  publish(snapshot: SnapshotMessage): Promise<boolean> {
     this.nodes = new Map()
-    this.options.board.publish(snapshot.epoch)
-    this.sendToReady(snapshot)
-    return this.options.board.waitAll(snapshot.epoch, this.startTimeoutMs)
+    return this.send(snapshot, () => snapshot)
+  }
+
+  /** The same with what differs from the current one. `whole`: all of it, for workers that start later. */
+  publishChange(change: ChangeMessage, whole: () => SnapshotMessage): Promise<boolean> {
+    for (const place of change.upstreams.places) this.nodes.delete(place)
+    return this.send(change, whole)
+  }
+
+  private send(message: SnapshotMessage | ChangeMessage, whole: () => SnapshotMessage): Promise<boolean> {
+    const { epoch } = message
+    this.snapshot = { epoch, whole }
+    this.options.board.publish(epoch)
+    this.sendToReady(message)
+    return this.options.board.waitAll(epoch, this.startTimeoutMs)
   }
 
   /** Passes on new addresses; those of another snapshot than the current one are dropped. */
@@ -274,7 +294,7 @@ export class Supervisor {
   private catchUp(handle: WorkerHandle): void {
     this.sendKeySets(handle)
     if (this.snapshot === null) return
-    handle.send(this.snapshot)
+    handle.send(this.snapshot.whole())
     if (this.nodes.size > 0) handle.send({ type: 'nodes', epoch: this.snapshot.epoch, updates: [...this.nodes.values()] })
   }
 

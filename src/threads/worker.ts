@@ -42,13 +42,15 @@ import { AccessLog } from '../telemetry/access-log.js'
 import { createAccounts, createPoolTally } from './accounts.js'
 import { Collector } from './collector.js'
 import { openLimitStores } from './limit-stores.js'
-import type { FromWorker, SnapshotMessage, ToWorker, WorkerStart } from './protocol.js'
+import type { ChangeMessage, FromWorker, ToWorker, WorkerStart } from './protocol.js'
 import { RateLimitedLog } from './rate-limited-log.js'
 
 /** Deadlines are checked this often; a wait ends at most so much late. */
 const SWEEP_MS = 50
 /** Idle upstream connections are looked at this often. */
 const IDLE_SWEEP_MS = 1000
+/** After changes of routes, remembered tokens are rid of what they know of the old ones this often. */
+const FORGET_MS = 10_000
 /** While draining: no request for so long means that every kept-alive client has had its last answer. */
 const DRAIN_QUIET_MS = 500
 const noMemory = { rss: 0, heapTotal: 0, external: 0 }
@@ -88,6 +90,9 @@ class WorkerThread {
   private snapshot: LinkedSnapshot | null = null
   private lastSweepMs = nowMs()
   private lastIdleSweepMs = nowMs()
+  private lastForgottenMs = nowMs()
+  /** Tokens may know routes that are gone. */
+  private hasOldBindings = false
   private lastRequests = 0
   private quietSinceMs = 0
   private isDrained = false
@@ -179,7 +184,13 @@ class WorkerThread {
   receive(message: ToWorker): void {
     switch (message.type) {
       case 'snapshot':
-        this.adopt(message)
+        if (this.snapshot !== null && message.epoch <= this.snapshot.epoch) break
+        this.policy = message.router.path
+        this.adopt(LinkedSnapshot.of(message, this.environment))
+        this.tokens.configurationChanged()
+        break
+      case 'change':
+        this.change(message)
         break
       case 'nodes':
         if (this.snapshot?.epoch === message.epoch) {
@@ -217,14 +228,20 @@ class WorkerThread {
     }
   }
 
-  private adopt(message: SnapshotMessage): void {
+  private change(message: ChangeMessage): void {
     if (this.snapshot !== null && message.epoch <= this.snapshot.epoch) return
-    const snapshot = new LinkedSnapshot(message, this.environment)
+    // Messages arrive in order, so this cannot be; going on with a snapshot that nobody wanted would be worse than ending.
+    if (this.snapshot?.epoch !== message.base) {
+      throw new Error(`epoch ${message.epoch} changes epoch ${message.base}, but this worker has ${this.snapshot?.epoch ?? 'none'}`)
+    }
+    this.hasOldBindings = true
+    this.adopt(this.snapshot.with(message))
+  }
+
+  private adopt(snapshot: LinkedSnapshot): void {
     this.snapshot = snapshot
     this.proxy.snapshot = snapshot
-    this.tokens.configurationChanged()
-    this.policy = message.router.path
-    this.slot.acknowledge(message.epoch)
+    this.slot.acknowledge(snapshot.epoch)
     if (start.replacement && this.listeners.size === 0) void this.listen()
   }
 
@@ -286,8 +303,17 @@ class WorkerThread {
     if (now - this.lastIdleSweepMs >= IDLE_SWEEP_MS) {
       this.lastIdleSweepMs = now
       this.pools.sweepIdle(now)
+      this.forgetBindings(now)
     }
     if (this.proxy.isDraining && !this.isDrained) this.checkDrained(now)
+  }
+
+  /** What changes of some routes leave behind in the tokens that are remembered is cleared away together. */
+  private forgetBindings(now: number): void {
+    if (!this.hasOldBindings || now - this.lastForgottenMs < FORGET_MS) return
+    this.hasOldBindings = false
+    this.lastForgottenMs = now
+    this.tokens.configurationChanged()
   }
 
   private readonly endWaits = (): void => this.proxy.sweep(nowMs())

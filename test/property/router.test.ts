@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { AddressSet } from '../../src/base/address-set.js'
-import { compileRouterTables } from '../../src/controlplane/compile-router.js'
+import { compileRouterTables } from '../../src/controlplane/router-index.js'
 import { Router } from '../../src/dataplane/router/router.js'
 import type { RouterMode } from '../../src/schema/compiled.js'
 import { compiledRoute } from '../support/compiled-route.js'

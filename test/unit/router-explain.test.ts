@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { compileRouterTables } from '../../src/controlplane/compile-router.js'
+import { compileRouterTables } from '../../src/controlplane/router-index.js'
 import { type ExplainRequest, explain } from '../../src/dataplane/router/explain.js'
 import type { CompiledRoute, RouterMode } from '../../src/schema/compiled.js'
 import { compiledRoute } from '../support/compiled-route.js'

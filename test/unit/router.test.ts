@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AddressSet } from '../../src/base/address-set.js'
-import { compileRouterTables } from '../../src/controlplane/compile-router.js'
+import { compileRouterTables } from '../../src/controlplane/router-index.js'
 import { Router } from '../../src/dataplane/router/router.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
 import type { CompiledRoute, RouterMode } from '../../src/schema/compiled.js'
@@ -101,7 +101,8 @@ describe('paths without parameters', () => {
     ])
     expect(find('/v?x=1')).toBe('exact')
     expect(find('/v?x=2')).toBe('prefix')
-    expect(linked).toEqual([0])
+    // Nobody asks for the conditions of a route that a request does not get to.
+    expect(new Set(linked)).toEqual(new Set([0]))
   })
 
   test('remote_addrs', () => {

@@ -37,6 +37,7 @@ export type WriteOutcome<R> =
   | { readonly state: 'unavailable'; readonly reason: string }
 
 export interface Touched {
+  readonly type: Mutation['type']
   readonly kind: string
   readonly id: string
 }
@@ -48,8 +49,11 @@ export type Prepared<P> =
 /** What the writer works on. `P` is a configuration that was checked and can be published. */
 export interface ConfigurationHost<P> {
   current(): ResourceView
-  /** Checks the configuration with the resources of `view`. Changes nothing. */
-  prepare(view: ResourceView, touched: readonly Touched[]): Promise<Prepared<P>>
+  /**
+   * Checks the configuration with the resources of `view`. Changes nothing. `touched`: all changes that lead from the resources of `from`
+   * (what `current` gave) to `view`, in their order. `isOne`: they are one change, so it is told what is wrong with it; else errors may be missing.
+   */
+  prepare(from: ResourceView, view: ResourceView, touched: readonly Touched[], isOne: boolean): Promise<Prepared<P>>
   /** Makes everything ready, calls `store`, and when that succeeded publishes. */
   publish(prepared: P, store: () => Promise<ApplyOutcome>): Promise<PublishOutcome>
   apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome>
@@ -197,7 +201,13 @@ export class ConfigurationWriter<P> {
   }
 
   /** Plans the changes one upon the other and checks what comes out. Those that cannot be are answered here. */
-  private async admit(start: ResourceView, batch: readonly Waiting[], atMs: number): Promise<Admitted<P>> {
+  private async admit(
+    start: ResourceView,
+    batch: readonly Waiting[],
+    atMs: number,
+    earlier: readonly Planned[] = [],
+    from = start,
+  ): Promise<Admitted<P>> {
     const planned: Planned[] = []
     let view = start
     for (const waiting of batch) {
@@ -211,8 +221,8 @@ export class ConfigurationWriter<P> {
       view = after
     }
     if (planned.length === 0) return { view: start, planned, checked: null }
-    const touched = planned.flatMap(({ mutations }) => mutations.map(({ kind, id }) => ({ kind, id })))
-    const checked = await this.host.prepare(view, touched)
+    const touched = [...earlier, ...planned].flatMap(({ mutations }) => mutations)
+    const checked = await this.host.prepare(from, view, touched, planned.length === 1)
     if (checked.ok) return { view, planned, checked }
     const [only, ...others] = planned
     if (only !== undefined && others.length === 0) {
@@ -221,15 +231,22 @@ export class ConfigurationWriter<P> {
     }
     const half = Math.ceil(planned.length / 2)
     const open = planned.map(({ waiting }) => waiting)
-    const left = await this.admit(start, open.slice(0, half), atMs)
-    const right = await this.admitAfter(start, left, open.slice(half), atMs)
+    const left = await this.admit(start, open.slice(0, half), atMs, earlier, from)
+    const right = await this.admitAfter(start, left, open.slice(half), atMs, earlier, from)
     return { view: right.view, planned: [...left.planned, ...right.planned], checked: right.checked ?? left.checked }
   }
 
   /** As `admit`, for changes that follow others of the same batch: all of them get the same revision. */
-  private async admitAfter(start: ResourceView, left: Admitted<P>, open: readonly Waiting[], atMs: number): Promise<Admitted<P>> {
+  private async admitAfter(
+    start: ResourceView,
+    left: Admitted<P>,
+    open: readonly Waiting[],
+    atMs: number,
+    earlier: readonly Planned[],
+    from: ResourceView,
+  ): Promise<Admitted<P>> {
     const base = left.planned.length === 0 ? start : left.view.with([], start.revision, atMs)
-    return this.admit(base, open, atMs)
+    return this.admit(base, open, atMs, [...earlier, ...left.planned], from)
   }
 
   private async expire(): Promise<void> {

@@ -1,14 +1,26 @@
-/** Resources at one revision, in memory. Immutable: a change copies the map of its kind and shares the others. */
+/**
+ * Resources at one revision, in memory. Immutable: what a change makes shares nearly everything with what it was made from.
+ *
+ * Resources of a kind are a large map that is never written, and over it a small one with what was changed since, which each change
+ * copies. When the small one has grown to about the square root of the large one, both become a new large one; so a change costs some
+ * microseconds, whatever the number of resources.
+ */
 import { type Mutation, type ResourceChange, type ResourceView, resourceKey, type StoredResource } from './resource-store.js'
 
-type ById = ReadonlyMap<string, StoredResource>
+/** Resources of one kind. In `over`, null = deleted. */
+interface Layers {
+  readonly base: ReadonlyMap<string, StoredResource>
+  readonly over: ReadonlyMap<string, StoredResource | null>
+}
+
+const noLayers: Layers = { base: new Map(), over: new Map() }
 
 export class ResourceMap implements ResourceView {
   static readonly empty = new ResourceMap(0, new Map(), new Set())
 
   private constructor(
     readonly revision: number,
-    private readonly kinds: ReadonlyMap<string, ById>,
+    private readonly kinds: ReadonlyMap<string, Layers>,
     private readonly gapKeys: ReadonlySet<string>,
   ) {}
 
@@ -23,16 +35,18 @@ export class ResourceMap implements ResourceView {
       }
       known.set(resource.id, resource)
     }
-    return new ResourceMap(revision, kinds, new Set(gaps))
+    const layers = [...kinds].map(([kind, base]) => [kind, { base, over: noLayers.over }] as const)
+    return new ResourceMap(revision, new Map(layers), new Set(gaps))
   }
 
   get(kind: string, id: string): StoredResource | undefined {
-    return this.kinds.get(kind)?.get(id)
+    const layers = this.kinds.get(kind)
+    return layers === undefined ? undefined : find(layers.base, layers.over, id)
   }
 
   list(kind: string): readonly StoredResource[] {
-    const known = this.kinds.get(kind)
-    return known === undefined ? [] : [...known.values()].sort((a, b) => a.createdIndex - b.createdIndex)
+    const layers = this.kinds.get(kind)
+    return layers === undefined ? [] : [...merged(layers)].sort((a, b) => a.createdIndex - b.createdIndex)
   }
 
   gaps(kind: string): ReadonlySet<string> {
@@ -42,25 +56,26 @@ export class ResourceMap implements ResourceView {
 
   /** As others have left it. */
   changed(changes: Iterable<ResourceChange>, revision: number): ResourceMap {
-    const changed = new Map<string, Map<string, StoredResource>>()
+    const changed = new Map<string, Map<string, StoredResource | null>>()
     const gaps = new Set(this.gapKeys)
     for (const { kind, id, resource } of changes) {
+      const { base, over } = this.kinds.get(kind) ?? noLayers
       let known = changed.get(kind)
       if (known === undefined) {
-        known = new Map(this.kinds.get(kind))
+        known = new Map(over)
         changed.set(kind, known)
       }
-      if (resource === 'gap' || resource === null) known.delete(id)
-      else known.set(id, resource)
+      if (resource === 'gap' || resource === null) remove(base, known, id)
+      else set(known, id, resource)
       if (resource === 'gap') gaps.add(resourceKey(kind, id))
       else gaps.delete(resourceKey(kind, id))
     }
-    return new ResourceMap(revision, new Map([...this.kinds, ...changed]), gaps)
+    return new ResourceMap(revision, this.layersWith(changed), gaps)
   }
 
   /** Every resource and every gap. */
   *all(): Generator<ResourceChange> {
-    for (const [kind, known] of this.kinds) for (const [id, resource] of known) yield { kind, id, resource }
+    for (const [kind, layers] of this.kinds) for (const resource of merged(layers)) yield { kind, id: resource.id, resource }
     for (const key of this.gapKeys) {
       const blank = key.indexOf(' ')
       yield { kind: key.slice(0, blank), id: key.slice(blank + 1), resource: 'gap' }
@@ -74,25 +89,76 @@ export class ResourceMap implements ResourceView {
 
   with(mutations: readonly Mutation[], revision: number, atMs: number): ResourceMap {
     if (mutations.length === 0) return new ResourceMap(revision, this.kinds, this.gapKeys)
-    const changed = new Map<string, Map<string, StoredResource>>()
-    const gaps = new Set(this.gapKeys)
+    const changed = new Map<string, Map<string, StoredResource | null>>()
+    let gaps = null as Set<string> | null
     for (const mutation of mutations) {
       const { kind, id } = mutation
+      const { base, over } = this.kinds.get(kind) ?? noLayers
       let known = changed.get(kind)
       if (known === undefined) {
-        known = new Map(this.kinds.get(kind))
+        known = new Map(over)
         changed.set(kind, known)
       }
+      const key = resourceKey(kind, id)
       if (mutation.type === 'put') {
-        known.set(id, putOver(known.get(id), mutation, revision, atMs))
-        gaps.delete(resourceKey(kind, id))
+        const resource = putOver(find(base, known, id), mutation, revision, atMs)
+        set(known, id, resource)
+        if (gaps === null && this.gapKeys.has(key)) gaps = new Set(this.gapKeys)
+        gaps?.delete(key)
       } else {
-        known.delete(id)
-        if (mutation.leavesGap) gaps.add(resourceKey(kind, id))
+        remove(base, known, id)
+        if (mutation.leavesGap) {
+          gaps ??= new Set(this.gapKeys)
+          gaps.add(key)
+        }
       }
     }
-    return new ResourceMap(revision, new Map([...this.kinds, ...changed]), gaps)
+    return new ResourceMap(revision, this.layersWith(changed), gaps ?? this.gapKeys)
   }
+
+  private layersWith(changed: ReadonlyMap<string, ReadonlyMap<string, StoredResource | null>>): ReadonlyMap<string, Layers> {
+    const kinds = new Map(this.kinds)
+    for (const [kind, over] of changed) kinds.set(kind, settled({ base: (this.kinds.get(kind) ?? noLayers).base, over }))
+    return kinds
+  }
+}
+
+/** What is there again after it was deleted stands behind all others. */
+function set(over: Map<string, StoredResource | null>, id: string, resource: StoredResource): void {
+  if (over.get(id) === null) over.delete(id)
+  over.set(id, resource)
+}
+
+function remove(base: Layers['base'], over: Map<string, StoredResource | null>, id: string): void {
+  if (base.has(id)) over.set(id, null)
+  else over.delete(id)
+}
+
+function find(base: Layers['base'], over: Layers['over'], id: string): StoredResource | undefined {
+  const found = over.get(id)
+  return found === undefined ? base.get(id) : (found ?? undefined)
+}
+
+/** All resources; those that are equally old in the order in which they came. */
+function* merged({ base, over }: Layers): Generator<StoredResource> {
+  const placed = new Set<string>()
+  for (const [id, resource] of base) {
+    const newer = over.get(id)
+    if (newer === undefined) yield resource
+    else if (newer?.createdIndex === resource.createdIndex) {
+      placed.add(id)
+      yield newer
+    }
+  }
+  for (const [id, resource] of over) if (resource !== null && !placed.has(id)) yield resource
+}
+
+function settled(layers: Layers): Layers {
+  const { base, over } = layers
+  if (over.size * over.size <= 2 * base.size + 4_096) return layers
+  const all = new Map<string, StoredResource>()
+  for (const resource of merged(layers)) all.set(resource.id, resource)
+  return { base: all, over: noLayers.over }
 }
 
 /** The resource after a put: what was there gives the time and place of its creation. */

@@ -35,8 +35,8 @@ export interface OverlaidChain {
 
 /** What an overlay is laid over. */
 export interface OverlayBase {
-  /** Index of the route in the snapshot. */
-  readonly index: number
+  /** Number of the linked route among all that the worker has linked. */
+  readonly serial: number
   /** Plugins of the route itself, in run order. */
   readonly plugins: readonly LinkedPlugin[]
   /** Global rules as linked for this route. */
@@ -66,7 +66,7 @@ export class OverlayChains {
 
   /** Throws when a plugin cannot be linked. */
   get(base: OverlayBase, overlay: number): OverlaidChain {
-    const key = base.index * this.records.count + overlay
+    const key = base.serial * this.records.count + overlay
     const found = this.kept.get(key)
     if (found !== undefined) {
       found.isUsed = true

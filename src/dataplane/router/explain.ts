@@ -8,7 +8,7 @@ import { CanonicalPath, canonicalPath } from '../../base/path.js'
 import type { CompiledRoute, Json, RouterOptions } from '../../schema/compiled.js'
 import { parseExpression } from '../../schema/expression.js'
 import { matchHostPattern, matchUriPattern, readHostPattern, readUriPattern } from '../../schema/uri-pattern.js'
-import type { RouterTables } from '../../shared/router-tables.js'
+import type { RouterBlocks, RouterTables } from '../../shared/router-tables.js'
 import { compileExpression } from '../vars/expression.js'
 import { HypotheticalExchange } from './hypothetical-exchange.js'
 import { type RouteConditions, Router } from './router.js'
@@ -50,12 +50,14 @@ export interface Explanation {
 
 const maxCandidates = 50
 
+/** `places`: the routes by the numbers that the tables have for them. */
 export function explain(
-  tables: RouterTables,
-  routes: readonly CompiledRoute[],
+  tables: RouterTables | RouterBlocks,
+  places: readonly (CompiledRoute | null)[],
   options: RouterOptions,
   request: ExplainRequest,
 ): Explanation {
+  const routes = places.filter((route) => route !== null)
   const mark = request.path.indexOf('?')
   const rawPath = mark < 0 ? request.path : request.path.slice(0, mark)
   const canonical = new CanonicalPath()
@@ -72,8 +74,8 @@ export function explain(
     wirePath: canonical.forward,
     query: mark < 0 ? '' : request.path.slice(mark + 1),
   })
-  const index = new Router(tables, (route) => conditionsOf(routes[route])).match(exchange)
-  const winner = routes[index]
+  const index = new Router(tables, (route) => conditionsOf(places[route])).match(exchange)
+  const winner = places[index] ?? undefined
   const params = Object.fromEntries(exchange.uriParams ?? [])
   const near: ExplainedCandidate[] = []
   const far: ExplainedCandidate[] = []
@@ -96,8 +98,8 @@ export function explain(
   }
 }
 
-function conditionsOf(route: CompiledRoute | undefined): RouteConditions | null {
-  if (route === undefined) return null
+function conditionsOf(route: CompiledRoute | null | undefined): RouteConditions | null {
+  if (route === undefined || route === null) return null
   return {
     remote: route.remoteAddrs.length === 0 ? null : AddressSet.of(route.remoteAddrs),
     vars: route.vars === null ? null : compileExpression(route.vars),

@@ -4,22 +4,23 @@
  */
 import type { AddressSet } from '../../base/address-set.js'
 import type { Exchange, Predicate } from '../../plugins/plugin.js'
+import type { Block } from '../../shared/blocks.js'
 import {
   CandidateFlag,
   candidateWidth,
-  entryWidth,
+  firstPlace,
   HostFlag,
   hashFinish,
   hashStart,
   hashStep,
-  nodeWidth,
-  otherMethod,
+  pageShift,
+  RouterBlocks,
+  type RouterShape,
   type RouterTables,
-  type RouterViews,
   Space,
   slotWidth,
-  viewRouterTables,
 } from '../../shared/router-tables.js'
+import { charsOf, endsPlausibly, equals, methodBit, placeOfNode } from './table-fields.js'
 
 /** Conditions of a route beyond path, host and method. */
 export interface RouteConditions {
@@ -33,37 +34,63 @@ export type Routable = Exchange & { uriParams: ReadonlyMap<string, string> | nul
 /** Depth of `:name` segments; validation keeps patterns (4096 characters) below it. */
 const maxCaptures = 2100
 
-export class Router {
-  private readonly views: RouterViews
-  private readonly slotMask: number
+/** What one match after the other is worked out in. */
+class Scratch {
+  readonly captureStarts = new Int32Array(maxCaptures)
+  readonly captureEnds = new Int32Array(maxCaptures)
   /** Hash of the first n characters of the path, by n. */
-  private readonly prefixHashes: Int32Array
+  prefixHashes = new Int32Array(0)
   /** Hash of the last n characters of the host, by n. */
+  suffixHashes = new Int32Array(0)
+}
+
+export class Router {
+  readonly tables: RouterBlocks
+  private readonly shape: RouterShape
+  private readonly shards: readonly Block[]
+  private readonly pages: readonly Block[]
+  private readonly shardShift: number
+  private readonly scratch: Scratch
+  private readonly prefixHashes: Int32Array
   private readonly suffixHashes: Int32Array
-  private readonly captureStarts = new Int32Array(maxCaptures)
-  private readonly captureEnds = new Int32Array(maxCaptures)
-  private readonly linked = new Map<number, RouteConditions | null>()
+  /** Where `find` found the entry. */
+  private found: Block
   private exactHash = 0
   private bit = 0
   private hostHeader = ''
   /** Mode `priority`: no match ends the search, it goes on among candidates of a better rank than the best so far. */
   private readonly byRank: boolean
   private best = -1
-  private bestRank = 0
+  private bestPriority = 0
+  private bestLength = 0
+  private bestOrder = 0
 
   /** Values captured by the last match, or null if its pattern captures nothing. */
   params: ReadonlyMap<string, string> | null = null
 
-  /** `conditions` is asked once per route, when a request first gets as far as that route's conditions. */
+  /**
+   * `conditions` is asked when a request gets as far as the conditions of a route; it should keep its answers. `before`: a router that
+   * this one takes the place of, which is not used at the same time.
+   */
   constructor(
-    private readonly tables: RouterTables,
+    tables: RouterTables | RouterBlocks,
     private readonly conditions: (routeIndex: number) => RouteConditions | null,
+    before: Router | null = null,
   ) {
-    this.views = viewRouterTables(tables)
-    this.byRank = tables.mode === 'priority'
-    this.slotMask = this.views.slots.length / slotWidth - 1
-    this.prefixHashes = new Int32Array(tables.maxPrefixLength + 1)
-    this.suffixHashes = new Int32Array(tables.maxSuffixLength + 1)
+    this.tables = tables instanceof RouterBlocks ? tables : RouterBlocks.of(tables)
+    const { shape, shards, pages } = this.tables
+    this.shape = shape
+    this.shards = shards.blocks
+    this.pages = pages.blocks
+    this.shardShift = shape.shardShift
+    this.found = shards.blocks[0] as Block
+    this.byRank = shape.mode === 'priority'
+    this.scratch = before?.scratch ?? new Scratch()
+    const { scratch } = this
+    if (scratch.prefixHashes.length <= shape.maxPrefixLength) scratch.prefixHashes = new Int32Array(shape.maxPrefixLength + 1)
+    if (scratch.suffixHashes.length <= shape.maxSuffixLength) scratch.suffixHashes = new Int32Array(shape.maxSuffixLength + 1)
+    this.prefixHashes = scratch.prefixHashes
+    this.suffixHashes = scratch.suffixHashes
   }
 
   /** Index of the route, or -1. */
@@ -71,12 +98,11 @@ export class Router {
     this.params = null
     exchange.uriParams = null
     this.bit = methodBit(exchange.method)
-    this.hostHeader = this.tables.hostsWithPort ? exchange.hostHeader.toLowerCase() : ''
-    if (this.tables.mode === 'radixtree_uri_with_parameter') return this.matchSegments(0, exchange, 1, 0)
+    this.hostHeader = this.shape.hostsWithPort ? exchange.hostHeader.toLowerCase() : ''
+    if (this.shape.mode === 'radixtree_uri_with_parameter') return this.matchSegments(0, exchange, 1, 0)
     this.hashPath(exchange.path)
     this.best = -1
-    this.bestRank = 0x7fffffff
-    if (this.tables.mode !== 'radixtree_uri') {
+    if (this.shape.mode !== 'radixtree_uri') {
       const route = this.matchHosts(exchange)
       if (route >= 0) return route
     }
@@ -86,41 +112,41 @@ export class Router {
 
   /** Exact hosts, then wildcards from the longest; of each kind those with a port first. */
   private matchHosts(exchange: Routable): number {
-    const { tables } = this
+    const { shape } = this
     let route = -1
-    if (tables.hostsWithPort) route = this.matchExactHost(Space.hostExactWithPort, this.hostHeader, exchange)
+    if (shape.hostsWithPort) route = this.matchExactHost(Space.hostExactWithPort, this.hostHeader, exchange)
     if (route < 0) route = this.matchExactHost(Space.hostExact, exchange.host, exchange)
-    if (route < 0 && tables.suffixesWithPort[1] > 0) {
-      route = this.matchSuffixes(Space.hostSuffixWithPort, tables.suffixesWithPort, this.hostHeader, exchange)
+    if (route < 0 && shape.suffixesWithPort.length > 0) {
+      route = this.matchSuffixes(Space.hostSuffixWithPort, shape.suffixesWithPort, this.hostHeader, exchange)
     }
-    if (route < 0 && tables.suffixes[1] > 0) route = this.matchSuffixes(Space.hostSuffix, tables.suffixes, exchange.host, exchange)
+    if (route < 0 && shape.suffixes.length > 0) route = this.matchSuffixes(Space.hostSuffix, shape.suffixes, exchange.host, exchange)
     return route
   }
 
   private matchExactHost(space: number, host: string, exchange: Routable): number {
-    if (host.length > this.tables.maxSuffixLength) return -1
-    let hash = hashStart(this.tables.seed)
+    if (host.length > this.shape.maxSuffixLength) return -1
+    let hash = hashStart(this.shape.seed)
     for (let index = host.length - 1; index >= 0; index--) hash = hashStep(hash, host.charCodeAt(index))
     const entry = this.find(space, hash, host, 0, host.length)
-    return entry < 0 ? -1 : this.matchNode(this.views.entries[entry + 4] as number, exchange)
+    return entry < 0 ? -1 : this.matchNode(this.found.words[entry + 3] as number, exchange)
   }
 
-  private matchSuffixes(space: number, range: readonly [number, number], host: string, exchange: Routable): number {
-    const { suffixHashes, views } = this
-    let hash = hashStart(this.tables.seed)
+  private matchSuffixes(space: number, lengths: readonly number[], host: string, exchange: Routable): number {
+    const { suffixHashes } = this
+    let hash = hashStart(this.shape.seed)
     suffixHashes[0] = hash
-    const longest = Math.min(host.length, this.tables.maxSuffixLength)
+    const longest = Math.min(host.length, this.shape.maxSuffixLength)
     for (let length = 1; length <= longest; length++) {
       hash = hashStep(hash, host.charCodeAt(host.length - length))
       suffixHashes[length] = hash
     }
-    for (let index = 0; index < range[1]; index++) {
-      const length = views.lists[range[0] + index * 2] as number
+    for (let index = 0; index < lengths.length; index += 2) {
+      const length = lengths[index] as number
       if (length > host.length) continue
       const start = host.length - length
       const entry = this.find(space, suffixHashes[length] as number, host, start, length)
       if (entry < 0) continue
-      const route = this.matchNode(views.entries[entry + 4] as number, exchange)
+      const route = this.matchNode(this.found.words[entry + 3] as number, exchange)
       if (route >= 0) return route
     }
     return -1
@@ -128,8 +154,8 @@ export class Router {
 
   private hashPath(path: string): void {
     const { prefixHashes } = this
-    const { maxExactLength, maxPrefixLength } = this.tables
-    let hash = hashStart(this.tables.seed)
+    const { maxExactLength, maxPrefixLength } = this.shape
+    let hash = hashStart(this.shape.seed)
     prefixHashes[0] = hash
     const stored = Math.min(path.length, maxPrefixLength)
     for (let index = 0; index < stored; index++) {
@@ -143,23 +169,25 @@ export class Router {
 
   /** The exact path, then prefixes from the longest. */
   private matchNode(node: number, exchange: Routable): number {
-    const { entries, lists, nodes } = this.views
     const path = exchange.path
-    if (path.length <= this.tables.maxExactLength) {
+    if (path.length <= this.shape.maxExactLength) {
       const entry = this.find(node * 2, this.exactHash, path, 0, path.length)
       if (entry >= 0) {
-        const route = this.tryCandidates(entries[entry + 4] as number, entries[entry + 5] as number, exchange, 0)
+        const route = this.tryFound(entry, exchange, 0)
         if (route >= 0) return route
       }
     }
-    const offset = nodes[node * nodeWidth] as number
-    const count = nodes[node * nodeWidth + 1] as number
+    const page = this.pages[node >> pageShift] as Block
+    const { words } = page
+    const at = placeOfNode(page, node)
+    const count = words[at + 1] as number
+    const lengths = page.base + (words[at] as number)
     for (let index = 0; index < count; index++) {
-      const length = lists[offset + index * 2] as number
-      if (length > path.length || !endsPlausibly(path, length, lists[offset + index * 2 + 1] as number)) continue
+      const length = words[lengths + index * 2] as number
+      if (length > path.length || !endsPlausibly(path, length, words[lengths + index * 2 + 1] as number)) continue
       const entry = this.find(node * 2 + 1, this.prefixHashes[length] as number, path, 0, length)
       if (entry < 0) continue
-      const route = this.tryCandidates(entries[entry + 4] as number, entries[entry + 5] as number, exchange, 0)
+      const route = this.tryFound(entry, exchange, 0)
       if (route >= 0) return route
     }
     return -1
@@ -170,181 +198,172 @@ export class Router {
    * segment beats a prefix of it, that a `:name`, and that a `*tail`; a branch that fails is left again.
    */
   private matchSegments(node: number, exchange: Routable, start: number, captured: number): number {
-    const { entries, nodes } = this.views
+    const page = this.pages[node >> pageShift] as Block
+    const { words } = page
     const path = exchange.path
-    const at = node * nodeWidth
-    if (start > path.length) return this.tryCandidates(nodes[at + 2] as number, nodes[at + 3] as number, exchange, captured)
+    const at = placeOfNode(page, node)
+    if (start > path.length) return this.tryCandidates(page, words[at + 2] as number, words[at + 3] as number, exchange, captured)
     let end = path.indexOf('/', start)
     if (end < 0) end = path.length
-    if (end - start <= this.tables.maxExactLength) {
-      let hash = hashStart(this.tables.seed)
+    if (end - start <= this.shape.maxExactLength) {
+      let hash = hashStart(this.shape.seed)
       for (let index = start; index < end; index++) hash = hashStep(hash, path.charCodeAt(index))
       const entry = this.find(node * 2, hash, path, start, end - start)
       if (entry >= 0) {
-        const route = this.matchSegments(entries[entry + 4] as number, exchange, end + 1, captured)
+        const route = this.matchSegments(this.found.words[entry + 3] as number, exchange, end + 1, captured)
         if (route >= 0) return route
       }
     }
-    if ((nodes[at + 1] as number) > 0) {
-      const route = this.matchSegmentPrefixes(node, exchange, start, end, captured)
+    if ((words[at + 1] as number) > 0) {
+      const route = this.matchSegmentPrefixes(page, at, node, exchange, start, end, captured)
       if (route >= 0) return route
     }
-    const child = nodes[at + 4] as number
+    const child = words[at + 4] as number
     if (child >= 0 && end > start) {
       this.capture(captured, start, end)
       const route = this.matchSegments(child, exchange, end + 1, captured + 1)
       if (route >= 0) return route
     }
-    if (nodes[at + 6] === 0) return -1
+    if (words[at + 6] === 0) return -1
     this.capture(captured, start, path.length)
-    return this.tryCandidates(nodes[at + 5] as number, nodes[at + 6] as number, exchange, captured + 1)
+    return this.tryCandidates(page, words[at + 5] as number, words[at + 6] as number, exchange, captured + 1)
   }
 
-  private matchSegmentPrefixes(node: number, exchange: Routable, start: number, end: number, captured: number): number {
-    const { entries, lists, nodes } = this.views
+  private matchSegmentPrefixes(
+    page: Block,
+    at: number,
+    node: number,
+    exchange: Routable,
+    start: number,
+    end: number,
+    captured: number,
+  ): number {
+    const { words } = page
     const { prefixHashes } = this
     const path = exchange.path
-    let hash = hashStart(this.tables.seed)
+    let hash = hashStart(this.shape.seed)
     prefixHashes[0] = hash
-    const longest = Math.min(end - start, this.tables.maxPrefixLength)
+    const longest = Math.min(end - start, this.shape.maxPrefixLength)
     for (let length = 1; length <= longest; length++) {
       hash = hashStep(hash, path.charCodeAt(start + length - 1))
       prefixHashes[length] = hash
     }
-    const offset = nodes[node * nodeWidth] as number
-    const count = nodes[node * nodeWidth + 1] as number
+    const lengths = page.base + (words[at] as number)
+    const count = words[at + 1] as number
     for (let index = 0; index < count; index++) {
-      const length = lists[offset + index * 2] as number
+      const length = words[lengths + index * 2] as number
       if (length > longest) continue
       const entry = this.find(node * 2 + 1, prefixHashes[length] as number, path, start, length)
       if (entry < 0) continue
-      const route = this.tryCandidates(entries[entry + 4] as number, entries[entry + 5] as number, exchange, captured)
+      const route = this.tryFound(entry, exchange, captured)
       if (route >= 0) return route
     }
     return -1
   }
 
   private capture(index: number, start: number, end: number): void {
-    this.captureStarts[index] = start
-    this.captureEnds[index] = end
+    this.scratch.captureStarts[index] = start
+    this.scratch.captureEnds[index] = end
   }
 
-  /** Offset in `entries` of the key, or -1. */
+  /** Index of the key's entry in the words of `this.found`, or -1. */
   private find(space: number, hash: number, text: string, start: number, length: number): number {
-    const { entries, slots } = this.views
     const mixed = hashFinish(hash, space)
-    for (let slot = mixed & this.slotMask; ; slot = (slot + 1) & this.slotMask) {
-      const index = slots[slot * slotWidth + 1] as number
-      if (index === 0) return -1
-      if (slots[slot * slotWidth] !== mixed) continue
-      const entry = (index - 1) * entryWidth
-      if (entries[entry + 1] === space && entries[entry + 3] === length && this.equals(entries[entry + 2] as number, text, start, length)) {
+    const shard = this.shards[mixed >>> this.shardShift] as Block
+    const { words, base } = shard
+    const mask = words[base + 1] as number
+    const slots = base + firstPlace
+    for (let slot = mixed & mask; ; slot = (slot + 1) & mask) {
+      const place = words[slots + slot * slotWidth + 1] as number
+      if (place === 0) return -1
+      if (words[slots + slot * slotWidth] !== mixed) continue
+      const entry = base + place
+      if (words[entry] === space && words[entry + 2] === length && equals(shard, words[entry + 1] as number, text, start, length)) {
+        this.found = shard
         return entry
       }
     }
   }
 
-  private equals(offset: number, text: string, start: number, length: number): boolean {
-    const { chars } = this.views
-    for (let index = 0; index < length; index++) if (chars[offset + index] !== text.charCodeAt(start + index)) return false
-    return true
+  private tryFound(entry: number, exchange: Routable, captured: number): number {
+    const { found } = this
+    return this.tryCandidates(found, found.words[entry + 3] as number, found.words[entry + 4] as number, exchange, captured)
   }
 
-  /** The first of `count` candidates that accepts the request: its route, or -1. */
-  private tryCandidates(first: number, count: number, exchange: Routable, captured: number): number {
-    const { candidates } = this.views
-    for (let at = first * candidateWidth; count > 0; at += candidateWidth, count--) {
-      if (this.byRank && (candidates[at + 5] as number) >= this.bestRank) return -1
-      if (((candidates[at + 1] as number) & this.bit) === 0) continue
-      const flags = candidates[at + 2] as number
-      const route = candidates[at] as number
-      if (flags === 0) return this.byRank ? this.improve(route, at) : route
-      if ((flags & CandidateFlag.hosts) !== 0 && !this.acceptsHost(candidates[at + 3] as number, exchange)) continue
-      if ((flags & CandidateFlag.params) !== 0) this.readParams(candidates[at + 4] as number, exchange, captured)
+  /** The first of `count` candidates from this place of the block that accepts the request: its route, or -1. */
+  private tryCandidates(block: Block, first: number, count: number, exchange: Routable, captured: number): number {
+    const { words } = block
+    for (let at = block.base + first; count > 0; at += candidateWidth, count--) {
+      if (this.byRank && !this.isBetter(words, at)) return -1
+      if (((words[at + 1] as number) & this.bit) === 0) continue
+      const flags = words[at + 2] as number
+      const route = words[at] as number
+      if (flags === 0) return this.byRank ? this.improve(route, words, at) : route
+      if ((flags & CandidateFlag.hosts) !== 0 && !this.acceptsHost(block, words[at + 3] as number, exchange)) continue
+      if ((flags & CandidateFlag.params) !== 0) this.readParams(block, words[at + 4] as number, exchange, captured)
       // After the parameters: `vars` may look at them.
       if ((flags & CandidateFlag.conditions) !== 0 && !this.acceptsConditions(route, exchange)) {
         this.params = null
         exchange.uriParams = null
         continue
       }
-      return this.byRank ? this.improve(route, at) : route
+      return this.byRank ? this.improve(route, words, at) : route
     }
     return -1
   }
 
+  /** Whether the candidate comes before the best route so far. */
+  private isBetter(words: Int32Array, at: number): boolean {
+    if (this.best < 0) return true
+    const priority = words[at + 5] as number
+    if (priority !== this.bestPriority) return priority > this.bestPriority
+    const length = words[at + 6] as number
+    if (length !== this.bestLength) return length > this.bestLength
+    return (words[at + 7] as number) < this.bestOrder
+  }
+
   /** Notes the best route so far; -1 = search on. */
-  private improve(route: number, at: number): number {
+  private improve(route: number, words: Int32Array, at: number): number {
     this.best = route
-    this.bestRank = this.views.candidates[at + 5] as number
+    this.bestPriority = words[at + 5] as number
+    this.bestLength = words[at + 6] as number
+    this.bestOrder = words[at + 7] as number
     return -1
   }
 
-  private acceptsHost(offset: number, exchange: Routable): boolean {
-    const { lists } = this.views
-    const count = lists[offset] as number
+  private acceptsHost(block: Block, place: number, exchange: Routable): boolean {
+    const { words } = block
+    const offset = block.base + place
+    const count = words[offset] as number
     for (let index = 0, at = offset + 1; index < count; index++, at += 3) {
-      const flags = lists[at] as number
-      const length = lists[at + 2] as number
+      const flags = words[at] as number
+      const length = words[at + 2] as number
       const host = (flags & HostFlag.withPort) !== 0 ? this.hostHeader : exchange.host
       if (length > host.length || ((flags & HostFlag.suffix) === 0 && length !== host.length)) continue
-      if (this.equals(lists[at + 1] as number, host, host.length - length, length)) return true
+      if (equals(block, words[at + 1] as number, host, host.length - length, length)) return true
     }
     return false
   }
 
   private acceptsConditions(route: number, exchange: Routable): boolean {
-    let conditions = this.linked.get(route)
-    if (conditions === undefined) {
-      conditions = this.conditions(route)
-      this.linked.set(route, conditions)
-    }
+    const conditions = this.conditions(route)
     if (conditions === null) return true
     if (conditions.remote !== null && !conditions.remote.has(exchange.clientAddress)) return false
     return conditions.vars === null || conditions.vars(exchange)
   }
 
-  private readParams(offset: number, exchange: Routable, captured: number): void {
-    const { chars, lists } = this.views
+  private readParams(block: Block, place: number, exchange: Routable, captured: number): void {
+    const { words, halves } = block
+    const { captureStarts, captureEnds } = this.scratch
+    const offset = block.base + place
     const params = new Map<string, string>()
-    const count = Math.min(lists[offset] as number, captured)
+    const count = Math.min(words[offset] as number, captured)
     for (let index = 0, at = offset + 1; index < count; index++, at += 2) {
-      const start = lists[at] as number
-      const name = String.fromCharCode(...chars.subarray(start, start + (lists[at + 1] as number)))
-      params.set(name, exchange.path.slice(this.captureStarts[index], this.captureEnds[index]))
+      const start = charsOf(block) + (words[at] as number)
+      const name = String.fromCharCode(...halves.subarray(start, start + (words[at + 1] as number)))
+      params.set(name, exchange.path.slice(captureStarts[index], captureEnds[index]))
     }
     this.params = params
     exchange.uriParams = params
-  }
-}
-
-/** The character before `length` is one that a prefix of this length ends in. */
-function endsPlausibly(path: string, length: number, mask: number): boolean {
-  return length === 0 || ((mask >>> (path.charCodeAt(length - 1) & 31)) & 1) === 1
-}
-
-function methodBit(method: string): number {
-  switch (method) {
-    case 'GET':
-      return 1
-    case 'POST':
-      return 2
-    case 'PUT':
-      return 4
-    case 'DELETE':
-      return 8
-    case 'PATCH':
-      return 16
-    case 'HEAD':
-      return 32
-    case 'OPTIONS':
-      return 64
-    case 'CONNECT':
-      return 128
-    case 'TRACE':
-      return 256
-    case 'PURGE':
-      return 512
-    default:
-      return otherMethod
   }
 }

@@ -31,7 +31,7 @@ async function sourceOf(name: string, text: string, env: NodeJS.ProcessEnv = {})
 function change(source: ConfigurationSource, ...mutations: Mutation[]) {
   const view = source.store()?.current()
   if (view === undefined) throw new Error('there is no store')
-  return source.prepareChange(view.with(mutations, view.revision + 1, 0))
+  return source.prepareWhole(view.with(mutations, view.revision + 1, 0))
 }
 
 const put = (kind: string, id: string, value: ResourceValue): Mutation => ({ type: 'put', kind, id, value, expiresAtMs: null })
