@@ -23,7 +23,7 @@ class FakeHost implements ConfigurationHost<ResourceView> {
   current(): ResourceView {
     return this.view
   }
-  async prepare(view: ResourceView): Promise<Prepared<ResourceView>> {
+  async prepare(_from: ResourceView, view: ResourceView): Promise<Prepared<ResourceView>> {
     this.checks++
     await this.gate
     const uris = view.list('routes').map(({ value }) => value['uri'])
