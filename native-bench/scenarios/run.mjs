@@ -6,6 +6,7 @@
  * Each scenario starts its own nodes and gateways, drives them with a constant rate and ends within half a minute. --write replaces
  * results/scenarios.md. Exit codes: 0 all goals met, 1 one was missed or a scenario broke, 2 wrong usage.
  */
+import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchFolder, describeMachine, requireBuild } from '../lib/machine.mjs'
@@ -44,6 +45,7 @@ async function main() {
   const rounds = count('--rounds', values.rounds, 1)
   requireBuild()
   const rows = []
+  const before = loadavg()[0]
   for (const name of positionals.length === 0 ? names : positionals) {
     const scenario = await import(new URL(`${name}.mjs`, import.meta.url))
     for (let round = 0; round < rounds; round++) rows.push(...(await measure(name, scenario)))
@@ -51,7 +53,10 @@ async function main() {
   console.log(textTable(head, rows))
   if (values.write) {
     const at = new Date().toISOString().slice(0, 16).replace('T', ' ')
-    const text = ['# Failure scenarios', '', `${at} UTC. ${machineLines(describeMachine()).join('; ')}`, '', markdownTable(head, rows), '']
+    const machine = machineLines(describeMachine()).join('; ')
+    // With more to run than cores, waits are those of the machine.
+    const load = `Load average before and behind the run: ${before.toFixed(1)}, ${loadavg()[0].toFixed(1)}.`
+    const text = ['# Failure scenarios', '', `${at} UTC. ${machine}. ${load}`, '', markdownTable(head, rows), '']
     writeResults(join(benchFolder, 'results'), { 'scenarios.md': text.join('\n') })
   }
   return rows.some((row) => row[4] === 'no') ? 1 : 0
