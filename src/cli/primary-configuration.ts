@@ -137,6 +137,8 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
         return outcome
       },
       problems: (kind, value, view, alone) => resourceProblems(source.openedFile(), source.environment, kind, value, view, alone),
+      kongFile: () => source.openedFile().kong,
+      hasKongOrder: () => hasKongOrder(source.openedFile().source.value),
       history: () => this.store().history(),
       at: (revision) => this.store().at(revision),
       check: (view) => {
@@ -179,4 +181,14 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
 
 function isAt({ path }: ConfigIssue, place: readonly (string | number)[]): boolean {
   return isBelow(parsePath(path), place)
+}
+
+/** Read from the file in our form: the router is fixed by it, whatever the store holds. */
+function hasKongOrder(root: unknown): boolean {
+  const router = fieldOf(fieldOf(root, 'sluice'), 'router')
+  return fieldOf(router, 'mode') === 'priority'
+}
+
+function fieldOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }

@@ -80,6 +80,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         fault: options.fault,
         store: configuration,
         resources: configuration.resources(options.reload),
+        traffic: () => directory.fixed(),
         version,
         log: (message) => log.error(message),
       }

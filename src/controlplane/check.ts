@@ -48,6 +48,8 @@ export type CheckResult =
 export interface OpenedConfiguration {
   readonly source: SourceDocument
   readonly registry: PluginRegistry
+  /** The document as it stands in a Kong declarative file; null = the file has our form. */
+  readonly kong: { readonly [name: string]: unknown } | null
   /** What was found so far. Errors here do not keep the rest from being checked. */
   readonly errors: readonly ConfigIssue[]
   readonly warnings: readonly ConfigIssue[]
@@ -71,7 +73,8 @@ export async function openConfiguration(file: string, env: Environment): Promise
   const translated = translateSource(source, registry, keepalive)
   const warnings = [...issues.warnings, ...translated.warnings]
   if (!translated.ok) return { ok: false, errors: sortIssues([...issues.errors, ...translated.errors]), warnings: sortIssues(warnings) }
-  return { ok: true, opened: { source: translated.source, registry, errors: issues.errors, warnings } }
+  const kong = isKongFile(source.value) ? source.value : null
+  return { ok: true, opened: { source: translated.source, registry, kong, errors: issues.errors, warnings } }
 }
 
 /** Validates, merges and compiles what was opened. */

@@ -50,6 +50,7 @@ beforeAll(async () => {
       breakers,
       store: { describe: () => ({ kind: 'file' }), forgetSetAside: () => Promise.resolve(2) },
       resources: null,
+      traffic: () => ({ requests: 0, inFlight: 0, connections: 0, connectionsAccepted: 0 }),
       version: '0.0.0',
       log: (message) => problems.push(message),
       fault: (worker, kind) => {
@@ -195,6 +196,7 @@ describe('admin server', () => {
         revocations,
         store: { describe: () => ({}), forgetSetAside: () => Promise.resolve(0) },
         resources: null,
+        traffic: () => ({ requests: 0, inFlight: 0, connections: 0, connectionsAccepted: 0 }),
         version: '0.0.0',
         log: () => {},
         fault: null,
@@ -268,7 +270,16 @@ test('over TLS, clients must show a certificate of the configured authority', as
   const store = { describe: () => ({}), forgetSetAside: () => Promise.resolve(0) }
   const tls = await startAdminServer(
     { ...adminDefaults('sluice.yaml'), port: 0, keys, tls: files },
-    { ...actions, breakers, store, resources: null, version: '0.0.0', log: () => {}, fault: null },
+    {
+      ...actions,
+      breakers,
+      store,
+      resources: null,
+      traffic: () => ({ requests: 0, inFlight: 0, connections: 0, connectionsAccepted: 0 }),
+      version: '0.0.0',
+      log: () => {},
+      fault: null,
+    },
   )
   try {
     const status = (client: object) =>

@@ -46,6 +46,9 @@ export const credentialKind: AdminKind = {
   off: null,
 }
 
+/** Kind of the Kong file that was sent last: no resource, and kept beside them. */
+export const kongFileKind = 'kong_configs'
+
 /** Kinds that a store holds for the Admin API. */
 export const storedKinds: readonly string[] = resourceKinds.map((item) => item.kind)
 

@@ -68,7 +68,8 @@ export class AdminGuard {
 
   /** The role that the key of a request has; else why there is none. */
   authenticate(headers: IncomingHttpHeaders, query: URLSearchParams): AdminRole | Answer {
-    const header = headers['x-api-key']
+    // Tools for Kong have a header of their own for keys.
+    const header = headers['x-api-key'] ?? headers['kong-admin-token']
     const given = query.get('api_key') ?? (typeof header === 'string' ? header : '')
     const key = given === '' ? this.cookieKey(headers) : given
     if (key === '') return unauthorized('missing apikey')

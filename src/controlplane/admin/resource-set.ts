@@ -11,8 +11,8 @@
  */
 import { parsePath } from '../load-issue.js'
 import { contentDigest, stateOf } from '../store/resource-digest.js'
-import type { Mutation, ResourceView, StoreRevision } from '../store/resource-store.js'
-import { storedKinds, withoutPrivateKeys } from './admin-kinds.js'
+import type { Mutation, ResourceView, StoredResource, StoreRevision } from '../store/resource-store.js'
+import { kongFileKind, storedKinds, withoutPrivateKeys } from './admin-kinds.js'
 import { type AdminRequest, type Answer, refused } from './answer.js'
 import { isMap } from './patch.js'
 import { done } from './resource-api.js'
@@ -62,17 +62,21 @@ async function rollBack(request: AdminRequest, actions: ResourceSetActions): Pro
 
 /** What makes the resources of `view` those of `wanted`; what is equal is left alone. */
 function mutationsTo(wanted: ResourceView, view: ResourceView): Mutation[] {
-  return storedKinds.flatMap((kind) => {
-    const gone = view.list(kind).filter(({ id }) => wanted.get(kind, id) === undefined)
-    const other = wanted.list(kind).filter(({ id, value }) => {
-      const now = view.get(kind, id)
-      return now === undefined || contentDigest(now.value) !== contentDigest(value)
-    })
-    return [
-      ...gone.map(({ id }): Mutation => ({ type: 'delete', kind, id, leavesGap: false })),
-      ...other.map(({ id, value, expiresAtMs }): Mutation => ({ type: 'put', kind, id, value, expiresAtMs })),
-    ]
+  return [...storedKinds, kongFileKind].flatMap((kind) => mutationsBetween(kind, wanted.list(kind), view))
+}
+
+/** The same for the resources of one kind. */
+export function mutationsBetween(kind: string, wanted: readonly StoredResource[], view: ResourceView): Mutation[] {
+  const kept = new Set(wanted.map(({ id }) => id))
+  const gone = view.list(kind).filter(({ id }) => !kept.has(id))
+  const other = wanted.filter(({ id, value }) => {
+    const now = view.get(kind, id)
+    return now === undefined || contentDigest(now.value) !== contentDigest(value)
   })
+  return [
+    ...gone.map(({ id }): Mutation => ({ type: 'delete', kind, id, leavesGap: false })),
+    ...other.map(({ id, value, expiresAtMs }): Mutation => ({ type: 'put', kind, id, value, expiresAtMs })),
+  ]
 }
 
 async function read(request: AdminRequest, actions: ResourceSetActions): Promise<Answer> {

@@ -3,6 +3,7 @@
  *
  *   /apisix/admin/…   the Admin API: resource-api.ts, schema-api.ts, standalone-api.ts
  *   /v1/…             operations.ts, resource-set.ts
+ *   /, /status, /routes …, /config   what tools for Kong ask: kong-api.ts
  */
 import { readFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -12,6 +13,7 @@ import { UsageError } from '../../base/errors.js'
 import type { AdminConfig, SocketAddress } from '../../schema/process.js'
 import { type AdminRequest, type Answer, refused } from './answer.js'
 import { AdminGuard, unauthorized } from './authorize.js'
+import { answerKong, isKongPath, type KongActions, type KongTraffic } from './kong-api.js'
 import { answerOperations, type OperationActions } from './operations.js'
 import { answerResources } from './resource-api.js'
 import { answerResourceSet, isResourceSet, type ResourceSetActions, resourcesPath } from './resource-set.js'
@@ -21,7 +23,9 @@ import { answerConfigs } from './standalone-api.js'
 /** What the server can look at and start. */
 export interface AdminActions extends OperationActions {
   /** Null = there are no resources to change: every request for them is 503. */
-  readonly resources: (SchemaActions & ResourceSetActions) | null
+  readonly resources: (SchemaActions & ResourceSetActions & KongActions) | null
+  /** For the status page of Kong. */
+  readonly traffic: () => KongTraffic
   readonly version: string
   /** Told of errors inside the server; never of a client's mistakes. */
   readonly log: (message: string) => void
@@ -98,12 +102,22 @@ async function answer(request: IncomingMessage, guard: AdminGuard, actions: Admi
   const method = request.method ?? ''
   if (isApi && role === 'viewer' && method !== 'GET' && method !== 'HEAD') return unauthorized('invalid method for role viewer')
   if (isResourceSet(path) && role !== 'admin') return unauthorized(`invalid method for role ${role}`)
-  const isWhole = path === resourcesPath || path === configsPath || path.startsWith(`${configsPath}/`)
+  const isWhole = path === resourcesPath || path === '/config' || path === configsPath || path.startsWith(`${configsPath}/`)
   const body = await readBody(request, isWhole ? maxConfigBytes : maxBodyBytes)
   if (typeof body !== 'string') return body
   const full: AdminRequest = { method, path, query, headers, body, role }
+  const segments = decoded(path)
+  if (segments !== null && isKongPath(segments)) return answerKongApi(full, segments, actions)
   if (isResourceSet(path)) return actions.resources === null ? notReady : answerResourceSet(full, actions.resources)
   return isApi ? answerApi(full, actions) : answerOperations(full, actions)
+}
+
+function answerKongApi(request: AdminRequest, segments: readonly string[], actions: AdminActions): Promise<Answer> | Answer {
+  const { resources, traffic } = actions
+  if (resources === null) return notReady
+  if (request.role !== 'admin' && request.method !== 'GET' && request.method !== 'HEAD')
+    return unauthorized('invalid method for role viewer')
+  return answerKong(request, segments, resources, traffic)
 }
 
 const notReady: Answer = refused(503, 'the configuration is not ready yet')
