@@ -133,7 +133,7 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
     if (!parsed.ok) throw new Error('the document must parse')
     const registry = PluginRegistry.of(builtinPlugins)
     const whole = (view: ResourceView) => {
-      const opened: OpenedConfiguration = { source: withResources(parsed.source, view), registry, errors: [], warnings: [] }
+      const opened: OpenedConfiguration = { source: withResources(parsed.source, view), registry, kong: null, errors: [], warnings: [] }
       return checkOpened(opened, {}, { alsoKnown: (kind) => view.gaps(kind) })
     }
     const start = whole(ResourceMap.empty)
