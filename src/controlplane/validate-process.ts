@@ -244,11 +244,6 @@ function dnsServers(sluice: SluiceSection, issues: IssueList): string[] {
 function checkDeployment(deployment: DeploymentSection, issues: IssueList): void {
   if (deployment.role === 'control_plane')
     issues.error(['deployment', 'role'], 'deployment role control_plane is not supported yet', 'data_plane')
-  for (const role of ['role_data_plane', 'role_traditional'] as const) {
-    const provider = deployment[role]?.config_provider
-    if (provider === 'etcd')
-      issues.error(['deployment', role, 'config_provider'], 'config_provider etcd is not supported yet', 'yaml or json')
-  }
 }
 
 /** Files of `sluice.plugins` in a document that was not validated yet: they must be loaded before plugin names can be checked. */

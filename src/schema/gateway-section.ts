@@ -66,6 +66,28 @@ export const apisixSchema = Type.Object(
     normalize_uri_like_servlet: Type.Optional(
       Type.Boolean({ default: false, description: 'As `sluice.router.normalize_uri_like_servlet`.' }),
     ),
+    data_encryption: Type.Optional(
+      Type.Object(
+        {
+          enable_encrypt_fields: Type.Optional(
+            Type.Boolean({ default: true, description: 'Encrypt also the fields of plugins that the reference gateway encrypts.' }),
+          ),
+          keyring: Type.Optional(
+            Type.Union(
+              [
+                Type.String({ minLength: 16, maxLength: 16 }),
+                Type.Array(Type.String({ minLength: 16, maxLength: 16 }), { minItems: 1, maxItems: 16 }),
+              ],
+              {
+                default: ['qeddd145sfvddff3', 'edd1c9f0985e76a2'],
+                description: 'Keys of 16 characters: the first one encrypts, all are tried for decrypting.',
+              },
+            ),
+          ),
+        },
+        { additionalProperties: false, description: 'How secrets are encrypted in etcd.' },
+      ),
+    ),
     match_uri_encoded_slash: Type.Optional(Type.Boolean({ description: 'true = `sluice.router.encoded_slash: keep`, false = `decode`.' })),
   },
   { additionalProperties: false, description: 'Settings under the name that the reference gateway gives them.' },
@@ -100,25 +122,58 @@ export const nginxSchema = Type.Object(
   { additionalProperties: false, description: 'Settings under the name that the reference gateway gives them.' },
 )
 
+const etcdSchema = Type.Object(
+  {
+    host: Type.Array(Type.String({ minLength: 1, maxLength: 300 }), {
+      minItems: 1,
+      description: 'URLs of the members of etcd (version 3.4 or later), such as `http://127.0.0.1:2379`.',
+    }),
+    prefix: Type.Optional(
+      Type.String({ pattern: '^/[^\\s]*[^/\\s]$', default: '/apisix', description: 'What the keys of all resources begin with.' }),
+    ),
+    timeout: Type.Optional(Type.Number({ minimum: 0.1, maximum: 300, default: 5, description: 'Seconds to wait for an answer.' })),
+    user: Type.Optional(Type.String({ minLength: 1, description: 'User of etcd.' })),
+    password: Type.Optional(Type.String({ description: 'Password of the user.' })),
+    tls: Type.Optional(
+      Type.Object(
+        {
+          cert: Type.Optional(Type.String({ minLength: 1, description: 'Certificate of this gateway, PEM file.' })),
+          key: Type.Optional(Type.String({ minLength: 1, description: 'Private key of the certificate, PEM file.' })),
+          ca: Type.Optional(Type.String({ minLength: 1, description: 'Authorities that sign certificates of etcd, PEM file.' })),
+          verify: Type.Optional(Type.Boolean({ default: true, description: 'Check the certificate of etcd.' })),
+          sni: Type.Optional(Type.String({ minLength: 1, description: 'Name expected in the certificate of etcd.' })),
+        },
+        { additionalProperties: false, description: 'For `https` hosts.' },
+      ),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description:
+      'Where etcd is. Resources come from it with `config_provider: etcd`, without a provider, or with `sluice.store.type: etcd`.',
+  },
+)
+
 export const deploymentSchema = Type.Object(
   {
     role: Type.Optional(
       oneOf(['data_plane', 'traditional', 'control_plane'], {
-        description: 'Only `data_plane` with a configuration file, or `traditional` with provider yaml.',
+        description: '`traditional` and `data_plane` are the same here; `control_plane` is not supported yet.',
       }),
     ),
     role_data_plane: Type.Optional(
       Type.Object(
-        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file.' }) },
+        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file, or etcd.' }) },
         { additionalProperties: false, description: 'Source of the resources.' },
       ),
     ),
     role_traditional: Type.Optional(
       Type.Object(
-        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file.' }) },
+        { config_provider: oneOf(['yaml', 'json', 'etcd'], { description: 'Where resources come from: this file, or etcd.' }) },
         { additionalProperties: false, description: 'Source of the resources.' },
       ),
     ),
+    etcd: Type.Optional(etcdSchema),
     admin: Type.Optional(
       Type.Object(
         {
@@ -247,7 +302,6 @@ export const unsupportedKeys: { readonly [section: string]: readonly string[] } 
     'extra_lua_path',
     'extra_lua_cpath',
     'lua_module_hook',
-    'data_encryption',
     'disable_sync_configuration_during_start',
     'show_upstream_status_in_response_header',
     'events',
@@ -300,7 +354,8 @@ export const unsupportedKeys: { readonly [section: string]: readonly string[] } 
     'custom_lua_shared_dict',
     'keepalive_requests',
   ],
-  deployment: ['role_control_plane', 'etcd', 'certs', 'config_provider'],
+  deployment: ['role_control_plane', 'certs', 'config_provider'],
+  'deployment.etcd': ['startup_retry', 'resync_delay', 'health_check_timeout', 'health_check_retry', 'watch_timeout', 'use_grpc'],
   'deployment.admin': ['admin_api_version', 'enable_admin_ui'],
 }
 

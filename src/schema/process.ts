@@ -49,6 +49,30 @@ export type StoreConfig =
       /** Last configuration that ran here; absolute. */
       readonly copyFile: string
     }
+  | { readonly kind: 'etcd'; readonly etcd: EtcdConfig; readonly copyFile: string }
+
+/** How etcd is reached, and what is read there. */
+export interface EtcdConfig {
+  /** URLs without a slash at the end. */
+  readonly hosts: readonly string[]
+  /** Begins with a slash and ends without one. */
+  readonly prefix: string
+  readonly timeoutMs: number
+  readonly user: string | null
+  readonly password: string | null
+  /** Of `https` hosts; files are absolute. */
+  readonly tls: {
+    readonly verify: boolean
+    readonly serverName: string | null
+    readonly certFile: string | null
+    readonly keyFile: string | null
+    readonly caFile: string | null
+  }
+  /** Keys of 16 bytes that encrypt secrets in etcd; the first one is used for writing. */
+  readonly keyring: readonly string[]
+  /** Encrypt also fields of plugins. */
+  readonly encryptFields: boolean
+}
 
 /** When load is shed; 0 = by this never. */
 export interface OverloadConfig {

@@ -5,10 +5,9 @@ import { oneOf } from './common.js'
 export const storeSchema = Type.Object(
   {
     type: Type.Optional(
-      oneOf(['file', 'redis'], {
-        default: 'file',
+      oneOf(['file', 'redis', 'etcd'], {
         description:
-          '`file`: this file, and a journal beside it for changes by the Admin API. `redis`: Redis, shared by several gateways; the resources of this file go into an empty store, and are not used otherwise.',
+          '`file`: this file, and a journal beside it for changes by the Admin API. `redis`: Redis, shared by several gateways. `etcd`: as APISIX has it, reached as `deployment.etcd` says. The resources of this file go into an empty Redis or etcd, and are not used otherwise. Default: `etcd` where `deployment` says so, else `file`.',
       }),
     ),
     redis: Type.Optional(

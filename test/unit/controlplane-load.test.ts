@@ -248,8 +248,8 @@ describe('refused by name', () => {
     ['apisix: { proxy_cache: {} }', 'apisix.proxy_cache: apisix.proxy_cache is not supported yet'],
     ['nginx_config: { http: { upstream: {} } }', 'nginx_config.http.upstream: nginx_config.http.upstream is not supported yet'],
     [
-      'deployment: { role_traditional: { config_provider: etcd } }',
-      'deployment.role_traditional.config_provider: config_provider etcd is not supported yet',
+      'deployment: { etcd: { host: ["http://127.0.0.1:2379"], startup_retry: 2 } }',
+      'deployment.etcd.startup_retry: deployment.etcd.startup_retry is not supported yet',
     ],
     ['routes: [{ uri: /a, plugins: { ldap-auth: {} } }]', 'routes[0].plugins.ldap-auth: plugin ldap-auth is not supported yet'],
     [

@@ -73,6 +73,20 @@ export class ResourceMap implements ResourceView {
     return new ResourceMap(revision, this.layersWith(changed), gaps)
   }
 
+  withGaps(gaps: ReadonlySet<string>): ResourceMap {
+    return new ResourceMap(this.revision, this.kinds, gaps)
+  }
+
+  /** Whether the same resources and gaps are there. */
+  equals(other: ResourceMap): boolean {
+    const texts = ({ kinds, gapKeys }: ResourceMap) => {
+      const resources = [...kinds.values()].flatMap((known) => [...known.values()])
+      return [...resources.map(({ origin: _origin, ...resource }) => JSON.stringify(resource)), ...gapKeys].sort()
+    }
+    const [own, others] = [texts(this), texts(other)]
+    return own.length === others.length && own.every((text, index) => text === others[index])
+  }
+
   /** Every resource and every gap. */
   *all(): Generator<ResourceChange> {
     for (const [kind, layers] of this.kinds) for (const resource of merged(layers)) yield { kind, id: resource.id, resource }

@@ -240,7 +240,12 @@ export class SharedStore implements ConfigurationStore {
       return
     }
     const base = news.isWhole ? ResourceMap.empty : map
-    this.take(base.changed(news.changes, news.position.revision), news.position)
+    const changed = base.changed(news.changes, news.position.revision)
+    const gaps = this.options.backend.gapsOf?.(changed)
+    const next = gaps === undefined ? changed : changed.withGaps(gaps)
+    // The server may count what is none of ours, or tell again what is known.
+    const isSame = position !== null && (news.isWhole ? next.equals(map) : news.changes.length === 0)
+    this.take(isSame ? map : next, news.position)
   }
 
   private async replace(known: StorePosition | null, id: string | null, map: ResourceMap, why: string): Promise<void> {

@@ -40,6 +40,8 @@ export interface StoreBackend {
   write(known: StorePosition, mutations: readonly Mutation[], after: ResourceMap, atMs: number): Promise<StorePosition | null>
   /** `map` is all that there shall be. `known`: what it takes the place of; null = nothing. `id`: null = a new one. */
   replace(known: StorePosition | null, id: string | null, map: ResourceMap, atMs: number): Promise<StorePosition | null>
+  /** Keys (see resourceKey) of what is named and is not there, where the server does not say so itself. */
+  gapsOf?(map: ResourceMap): ReadonlySet<string>
   history(): Promise<readonly StoreRevision[] | string>
   /** What there was at an earlier revision, or why that is not known; `current` is what there is at `known`. */
   at(revision: number, known: StorePosition, current: ResourceMap): Promise<ResourceMap | string>

@@ -1,0 +1,107 @@
+/** A gateway on the etcd of APISIX, configured as APISIX is: what is there serves, changes go both ways, and etcd may come and go. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { GatewayProcess } from '../../src/doctor/gateway-process.js'
+import { EtcdServer, etcdMissing } from '../support/etcd.js'
+import { ADMIN_KEY } from '../support/gateway.js'
+import { eventually } from '../support/redis.js'
+import { TestBed } from '../support/test-bed.js'
+
+const bed = new TestBed()
+afterAll(() => bed.close())
+
+const ENTRY = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const route = (uri: string, text: string) => ({
+  uri,
+  plugins: { mocking: { response_example: text, content_type: 'text/plain' } },
+  status: 1,
+  priority: 0,
+})
+
+describe.skipIf(etcdMissing !== null)(etcdMissing ?? 'a gateway on the etcd of APISIX', () => {
+  let etcd: EtcdServer
+  let folder = ''
+  let gateway: GatewayProcess
+
+  const start = async () => {
+    const file = join(folder, 'config.yaml')
+    gateway = await GatewayProcess.start({ entry: ENTRY, file, workers: 1, admin: '127.0.0.1:0', readyTimeoutMs: 60_000 })
+    bed.later(() => gateway.end())
+  }
+  const serves = (path: string, answer: string) =>
+    eventually(`${path} = ${answer}`, async () => {
+      const response = await fetch(`${gateway.url}${path}`)
+      return `${response.status} ${(await response.text()).trim()}`.startsWith(answer)
+    })
+  const put = async (id: string, body: object) => {
+    const url = `${gateway.adminUrl}/apisix/admin/routes/${id}`
+    const response = await fetch(url, { method: 'PUT', headers: { 'x-api-key': ADMIN_KEY }, body: JSON.stringify(body) })
+    return { status: response.status, text: await response.text() }
+  }
+  const problem = async () => {
+    const { store } = (await (await fetch(`${gateway.metricsUrl}/status`)).json()) as { store: { problem: string | null } }
+    return store.problem ?? ''
+  }
+
+  beforeAll(async () => {
+    etcd = await EtcdServer.start()
+    bed.later(() => etcd.close())
+    await etcd.put('/apisix/routes/', 'init_dir')
+    await etcd.put('/apisix/routes/1', { ...route('/one', 'from APISIX'), id: '1', create_time: 1_700_000_000, update_time: 1_700_000_000 })
+    folder = await mkdtemp(join(tmpdir(), 'sluice-etcd-'))
+    bed.later(() => rm(folder, { recursive: true, force: true }))
+    const deployment = {
+      role: 'traditional',
+      role_traditional: { config_provider: 'etcd' },
+      admin: { admin_key: [{ name: 'admin', key: ADMIN_KEY, role: 'admin' }] },
+      etcd: { host: [etcd.url], prefix: '/apisix', timeout: 5 },
+    }
+    await writeFile(join(folder, 'config.yaml'), JSON.stringify({ deployment }))
+    await start()
+  })
+
+  test('serves what is there; changes by its Admin API and by others take effect', async () => {
+    await serves('/one', '200 from APISIX')
+    expect(await put('2', route('/two', 'from here'))).toMatchObject({ status: 201 })
+    await serves('/two', '200 from here')
+    expect(JSON.parse((await etcd.get('/apisix/routes/2')) ?? '')).toMatchObject({ id: '2', uri: '/two' })
+    await etcd.put('/apisix/routes/1', { ...route('/one', 'changed'), id: '1' })
+    await serves('/one', '200 changed')
+    await etcd.delete('/apisix/routes/2')
+    await serves('/two', '404')
+    // A route whose upstream is not there is 503; all else serves.
+    await etcd.put('/apisix/routes/3', { id: '3', uri: '/three', upstream_id: '9' })
+    await serves('/three', '503')
+    await etcd.delete('/apisix/routes/3')
+    await serves('/three', '404')
+  })
+
+  test('what others write and is not valid does not serve, and hides nothing that does', async () => {
+    await etcd.put('/apisix/routes/4', { id: '4', uri: '/four', plugins: { 'no-such-plugin': {} } })
+    await eventually('the refusal', async () => (await problem()).includes('unknown plugin [no-such-plugin]'))
+    await serves('/one', '200 changed')
+    await etcd.delete('/apisix/routes/4')
+    await eventually('the end of it', async () => (await problem()) === '')
+    await etcd.put('/apisix/routes/5', { ...route('/five', 'V'), id: '5' })
+    await serves('/five', '200 V')
+  })
+
+  test('while etcd is away traffic goes on, changes are 503, a start takes the copy; then all goes on by itself', async () => {
+    await eventually('the copy', async () => (await readFile(join(folder, 'config.yaml.copy'), 'utf8')).includes('/five'))
+    await etcd.kill()
+    await eventually('the problem', async () => (await problem()).includes('does not answer'))
+    expect(await put('6', route('/six', 'VI'))).toMatchObject({ status: 503, text: expect.stringContaining('nothing can be changed') })
+    await serves('/five', '200 V')
+    await gateway.end()
+    await start()
+    await serves('/five', '200 V')
+    expect(gateway.stderr).toContain('starting with the copy of revision')
+    await etcd.restart()
+    await eventually('a write', async () => (await put('6', route('/six', 'VI'))).status === 201)
+    await serves('/six', '200 VI')
+    expect(await problem()).toBe('')
+  })
+})
