@@ -14,6 +14,7 @@ import {
   type PublishOutcome,
   type Touched,
 } from '../controlplane/store/configuration-writer.js'
+import { ResourceMap } from '../controlplane/store/resource-map.js'
 import type { ApplyOutcome, Mutation, ResourceView } from '../controlplane/store/resource-store.js'
 import { resourceProblems } from '../controlplane/validate-resource.js'
 import type { Json } from '../schema/compiled.js'
@@ -53,7 +54,10 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
   }
 
   prepare(from: ResourceView, view: ResourceView, touched: readonly Touched[], isOne: boolean): Promise<Prepared<PreparedWrite>> {
-    const result = this.options.source.prepareChange(from.revision, view, touched, isOne)
+    const { source } = this.options
+    // What others have changed and does not serve yet is not in what single changes build upon.
+    const isServing = this.current() === this.running
+    const result = isServing ? source.prepareChange(from.revision, view, touched, isOne) : source.prepareWhole(view)
     if (!result.ok) return Promise.resolve(result)
     const places = touched.map(({ kind, id }) => adminPlace(kind, id))
     const own = result.warnings.filter((issue) => places.some((place) => isAt(issue, place)))
@@ -91,7 +95,9 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     if (view === this.running || this.options.blocked() !== null) return
     const place = store.describe().place
     try {
-      const result = source.prepareWhole(view)
+      const { running } = this
+      const isKnown = running instanceof ResourceMap && view instanceof ResourceMap
+      const result = isKnown ? source.prepareChange(running.revision, view, view.differences(running), true) : source.prepareWhole(view)
       if (!result.ok) {
         const lines = result.errors.slice(0, errorsMax).map(formatIssue)
         const more = result.errors.length > errorsMax ? ` and ${result.errors.length - errorsMax} more` : ''

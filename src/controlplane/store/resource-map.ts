@@ -13,6 +13,9 @@ interface Layers {
   readonly over: ReadonlyMap<string, StoredResource | null>
 }
 
+/** What must be done to one map to have the other one. */
+export type Difference = Pick<Mutation, 'type' | 'kind' | 'id'>
+
 const noLayers: Layers = { base: new Map(), over: new Map() }
 
 export class ResourceMap implements ResourceView {
@@ -79,10 +82,8 @@ export class ResourceMap implements ResourceView {
 
   /** Whether the same resources and gaps are there. */
   equals(other: ResourceMap): boolean {
-    const texts = ({ kinds, gapKeys }: ResourceMap) => {
-      const resources = [...kinds.values()].flatMap((known) => [...known.values()])
-      return [...resources.map(({ origin: _origin, ...resource }) => JSON.stringify(resource)), ...gapKeys].sort()
-    }
+    const texts = (map: ResourceMap) =>
+      [...map.all()].map(({ kind, id, resource }) => JSON.stringify([kind, id, resource], withoutOrigin)).sort()
     const [own, others] = [texts(this), texts(other)]
     return own.length === others.length && own.every((text, index) => text === others[index])
   }
@@ -94,6 +95,16 @@ export class ResourceMap implements ResourceView {
       const blank = key.indexOf(' ')
       yield { kind: key.slice(0, blank), id: key.slice(blank + 1), resource: 'gap' }
     }
+  }
+
+  /** What is not the same in the two: where they share what they were made from, what was changed. */
+  differences(other: ResourceMap): Difference[] {
+    const found: Difference[] = []
+    for (const { kind, id, resource } of this.all()) {
+      if (other.stateOf(kind, id) !== resource) found.push({ type: resource === 'gap' ? 'delete' : 'put', kind, id })
+    }
+    for (const { kind, id } of other.all()) if (this.stateOf(kind, id) === null) found.push({ type: 'delete', kind, id })
+    return found
   }
 
   /** What there is of one resource. */
@@ -135,6 +146,11 @@ export class ResourceMap implements ResourceView {
     for (const [kind, over] of changed) kinds.set(kind, settled({ base: (this.kinds.get(kind) ?? noLayers).base, over }))
     return kinds
   }
+}
+
+/** For JSON.stringify: where a resource comes from is no part of it. */
+function withoutOrigin(name: string, value: unknown): unknown {
+  return name === 'origin' ? undefined : value
 }
 
 /** What is there again after it was deleted stands behind all others. */
