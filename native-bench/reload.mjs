@@ -1,17 +1,16 @@
 /** What running requests notice of a reload to 100,000 routes, or a million consumers; see README.md. Exit codes as `run`. */
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { Agent } from 'node:http'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
+import { underLoad } from './lib/constant-rate.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { amount, count, runProgram } from './lib/options.mjs'
 import { median, percentile } from './lib/parse.mjs'
 import { childrenOf, Workshop } from './lib/processes.mjs'
-import { reload, status } from './lib/reloads.mjs'
+import { reload } from './lib/reloads.mjs'
 import { machineLines, textTable } from './lib/report.mjs'
 import { startSluice, startUpstream } from './lib/rivals.mjs'
 
@@ -27,7 +26,6 @@ const usage = `node native-bench/reload.mjs: latency at a constant rate, without
 const reloadTimeoutMs = 120_000
 const warmUpSeconds = 2
 const settleSeconds = 1
-const connections = 128
 const clientPriority = -15
 let preferenceRefused = false
 
@@ -123,8 +121,8 @@ async function measurePlacement(placement, gatewayCores, cores, settings) {
     }
     await underLoad(gateway, path, settings.rate, quiet(warmUpSeconds))
     const phase = async (name, work) => {
-      const found = await underLoad(gateway, path, settings.rate, work)
-      return { placement, phase: name, ...found, peakMiB: peakMiB(gateway.running.child.pid) }
+      const { result: reloadMs, ...found } = await underLoad(gateway, path, settings.rate, work)
+      return { placement, phase: name, ...found, reloadMs, peakMiB: peakMiB(gateway.running.child.pid) }
     }
     return [await phase('quiet', quiet(settings.seconds)), await phase('reloading', reloading)]
   } finally {
@@ -135,50 +133,6 @@ async function measurePlacement(placement, gatewayCores, cores, settings) {
 /** Most memory that the process had so far. */
 function peakMiB(pid) {
   return Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
-}
-
-/**
- * Sends at a constant rate while `work` goes on. A latency counts from the moment the request was due, so waiting for a late timer or
- * for a free connection is part of it.
- *
- * @returns sorted latencies in ms, failures, the largest delay of this process' own event loop, and what `work` returned.
- */
-async function underLoad(gateway, path, rate, work) {
-  const agent = new Agent({ keepAlive: true, maxSockets: connections })
-  const delay = monitorEventLoopDelay({ resolution: 1 })
-  const latencies = []
-  const open = new Set()
-  let failed = 0
-  let sent = 0
-  const started = performance.now()
-  const send = (due) => {
-    const answered = status(gateway.port, path, agent).then(
-      (found) => {
-        if (found === 200) latencies.push(performance.now() - due)
-        else failed++
-      },
-      () => {
-        failed++
-      },
-    )
-    open.add(answered)
-    answered.then(() => open.delete(answered))
-  }
-  delay.enable()
-  const timer = setInterval(() => {
-    for (; started + (sent * 1000) / rate <= performance.now(); sent++) send(started + (sent * 1000) / rate)
-  }, 1)
-  try {
-    const reloadMs = await work()
-    clearInterval(timer)
-    await Promise.all(open)
-    delay.disable()
-    if (latencies.length === 0) throw new Error(`none of ${sent} requests was answered with 200`)
-    return { latencies: latencies.sort((a, b) => a - b), failed, clientDelayMs: delay.max / 1e6, reloadMs }
-  } finally {
-    clearInterval(timer)
-    agent.destroy()
-  }
 }
 
 runProgram(main)

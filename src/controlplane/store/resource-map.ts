@@ -185,7 +185,7 @@ function* merged({ base, over }: Layers): Generator<StoredResource> {
 
 function settled(layers: Layers): Layers {
   const { base, over } = layers
-  if (over.size * over.size <= 2 * base.size + 4_096) return layers
+  if (over.size * over.size <= 8 * base.size + 4_096) return layers
   const all = new Map<string, StoredResource>()
   for (const resource of merged(layers)) all.set(resource.id, resource)
   return { base: all, over: noLayers.over }
