@@ -14,12 +14,18 @@ export class RouterBlockWriter {
     const { blocks } = this
     let size = 4
     while (size < keys.length * 2) size *= 2
-    blocks.push(0, size - 1)
+    blocks.reserve(firstPlace)
+    blocks.set(1, size - 1)
     const slots = blocks.reserve(size * slotWidth)
     for (const key of keys) {
       const { candidates } = key
       const value = candidates === null ? key.node : this.candidates(candidates)
-      const entry = blocks.push(key.space, this.intern(key.text), key.text.length, value, candidates === null ? 0 : candidates.length)
+      const entry = blocks.reserve(5)
+      blocks.set(entry, key.space)
+      blocks.set(entry + 1, this.intern(key.text))
+      blocks.set(entry + 2, key.text.length)
+      blocks.set(entry + 3, value)
+      blocks.set(entry + 4, candidates === null ? 0 : candidates.length)
       let slot = key.hash & (size - 1)
       while (blocks.get(slots + slot * slotWidth + 1) !== 0) slot = (slot + 1) & (size - 1)
       blocks.set(slots + slot * slotWidth, key.hash)
@@ -32,13 +38,12 @@ export class RouterBlockWriter {
   page(nodes: readonly (Node | null)[]): void {
     this.begin()
     const { blocks } = this
-    blocks.push(0, 0)
-    blocks.reserve(nodesPerPage * nodeWidth)
+    blocks.reserve(firstPlace + nodesPerPage * nodeWidth)
     for (const [index, node] of nodes.entries()) {
       if (node === null) continue
       const at = firstPlace + index * nodeWidth
       const lengths = node.lengths?.list() ?? []
-      blocks.set(at, blocks.push(...lengths))
+      blocks.set(at, blocks.append(Int32Array.from(lengths)))
       blocks.set(at + 1, lengths.length / 2)
       blocks.set(at + 2, this.candidates(node.own))
       blocks.set(at + 3, node.own.length)
@@ -56,47 +61,37 @@ export class RouterBlockWriter {
   }
 
   private end(): void {
-    const { blocks, charCount } = this
-    const words = (charCount + 1) >> 1
-    const place = blocks.reserve(words)
-    const bytes = blocks.bytes(place, words)
-    new Uint16Array(bytes.buffer, bytes.byteOffset, charCount).set(this.chars.subarray(0, charCount))
-    blocks.set(0, place)
+    this.blocks.set(0, this.blocks.appendHalves(this.chars.subarray(0, this.charCount)))
   }
 
   /** Place of the first one. */
   private candidates(list: readonly Candidate[]): number {
     if (list.length === 0) return 0
-    const lists = list.map(({ hosts, names }) => ({ hosts: this.hosts(hosts), names: this.names(names) }))
-    const first = this.blocks.reserve(list.length * candidateWidth)
+    const { blocks } = this
+    const first = blocks.reserve(list.length * candidateWidth)
     for (let index = 0; index < list.length; index++) {
-      const { route, methods, flags, priority, length, order } = list[index] as Candidate
-      const { hosts, names } = lists[index] as { hosts: number; names: number }
+      const { route, methods, flags, hosts, names, priority, length, order } = list[index] as Candidate
       const at = first + index * candidateWidth
-      this.blocks.set(at, route)
-      this.blocks.set(at + 1, methods)
-      this.blocks.set(at + 2, flags)
-      this.blocks.set(at + 3, hosts)
-      this.blocks.set(at + 4, names)
-      this.blocks.set(at + 5, priority)
-      this.blocks.set(at + 6, length)
-      this.blocks.set(at + 7, order)
+      blocks.set(at, route)
+      blocks.set(at + 1, methods)
+      blocks.set(at + 2, flags)
+      if (hosts !== null) blocks.set(at + 3, this.hosts(hosts))
+      if (names !== null) blocks.set(at + 4, this.names(names))
+      blocks.set(at + 5, priority)
+      blocks.set(at + 6, length)
+      blocks.set(at + 7, order)
     }
     return first
   }
 
-  private hosts(hosts: Candidate['hosts']): number {
-    if (hosts === null) return 0
-    const place = this.blocks.push(hosts.length)
-    for (const { flags, text } of hosts) this.blocks.push(flags, this.intern(text), text.length)
-    return place
+  private hosts(hosts: NonNullable<Candidate['hosts']>): number {
+    const words = hosts.flatMap(({ flags, text }) => [flags, this.intern(text), text.length])
+    return this.blocks.append(Int32Array.of(hosts.length, ...words))
   }
 
-  private names(names: Candidate['names']): number {
-    if (names === null) return 0
-    const place = this.blocks.push(names.length)
-    for (const name of names) this.blocks.push(this.intern(name), name.length)
-    return place
+  private names(names: NonNullable<Candidate['names']>): number {
+    const words = names.flatMap((name) => [this.intern(name), name.length])
+    return this.blocks.append(Int32Array.of(names.length, ...words))
   }
 
   /** Offset of the string among the characters of the block; equal strings are stored once. */

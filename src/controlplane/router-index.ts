@@ -173,11 +173,8 @@ export class RouterIndex {
     const methods = methodMask(route)
     for (const uri of route.uris) {
       const pattern = readUriPattern(uri, mode)
-      const names =
-        pattern.kind === 'segments'
-          ? pattern.segments.flatMap((segment) => (segment.kind === 'param' || segment.kind === 'tail' ? [segment.name] : []))
-          : []
-      const flags = conditions | (hosts === null ? 0 : CandidateFlag.hosts) | (names.length === 0 ? 0 : CandidateFlag.params)
+      const names = pattern.kind === 'segments' ? capturedNames(pattern.segments) : null
+      const flags = conditions | (hosts === null ? 0 : CandidateFlag.hosts) | (names === null ? 0 : CandidateFlag.params)
       const { priority } = route
       const candidate: Candidate = {
         route: place,
@@ -187,7 +184,7 @@ export class RouterIndex {
         methods,
         flags,
         hosts,
-        names: names.length === 0 ? null : names,
+        names,
       }
       for (const bucket of buckets) use(bucket, pattern, candidate)
     }
@@ -266,7 +263,7 @@ export class RouterIndex {
     }
     let key = keys.get(path)
     if (key === undefined) {
-      key = this.key(index * 2 + (kind === 'exact' ? 0 : 1), path, 'forward', [], -1)
+      key = this.key(index * 2 + (kind === 'exact' ? 0 : 1), path, 'forward', [candidate], -1)
       keys.set(path, key)
       if (kind === 'exact') this.maxExactLength = Math.max(this.maxExactLength, path.length)
       else {
@@ -275,8 +272,10 @@ export class RouterIndex {
         node.lengths.add(path)
         this.touchNode(index)
       }
-    } else this.touchKey(key)
-    this.insert(key.candidates ?? [], candidate)
+    } else {
+      this.touchKey(key)
+      if (key.candidates !== null) this.insert(key.candidates, candidate)
+    }
   }
 
   private removePath(index: number, kind: 'exact' | 'prefix', path: string, place: number): void {
@@ -387,6 +386,13 @@ export class RouterIndex {
     }
     let place = list.length
     if (this.shards !== null) while (place > 0 && byRank(list[place - 1] as Candidate, candidate) > 0) place--
-    list.splice(place, 0, candidate)
+    if (place === list.length) list.push(candidate)
+    else list.splice(place, 0, candidate)
   }
+}
+
+/** Null = none. */
+function capturedNames(segments: readonly UriSegment[]): string[] | null {
+  const names = segments.flatMap((segment) => (segment.kind === 'param' || segment.kind === 'tail' ? [segment.name] : []))
+  return names.length === 0 ? null : names
 }

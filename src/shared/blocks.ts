@@ -74,53 +74,61 @@ export class BlockTable {
   }
 }
 
-/** Writes blocks one behind the other. */
+/** Writes blocks one behind the other. Places are words from the start of the block. */
 export class BlockWriter {
   private words = new Int32Array(1024)
+  private bytes = Buffer.from(this.words.buffer)
   private length = 0
+  private base = 0
   private readonly starts: number[] = []
 
   /** Starts the next block. */
   begin(): void {
+    this.base = this.length
     this.starts.push(this.length)
   }
 
-  /** Appends numbers; returns their place in the block. */
-  push(...items: number[]): number {
-    const place = this.reserve(items.length)
-    this.words.set(items, this.start + place)
-    return place
-  }
-
-  /** Appends so many zeros; returns their place in the block. */
+  /** Appends so many zeros; returns their place. */
   reserve(count: number): number {
-    const place = this.length - this.start
+    const place = this.length - this.base
     this.length += count
     if (this.length > this.words.length) {
       const larger = new Int32Array(Math.max(this.words.length * 2, this.length))
       larger.set(this.words)
       this.words = larger
+      this.bytes = Buffer.from(larger.buffer)
     }
     return place
   }
 
   append(items: Int32Array): number {
     const place = this.reserve(items.length)
-    this.words.set(items, this.start + place)
+    this.words.set(items, this.base + place)
+    return place
+  }
+
+  /** Appends units of two bytes, two in a word. */
+  appendHalves(items: Uint16Array): number {
+    const place = this.reserve((items.length + 1) >> 1)
+    new Uint16Array(this.words.buffer, (this.base + place) * 4, items.length).set(items)
     return place
   }
 
   get(place: number): number {
-    return this.words[this.start + place] as number
+    return this.words[this.base + place] as number
   }
 
   set(place: number, value: number): void {
-    this.words[this.start + place] = value
+    this.words[this.base + place] = value
   }
 
-  /** The bytes of `count` words from `place` on; valid until the next word is appended. */
-  bytes(place: number, count: number): Buffer {
-    return Buffer.from(this.words.buffer, (this.start + place) * 4, count * 4)
+  /** Writes UTF-8 at a byte of the block that was reserved. */
+  writeText(byte: number, text: string, length: number): void {
+    this.bytes.write(text, this.base * 4 + byte, length, 'utf8')
+  }
+
+  writeBytes(byte: number, source: Buffer): void {
+    source.copy(this.bytes, this.base * 4 + byte)
   }
 
   /** Every block, in shared memory. */
@@ -142,9 +150,5 @@ export class BlockWriter {
     this.length = 0
     this.starts.length = 0
     return buffer
-  }
-
-  private get start(): number {
-    return this.starts.at(-1) ?? 0
   }
 }

@@ -52,18 +52,15 @@ function writeBlock(writer: BlockWriter, texts: readonly string[]): void {
   const total = lengths.reduce((sum, length) => sum + length, 0)
   if (total > maxBlockBytes) throw new Error(`records cannot be packed: ${texts.length} of them exceed 2 GiB`)
   const places = writer.reserve(placesWords)
-  const words = (total + 3) >> 2
-  const place = writer.reserve(words)
-  const bytes = writer.bytes(place, words)
-  let at = 0
+  let at = writer.reserve((total + 3) >> 2) * 4
   for (let index = 0; index < RECORDS_PER_BLOCK; index++) {
-    writer.set(places + index, place * 4 + at)
+    writer.set(places + index, at)
     const text = texts[index]
     if (text === undefined) continue
-    bytes.write(text, at, 'utf8')
+    writer.writeText(at, text, lengths[index] as number)
     at += lengths[index] as number
   }
-  writer.set(places + RECORDS_PER_BLOCK, place * 4 + at)
+  writer.set(places + RECORDS_PER_BLOCK, at)
 }
 
 /** Reads packed records. */
@@ -151,15 +148,13 @@ export class RecordStore {
     const { writer } = this
     writer.begin()
     const places = writer.reserve(placesWords)
-    const words = (total + 3) >> 2
-    const place = writer.reserve(words)
-    const target = writer.bytes(place, words)
-    let at = 0
+    let at = writer.reserve((total + 3) >> 2) * 4
     for (const [index, bytes] of all.entries()) {
-      writer.set(places + index, place * 4 + at)
-      at += bytes.copy(target, at)
+      writer.set(places + index, at)
+      writer.writeBytes(at, bytes)
+      at += bytes.length
     }
-    writer.set(places + RECORDS_PER_BLOCK, place * 4 + at)
+    writer.set(places + RECORDS_PER_BLOCK, at)
     return writer.take()
   }
 }

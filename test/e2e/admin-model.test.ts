@@ -59,7 +59,12 @@ function answerOf(model: Model, host: string, path: string): string {
     return uri.endsWith('*') ? path.startsWith(uri.slice(0, -1)) : path === uri
   })
   // The host first, then the exact path, the longer prefix, the priority, the age.
-  const rank = ({ uri = '', host: own, priority = 0 }: Resource) => [own === undefined ? 1 : 0, uri.endsWith('*') ? 1 : 0, -uri.length, -priority]
+  const rank = ({ uri = '', host: own, priority = 0 }: Resource) => [
+    own === undefined ? 1 : 0,
+    uri.endsWith('*') ? 1 : 0,
+    -uri.length,
+    -priority,
+  ]
   const [best] = fitting
     .map(([, route], age) => ({ route, rank: [...rank(route), age] }))
     .sort((a, b) => a.rank.map((one, index) => one - (b.rank[index] ?? 0)).find((difference) => difference !== 0) ?? 0)
