@@ -71,6 +71,8 @@ export interface SharedConfigurationOptions {
   readonly nodeId: string
   /** Revisions in the log. */
   readonly revisionsMax: number
+  /** For changes and for reading everything; default 10 s. */
+  readonly wholeDeadlineMs?: number
 }
 
 export class SharedConfiguration {
@@ -93,7 +95,7 @@ export class SharedConfiguration {
     // The store says itself when Redis is away, in its own words.
     const log = (): void => {}
     this.quick = new RedisClient({ settings, clock, log })
-    const deadlineMs = Math.max(WHOLE_DEADLINE_MS, settings.deadlineMs)
+    const deadlineMs = Math.max(options.wholeDeadlineMs ?? WHOLE_DEADLINE_MS, settings.deadlineMs)
     this.patient = new RedisClient({ settings: { ...settings, deadlineMs }, clock, log })
     const start = `${settings.keyPrefix}{configuration:${name}}:`
     this.keys = [`${start}state`, `${start}resources`, `${start}log`]
@@ -129,7 +131,8 @@ export class SharedConfiguration {
     const token = randomBytes(12).toString('base64url')
     const { nodeId, revisionsMax } = this.options
     const head = [known?.token ?? '', next.id, token, next.revision, Math.round(atMs), nodeId, revisionsMax, LOG_BYTES_MAX]
-    const args = [...head, isWhole ? 'whole' : 'change', ...changes.flatMap(({ field, text }) => [field, text])]
+    const list = JSON.stringify(changes.flatMap(({ field, text }) => [field, text]))
+    const args = [...head, isWhole ? 'whole' : 'change', list]
     const reply = await this.patient.run(this.scripts.write, [...this.keys, this.channel], args)
     return Number(reply) === 1 ? { ...next, token } : null
   }

@@ -51,7 +51,7 @@ describe.skipIf(redisMissing !== null)('a store in Redis', () => {
 
   async function storeOf(name: string, gateway: string, log: string[] = [], revisionsMax = 100): Promise<SharedStore> {
     const settings = { ...redisDefaults, mode: 'redis' as const, ...redis.address, database: 0, deadlineMs: 2_000 }
-    const keeper = new SharedConfiguration({ settings, name, clock: systemClock, nodeId: gateway, revisionsMax })
+    const keeper = new SharedConfiguration({ settings, name, clock: systemClock, nodeId: gateway, revisionsMax, wholeDeadlineMs: 2_000 })
     const backend = new RedisBackend(keeper, (error): error is Error => error instanceof RedisFailure)
     const copy = new LastCopy(join(folder, `${name}-${gateway}.copy`), backend.place)
     const store = await SharedStore.open({ backend, copy, clock: systemClock, log: (_, message) => log.push(message) })
@@ -191,6 +191,22 @@ describe.skipIf(redisMissing !== null)('a store in Redis', () => {
       expect(said.join('\n')).toContain('answers again')
       const third = serving(await storeOf(name, 'three'))
       expect(idsOf(third.current())).toBe('a/a b/b d/d')
+    })
+
+    test('and hangs: a change is refused, and whatever became of it is the same on all gateways afterwards', async () => {
+      const name = newName()
+      const one = serving(await storeOf(name, 'one'))
+      await eventually('the first revision', async () => (await one.at(1)) !== 'the store is empty')
+      const two = serving(await storeOf(name, 'two'))
+      await applied(one, put('a'))
+      redis.pause()
+      const outcome = await one.apply([put('b')], one.current().revision, 0)
+      await eventually('the failure', () => one.describe().problem !== null && two.describe().problem !== null)
+      redis.resume()
+      expect(outcome).toMatchObject({ state: 'unavailable', reason: expect.stringContaining('does not answer') })
+      await eventually('recovery', () => one.describe().problem === null && two.describe().problem === null)
+      await applied(two, put('c'))
+      await eventually('the change', () => idsOf(one.current()) === idsOf(two.current()) && idsOf(two.current()).endsWith('c'))
     })
 
     test('and comes back with an older revision is brought up to date again', async () => {

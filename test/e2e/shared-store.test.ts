@@ -90,6 +90,21 @@ describe.skipIf(redisMissing !== null)('two gateways with one Redis', () => {
     await serves(one, '/a', '200 B')
     expect(await send(one, 'DELETE', 'apisix/admin/routes/seed')).toMatchObject({ status: 200 })
     await serves(two, '/seed', '404 {"error_msg":"404 Route Not Found"}')
+    // History is that of the store, whichever gateway is asked; a rollback is a change like any other.
+    const { revision, revisions } = JSON.parse((await send(two, 'GET', 'v1/history')).text) as {
+      revision: number
+      revisions: { changes: object[] }[]
+    }
+    expect(revisions.slice(0, 2)).toMatchObject([
+      { revision, changes: [{ type: 'delete', id: 'seed' }] },
+      { revision: revision - 1, changes: [{ type: 'put', id: 'a' }] },
+    ])
+    const { state } = JSON.parse((await send(two, 'GET', 'v1/resources')).text) as { state: string }
+    expect(await send(two, 'POST', 'v1/history/rollback', { revision: revision - 2, state })).toMatchObject({ status: 200 })
+    await serves(one, '/seed', '200 from the file')
+    await serves(one, '/a', '200 A')
+    expect(await put(two, 'a', 'B')).toMatchObject({ status: 200 })
+    await serves(one, '/a', '200 B')
     const lists = await Promise.all([one, two].map((node) => send(node, 'GET', 'apisix/admin/routes')))
     expect(lists[0]).toEqual(lists[1])
   })

@@ -17,7 +17,7 @@
 --        7  most revisions in the log
 --        8  most bytes in the log, but for the last revision
 --        9  "change", or "whole": what was there is forgotten, with the log
---        10 … field and new value of each change, in turns; an empty value deletes
+--        10 JSON list of field and new value of each change, in turns; an empty value deletes
 -- Returns  1; 0 = it is another one by now, and nothing was changed
 
 local state = redis.call('HMGET', KEYS[1], 'token', 'oldest', 'oldest_token', 'log_bytes')
@@ -30,8 +30,9 @@ if ARGV[9] == 'whole' then
   redis.call('DEL', KEYS[2], KEYS[3])
   oldest, oldest_token, bytes = revision, ARGV[3], 0
 end
-for index = 10, #ARGV, 2 do
-  local field, value = ARGV[index], ARGV[index + 1]
+local given = cjson.decode(ARGV[10])
+for index = 1, #given, 2 do
+  local field, value = given[index], given[index + 1]
   if ARGV[9] ~= 'whole' then
     local count = #changes
     changes[count + 1] = field

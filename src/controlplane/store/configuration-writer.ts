@@ -95,7 +95,7 @@ const QUEUE_MAX = 10_000
 const GATHER_QUIET_TURNS = 3
 const GATHER_TURNS_MAX = 200
 /** Tries when somebody else keeps changing the store. */
-const TRIES_MAX = 5
+const TRIES_MAX = 20
 /** Until an expiry that was not possible is tried again. */
 const EXPIRY_RETRY_MS = 10_000
 

@@ -108,6 +108,8 @@ export class SharedStore implements ConfigurationStore {
   async apply(mutations: readonly Mutation[], expectedRevision: number, atMs: number): Promise<ApplyOutcome> {
     if (this.away !== null) return { state: 'unavailable', reason: this.awayText() }
     return this.inTurn(async () => {
+      // A question that was under way has found out.
+      if (this.away !== null) return { state: 'unavailable', reason: this.awayText() }
       if (expectedRevision !== this.map.revision) return { state: 'conflict', revision: this.map.revision }
       if (this.position === null) {
         await this.askAndTell()
