@@ -115,7 +115,7 @@ describe.runIf(isBaselineNode)('bytes allocated per request', () => {
 
   test.each([
     { what: 'a plain request', path: '/plain', status: 200, baseline: 3500 },
-    { what: 'key, limit', path: '/key', fields: () => ['apikey: jacks-key'], status: 200, baseline: 6400 },
+    { what: 'key, limit', path: '/key', fields: () => ['apikey: jacks-key'], status: 200, baseline: 5400 },
     {
       what: 'token, limit, breaker, request id',
       path: '/token',
@@ -123,7 +123,7 @@ describe.runIf(isBaselineNode)('bytes allocated per request', () => {
       status: 200,
       baseline: 8080,
     },
-    { what: 'a refusal by a limit', path: '/refused', status: 429, baseline: 4980 },
+    { what: 'a refusal by a limit', path: '/refused', status: 429, baseline: 4100 },
   ])('$what: at most $baseline and a tenth', async ({ what, path, fields, status, baseline }) => {
     // The first request uses the limit of the refusals up.
     await client.ask(requestOf('/refused'))
