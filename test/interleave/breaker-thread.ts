@@ -65,7 +65,8 @@ function failPaths(): void {
 
 port.postMessage('ready')
 for (let round = 0; ; ) {
-  Atomics.wait(gate, 0, round)
+  // Who begins before the notification is sent may be done when it comes, and is then woken for the round it has played.
+  while (Atomics.load(gate, 0) === round) Atomics.wait(gate, 0, round)
   round = Atomics.load(gate, 0)
   if (round < 0) break
   if (start.job === 'probes') takeProbes(round)
