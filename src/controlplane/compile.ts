@@ -49,12 +49,7 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
   // Port 0 becomes a real one only when the listener opens.
   const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null && listener.port > 0).map((listener) => listener.port)
   const plugins = new PluginCompiler(config, config.secrets, upstreams, { ...settings, tlsPorts }, issues)
-  const ordered = config.routes
-    .map((route, order) => ({ route, order }))
-    .filter(({ route }) => isServed(route))
-    .map(({ route, order }) => ({ order, compiled: compileRoute(route, config, upstreams, plugins) }))
-    .sort((a, b) => b.compiled.priority - a.compiled.priority)
-  const routes = ordered.map(({ compiled }) => compiled)
+  const { routes, orders } = compileRoutes(config, upstreams, plugins)
   const compiled: CompiledConfig = Object.freeze({
     router: settings.router,
     routes,
@@ -67,7 +62,7 @@ export function compileConfiguration(config: LoadedConfig, options: CompileOptio
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors) }
   plugins.settle()
   const { consumers: _consumers, ...loaded } = config
-  const state = { loaded, upstreams, plugins, orders: ordered.map(({ order }) => order) }
+  const state = { loaded, upstreams, plugins, orders }
   return { ok: true, compiled, consumers, limiters: plugins.limiters, state, warnings: issues.warnings }
 }
 
@@ -82,6 +77,28 @@ function compileGlobals(config: LoadedConfig, plugins: PluginCompiler): Compiled
 function checkUnused(config: LoadedConfig, plugins: PluginCompiler): void {
   for (const [id, entry] of config.services) plugins.chain([{ owner: `services/${id}`, plugins: entry.plugins }])
   for (const [id, entry] of config.pluginConfigs) plugins.chain([{ owner: `plugin_configs/${id}`, plugins: entry.plugins }])
+}
+
+/** Routes that are served, by priority; equal ones as they stand. `orders`: see CompiledState. */
+function compileRoutes(
+  config: LoadedConfig,
+  upstreams: UpstreamTable,
+  plugins: PluginCompiler,
+): { readonly routes: CompiledRoute[]; readonly orders: readonly number[] } {
+  const routes: CompiledRoute[] = []
+  const orders: number[] = []
+  let isSorted = true
+  for (const [order, route] of config.routes.entries()) {
+    if (!isServed(route)) continue
+    const compiled = compileRoute(route, config, upstreams, plugins)
+    isSorted &&= compiled.priority <= (routes.at(-1)?.priority ?? compiled.priority)
+    routes.push(compiled)
+    orders.push(order)
+  }
+  if (isSorted) return { routes, orders }
+  const pairs = routes.map((compiled, place) => ({ compiled, order: orders[place] ?? place }))
+  pairs.sort((a, b) => b.compiled.priority - a.compiled.priority)
+  return { routes: pairs.map(({ compiled }) => compiled), orders: pairs.map(({ order }) => order) }
 }
 
 export function isServed(route: Entry<RouteResource>): boolean {

@@ -22,7 +22,7 @@ export class RouterBlockWriter {
       const value = candidates === null ? key.node : this.candidates(candidates)
       const entry = blocks.reserve(5)
       blocks.set(entry, key.space)
-      blocks.set(entry + 1, this.intern(key.text))
+      blocks.set(entry + 1, this.write(key.text))
       blocks.set(entry + 2, key.text.length)
       blocks.set(entry + 3, value)
       blocks.set(entry + 4, candidates === null ? 0 : candidates.length)
@@ -96,17 +96,23 @@ export class RouterBlockWriter {
 
   /** Offset of the string among the characters of the block; equal strings are stored once. */
   private intern(text: string): number {
-    const known = this.interned.get(text)
-    if (known !== undefined) return known
+    let offset = this.interned.get(text)
+    if (offset === undefined) {
+      offset = this.write(text)
+      this.interned.set(text, offset)
+    }
+    return offset
+  }
+
+  private write(text: string): number {
     if (this.charCount + text.length > this.chars.length) {
       const larger = new Uint16Array(Math.max(this.chars.length * 2, this.charCount + text.length))
       larger.set(this.chars)
       this.chars = larger
     }
-    const offset = this.charCount
-    for (let index = 0; index < text.length; index++) this.chars[offset + index] = text.charCodeAt(index)
+    const { chars, charCount: offset } = this
+    for (let index = 0; index < text.length; index++) chars[offset + index] = text.charCodeAt(index)
     this.charCount += text.length
-    this.interned.set(text, offset)
     return offset
   }
 }

@@ -139,6 +139,9 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
     const start = whole(ResourceMap.empty)
     if (!start.ok) throw new Error('the empty configuration must be valid')
     let view = ResourceMap.empty
+    /** What `live` has; behind `view` while there is something pending. */
+    let served = view
+    let pending: ResourceMap | null = null
     const live = new LiveConfiguration(start.state, start.compiled)
     const packer = new SnapshotPacker(start.compiled, start.consumers, 1, start.state.orders)
     let routes = LinkedRecords.of<CompiledRoute, CompiledRoute>(packer.whole().routes, (record) => record)
@@ -152,19 +155,31 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
       done += mutations.length
       const next = view.with(mutations, epoch, 0)
       const expected = whole(next)
-      const applied = live.apply(next, mutations)
+      // What others changed is known by comparison only, after one batch or several.
+      const isSeen = pending === null && dice.chance(70)
+      if (!isSeen && expected.ok && dice.chance(40)) {
+        pending = next
+        view = next
+        continue
+      }
+      const touched = isSeen ? mutations : next.differences(served)
+      pending = null
+      const applied = live.apply(next, touched)
       expect(applied !== null, JSON.stringify(mutations)).toBe(expected.ok)
       if (applied === null || !expected.ok) {
         refused++
+        view = served
         continue
       }
       // Now and then a store refuses: nothing of it may stay.
       if (dice.chance(10)) {
         live.rollBack()
+        view = served
         continue
       }
       live.commit()
       view = next
+      served = next
       const { change } = applied
       const packed = packer.change(epoch, change.routes, new Map([...change.upstreams].map(([index, { after }]) => [index, after])))
       routes = routes.with(packed.routes, (record) => record)

@@ -99,12 +99,22 @@ export class ResourceMap implements ResourceView {
 
   /** What is not the same in the two: where they share what they were made from, what was changed. */
   differences(other: ResourceMap): Difference[] {
-    const found: Difference[] = []
+    const gone: Difference[] = []
+    const there: { readonly difference: Difference; readonly createdIndex: number }[] = []
     for (const { kind, id, resource } of this.all()) {
-      if (other.stateOf(kind, id) !== resource) found.push({ type: resource === 'gap' ? 'delete' : 'put', kind, id })
+      const before = other.stateOf(kind, id)
+      if (before === resource) continue
+      if (resource === null || resource === 'gap') {
+        gone.push({ type: 'delete', kind, id })
+        continue
+      }
+      // What was deleted in between stands behind all others now.
+      const isAnother = before !== null && before !== 'gap' && before.createdIndex !== resource.createdIndex
+      if (isAnother) gone.push({ type: 'delete', kind, id })
+      there.push({ difference: { type: 'put', kind, id }, createdIndex: resource.createdIndex })
     }
-    for (const { kind, id } of other.all()) if (this.stateOf(kind, id) === null) found.push({ type: 'delete', kind, id })
-    return found
+    for (const { kind, id } of other.all()) if (this.stateOf(kind, id) === null) gone.push({ type: 'delete', kind, id })
+    return [...gone, ...there.sort((a, b) => a.createdIndex - b.createdIndex).map(({ difference }) => difference)]
   }
 
   /** What there is of one resource. */
