@@ -18,7 +18,9 @@ import { ResourceMap } from '../controlplane/store/resource-map.js'
 import type { ApplyOutcome, Mutation, ResourceView } from '../controlplane/store/resource-store.js'
 import { resourceProblems } from '../controlplane/validate-resource.js'
 import type { Json } from '../schema/compiled.js'
+import { metrics } from '../telemetry/metrics.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
+import type { Sample } from '../telemetry/prometheus.js'
 import type { ConfigurationSource, PreparedChange, PreparedConfiguration } from './configuration.js'
 
 type PreparedWrite = PreparedConfiguration | PreparedChange
@@ -160,6 +162,19 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     if (store === null) return null
     const { kind, revision, place, problem, setAside } = store.describe()
     return { kind, revision, place, problem, set_aside: setAside.map((item) => ({ ...item })) }
+  }
+
+  /** For `/metrics`; nothing where there is no store. */
+  samples(): Sample[] {
+    const store = this.options.source.store()
+    if (store === null) return []
+    const { kind, revision, problem, isReachable } = store.describe()
+    const values = [kind]
+    const own: Sample[] = [
+      { metric: metrics.storeHealthy, values, value: problem === null ? 1 : 0 },
+      { metric: metrics.storeRevision, values, value: revision },
+    ]
+    return kind === 'etcd' ? [...own, { metric: metrics.etcdReachable, values: [], value: isReachable ? 1 : 0 }] : own
   }
 
   /** For `/v1/store`. */

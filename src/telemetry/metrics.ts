@@ -153,6 +153,15 @@ export const metrics = {
     ['name', 'ip', 'port'],
     'Health of an upstream node by its checks: 1 healthy, 0 unhealthy.',
   ),
+  storeHealthy: metric(
+    'gateway_config_store_healthy',
+    'gauge',
+    'none',
+    ['store'],
+    'Whether the store of the configuration can be written and what it holds serves: 1 yes, 0 no; /status says why.',
+  ),
+  storeRevision: metric('gateway_config_store_revision', 'gauge', 'none', ['store'], 'Revision of the resources that were read last.'),
+  etcdReachable: metric('apisix_etcd_reachable', 'gauge', 'none', [], 'Whether etcd answers: 1 yes, 0 no. Only with the store etcd.'),
   upstreamEjected: metric(
     'gateway_upstream_node_ejected',
     'gauge',

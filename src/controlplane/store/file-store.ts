@@ -215,6 +215,7 @@ export class FileStore implements ConfigurationStore {
       revision: this.view.map.revision,
       place: this.file,
       problem: this.problem,
+      isReachable: true,
       setAside: this.view.setAside.map(({ kind, id, reason }) => ({ kind, id, reason })),
     }
   }

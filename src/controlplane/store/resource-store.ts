@@ -113,8 +113,10 @@ export interface StoreDescription {
   readonly revision: number
   /** Where it is, for people. */
   readonly place: string
-  /** Why it cannot be written, or null. */
+  /** Why it cannot be written, or why what it holds does not serve; null = all is well. */
   readonly problem: string | null
+  /** False: the server that keeps it does not answer. */
+  readonly isReachable: boolean
   /** Changes by the Admin API that are not in force, because the file was changed after them. */
   readonly setAside: readonly { readonly kind: string; readonly id: string; readonly reason: string }[]
 }

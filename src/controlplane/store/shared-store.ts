@@ -154,7 +154,7 @@ export class SharedStore implements ConfigurationStore {
     const { kind, place } = this.options.backend
     const refusal = this.refusal === null ? null : `revision ${this.map.revision} does not serve here: ${this.refusal}`
     const problem = this.away === null ? (refusal ?? this.copyProblem) : this.awayText()
-    return { kind, revision: this.map.revision, place, problem, setAside: [] }
+    return { kind, revision: this.map.revision, place, problem, isReachable: this.away === null, setAside: [] }
   }
 
   /** Asks the server now. */
