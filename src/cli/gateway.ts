@@ -304,12 +304,7 @@ export class Gateway {
         nodes: () => this.nodes.state(),
         healthchecks: () => this.health.list(),
         healthcheck: (key) => this.health.one(key),
-        samples: () => [
-          ...this.breakers.samples(),
-          ...this.health.samples(),
-          ...this.concurrency.samples(),
-          ...this.configuration.samples(),
-        ],
+        samples: () => [...this.breakers.samples(), ...this.health.samples(), ...this.concurrency.samples()],
         breakers: this.breakers,
         configuration: this.configuration,
         reload: () => this.requestReload(),

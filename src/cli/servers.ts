@@ -65,7 +65,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         nodes,
         healthchecks,
         healthcheck,
-        samples,
+        samples: () => [...samples(), ...configuration.samples()],
         log: (message) => log.error(message),
       })
       running.push(server)
