@@ -10,7 +10,7 @@ import { UsageError } from '../base/errors.js'
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
 import type { DnsResolver } from '../controlplane/dns.js'
 import { SnapshotPacker } from '../controlplane/publish.js'
-import { needsRestart, Reloader, type ReloadOutcome } from '../controlplane/reload.js'
+import { Reloader, type ReloadOutcome } from '../controlplane/reload.js'
 import type { PublishOutcome } from '../controlplane/store/configuration-writer.js'
 import type { ApplyOutcome } from '../controlplane/store/resource-store.js'
 import type { Binding } from '../dataplane/listener/binding.js'
@@ -37,6 +37,7 @@ import { explainQuery } from './explain.js'
 import { removePidFile, writePidFile } from './pid-file.js'
 import { placeUpstreams } from './place-upstreams.js'
 import { PrimaryBreakers } from './primary-breakers.js'
+import { PrimaryCertificates } from './primary-certificates.js'
 import { PrimaryConcurrency } from './primary-concurrency.js'
 import { PrimaryConfiguration } from './primary-configuration.js'
 import { PrimaryHealth } from './primary-health.js'
@@ -83,7 +84,7 @@ const resetLinesMax = 20
 
 export class Gateway {
   private readonly options: Omit<GatewayOptions, 'first'>
-  private readonly firstProcess: ProcessConfig
+  private readonly certificates: PrimaryCertificates
   private readonly supervisor: Supervisor
   private readonly board: EpochBoard
   private readonly directory: MetricsDirectory
@@ -126,7 +127,7 @@ export class Gateway {
     const { config, log } = options
     this.options = options
     this.config = config
-    this.firstProcess = first.process
+    this.certificates = new PrimaryCertificates(first.process)
     this.consumers = first.consumers
     this.orders = first.state.orders
     this.compiled = first.compiled
@@ -390,7 +391,7 @@ export class Gateway {
     }
     const { prepared } = result
     for (const warning of prepared.warnings) log.warn(warning)
-    const waiting = needsRestart(this.firstProcess, prepared.process)
+    const waiting = this.certificates.atNextStart(prepared.process)
     if (waiting.length > 0) log.warn(`changed, but in effect only after a restart: ${waiting.join(', ')}`, { waiting })
     const checkMs = systemClock.nowMs() - startedMs
     const published = await this.publish(prepared)
@@ -416,7 +417,7 @@ export class Gateway {
     if ('refusal' in published) return published.refusal
     if (!('touched' in prepared) && 'revision' in published) {
       this.options.source.adopt(prepared, published.revision)
-      this.sayRestart(needsRestart(this.firstProcess, prepared.process))
+      this.sayRestart(this.certificates.atNextStart(prepared.process))
     }
     return { state: 'published', epoch: this.epoch, isEverywhere: published.isEverywhere, atNextStart: this.atNextStart }
   }
@@ -455,6 +456,8 @@ export class Gateway {
     this.sayCounters(source.liveParts()?.limiters ?? this.limiters, prepared.limiters, store === undefined)
     this.limiters = prepared.limiters
     this.drainTimeoutMs = prepared.process.drainTimeoutMs
+    const certificates = this.certificates.follow(prepared.process)
+    if (certificates !== null) this.supervisor.tellCertificates(certificates)
     const packedMs = systemClock.nowMs()
     const isEverywhere = await this.sent(this.supervisor.publish({ type: 'snapshot', ...packer.whole() }))
     return {

@@ -77,7 +77,7 @@ export class Reloader {
 const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
   ['workers', 'workers'],
   ['accept', 'accept'],
-  ['listeners', 'listeners (or the certificates in ssls)'],
+  ['listeners', 'listeners'],
   ['admin', 'admin'],
   ['metrics', 'metrics'],
   ['limits', 'limits'],
@@ -95,5 +95,14 @@ const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
 
 /** What changed between two process configurations but needs a restart. Router options and the drain timeout do not. */
 export function needsRestart(running: ProcessConfig, next: ProcessConfig): string[] {
-  return fixedAtStart.filter(([key]) => JSON.stringify(running[key]) !== JSON.stringify(next[key])).map(([, name]) => name)
+  return fixedAtStart.filter(([key]) => JSON.stringify(fixed(running, key)) !== JSON.stringify(fixed(next, key))).map(([, name]) => name)
+}
+
+/** Certificates by server name are looked at apart (cli/primary-certificates), but for the one that stands in for a default. */
+function fixed(config: ProcessConfig, key: keyof ProcessConfig): unknown {
+  if (key !== 'listeners') return config[key]
+  return config.listeners.map(({ tls, ...listener }) => ({
+    ...listener,
+    tls: tls && { certFile: tls.certFile, keyFile: tls.keyFile, standard: tls.certFile === '' ? tls.byServerName[0]?.cert : '' },
+  }))
 }

@@ -124,7 +124,14 @@ export interface ListenerTls {
   readonly certFile: string
   readonly keyFile: string
   /** Certificates by server name, from `ssls`, as PEM text. */
-  readonly byServerName: readonly { readonly names: string[]; readonly cert: string; readonly key: string }[]
+  readonly byServerName: readonly NamedCertificate[]
+}
+
+/** A certificate of `ssls`, PEM text. */
+export interface NamedCertificate {
+  readonly names: string[]
+  readonly cert: string
+  readonly key: string
 }
 
 export interface AdminConfig extends SocketAddress {

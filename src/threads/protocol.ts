@@ -8,7 +8,7 @@
 import type { KeySetNews } from '../auth/key-set-news.js'
 import type { BreakerEvent, DeclaredBreaker } from '../breakers/contract.js'
 import type { CompiledNode, CompiledPlugin, Json, RouterOptions } from '../schema/compiled.js'
-import type { ProcessConfig } from '../schema/process.js'
+import type { NamedCertificate, ProcessConfig } from '../schema/process.js'
 import type { ConsumerTables } from '../shared/consumer-tables.js'
 import type { NodeNews } from '../shared/node-health.js'
 import type { PackedRecords, RecordChanges } from '../shared/packed-records.js'
@@ -70,6 +70,8 @@ export type ToWorker =
   | { readonly type: 'close' }
   /** The published keys of an issuer were fetched, or could not be. */
   | { readonly type: 'key-set'; readonly news: KeySetNews }
+  /** The certificates of all TLS listeners by server name; those of before go. What comes behind it finds them in use. */
+  | { readonly type: 'certificates'; readonly certificates: readonly NamedCertificate[] }
   /** Reopen access log files. */
   | { readonly type: 'reopen-logs' }
   /** Test hook behind SLUICE_FAULTS=1: throw an uncaught error, or exhaust the heap. */

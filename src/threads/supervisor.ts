@@ -10,6 +10,7 @@
  */
 import type { KeySetNews } from '../auth/key-set-news.js'
 import type { UsageError } from '../base/errors.js'
+import type { NamedCertificate } from '../schema/process.js'
 import type { ProcessLog } from '../telemetry/process-log.js'
 import { ListenRefused } from './acceptor.js'
 import { CrashLoop } from './crash-loop.js'
@@ -99,6 +100,8 @@ export class Supervisor {
   /** Latest addresses by upstream for the current snapshot: a replacement must not start with those of the snapshot. */
   private nodes = new Map<number, NodesMessage['updates'][number]>()
   private ports: readonly number[] | null = null
+  /** Newer ones than those of the start; null = there are none. */
+  private certificates: readonly NamedCertificate[] | null = null
   private startFailure: Error | null = null
   private restarts = 0
 
@@ -175,6 +178,12 @@ export class Supervisor {
   /** Tells every worker that runs about the published keys of an issuer. */
   tellKeySet(news: KeySetNews): void {
     this.sendToReady({ type: 'key-set', news })
+  }
+
+  /** From now on TLS listeners serve these by server name. A snapshot that is published later finds them in use. */
+  tellCertificates(certificates: readonly NamedCertificate[]): void {
+    this.certificates = certificates
+    this.sendToReady({ type: 'certificates', certificates })
   }
 
   /** Tells every worker that runs to open its log files anew. */
@@ -293,6 +302,7 @@ export class Supervisor {
   /** Gives a replacement what the others have. */
   private catchUp(handle: WorkerHandle): void {
     this.sendKeySets(handle)
+    if (this.certificates !== null) handle.send({ type: 'certificates', certificates: this.certificates })
     if (this.snapshot === null) return
     handle.send(this.snapshot.whole())
     if (this.nodes.size > 0) handle.send({ type: 'nodes', epoch: this.snapshot.epoch, updates: [...this.nodes.values()] })

@@ -30,7 +30,7 @@ import { builtinPlugins } from '../plugins/index.js'
 import { PluginRegistry } from '../plugins/registry.js'
 import { loadUserPlugins } from '../plugins/user-plugins.js'
 import type { PathPolicy } from '../schema/compiled.js'
-import type { LimitsConfig, ListenerConfig } from '../schema/process.js'
+import type { LimitsConfig, ListenerConfig, NamedCertificate } from '../schema/process.js'
 import { ConcurrencyCells } from '../shared/concurrency-cells.js'
 import { WorkerSlot } from '../shared/epochs.js'
 import { WorkerMetrics } from '../shared/metrics-slab.js'
@@ -85,6 +85,8 @@ class WorkerThread {
   private readonly stores: ReturnType<typeof openLimitStores>
   /** By index in the configuration. */
   private readonly listeners = new Map<number, Listener>()
+  /** Newer ones than those of the start; null = there are none. */
+  private certificates: readonly NamedCertificate[] | null = null
   private ports: readonly number[] | undefined
   private policy: PathPolicy = { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: false, servlet: false }
   private snapshot: LinkedSnapshot | null = null
@@ -183,6 +185,10 @@ class WorkerThread {
 
   receive(message: ToWorker): void {
     switch (message.type) {
+      case 'certificates':
+        this.certificates = message.certificates
+        for (const listener of this.listeners.values()) listener.setCertificates(message.certificates)
+        break
       case 'snapshot':
         if (this.snapshot !== null && message.epoch <= this.snapshot.epoch) break
         this.policy = message.router.path
@@ -267,6 +273,7 @@ class WorkerThread {
           () => this.policy,
         )
       this.listeners.set(index, opened)
+      if (this.certificates !== null) opened.setCertificates(this.certificates)
       if (isChild && listener.node === undefined) {
         const port = this.ports?.[index] ?? listener.port
         descriptors[index] = opened.adopt(port)

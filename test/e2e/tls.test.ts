@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { RawConnection, textOf } from '../../src/doctor/raw-connection.js'
 import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
 import { valuesOf } from '../../src/doctor/strict-fields.js'
-import type { Gateway } from '../support/gateway.js'
+import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
 import { TestBed } from '../support/test-bed.js'
 import { TestAuthority } from '../support/tls-certificates.js'
 
@@ -41,7 +41,7 @@ describe.each([1, 2])('TLS with %i workers', (workers) => {
         log: { level: 'error' },
       },
     }
-    gateway = await bed.gateway({ config, workers, listen: null })
+    gateway = await bed.gateway({ config, workers, listen: null, admin: true })
     const url = gateway.process.urls.find((candidate) => candidate.startsWith('https:'))
     tlsPort = Number(new URL(url ?? '').port)
   })
@@ -58,6 +58,36 @@ describe.each([1, 2])('TLS with %i workers', (workers) => {
       })
       socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
     })
+
+  test('certificates of further names come by the Admin API at once; what replaces or removes one waits for a restart and says so', async () => {
+    const change = async (method: string, body?: object) => {
+      const headers = { 'x-api-key': ADMIN_KEY }
+      const given = body === undefined ? {} : { body: JSON.stringify(body) }
+      const reply = await fetch(`${gateway.adminUrl}/apisix/admin/ssls/live`, { method, headers, ...given })
+      return [reply.status, reply.headers.get('x-sluice-needs-restart')]
+    }
+    // As often as there are workers, so that each is asked.
+    const served = async (name: string) => {
+      const given = options(name, { checkServerIdentity: () => undefined })
+      return [...new Set(await Promise.all(Array.from({ length: 4 * workers }, () => handshake(given))))]
+    }
+    expect(await served('live.test')).toEqual(['TLSv1.3 default.test'])
+    const first = await authority.issue('live.test')
+    expect(await change('PUT', { snis: ['live.test', '*.live.test'], ...first })).toEqual([201, null])
+    expect(await served('live.test')).toEqual(['TLSv1.3 live.test'])
+    expect(await served('a.live.test')).toEqual(['TLSv1.3 live.test'])
+
+    const second = await authority.issue('second.test', 'live.test')
+    expect(await change('PUT', { snis: ['live.test', 'further.test'], ...second })).toEqual([
+      200,
+      'the certificates of live.test and *.live.test',
+    ])
+    expect(await served('live.test')).toEqual(['TLSv1.3 live.test'])
+    expect(await served('further.test')).toEqual(['TLSv1.3 second.test'])
+    expect(await served('exact.test')).toEqual(['TLSv1.3 exact.test'])
+    expect(await change('DELETE')).toEqual([200, 'the certificates of live.test and *.live.test and further.test'])
+    expect(await served('live.test')).toEqual(['TLSv1.3 live.test'])
+  })
 
   test.each(['TLSv1.2', 'TLSv1.3'] as const)('%s is spoken', async (version) => {
     expect(await handshake(options('default.test', { minVersion: version, maxVersion: version }))).toBe(`${version} default.test`)

@@ -304,6 +304,8 @@ const LINES_MAX_WITH_REASON = 600
 const longFiles: { readonly [path: string]: string } = {
   'src/cli/gateway.ts': 'starts, reloads and ends every part of the process, in one order',
   'src/plugins/plugin.ts': 'the contract, which plugin writers read as one page',
+  'src/threads/supervisor.ts': 'the lives of all threads, whose states depend on one another',
+  'src/threads/worker.ts': 'the one place where the parts of a worker are made and messages go to them',
   'src/dataplane/proxy.ts': 'the whole life of an exchange and all of its branches, to be read in one place',
   'src/dataplane/response/writer.ts': 'every way in which an answer leaves; they share the corked functions and their state',
   'src/dataplane/upstream/connection.ts': 'one state machine: what was sent and what came back on one connection',

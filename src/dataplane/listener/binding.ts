@@ -53,6 +53,8 @@ export interface UwsApp {
   get?(pattern: string, handler: (response: ClientResponse, request: ClientRequest) => void): UwsApp
   listen(host: string, port: number, options: number, callback: (socket: ListenSocket | false) => void): UwsApp
   addServerName(hostname: string, options: TlsFiles): UwsApp
+  /** Listeners of Node only: that of the native build frees what open connections of the name still use. */
+  removeServerName?(hostname: string): UwsApp
   /** Selects the server name whose routes are registered next. */
   domain(hostname: string): UwsApp
   close(): UwsApp

@@ -9,10 +9,10 @@ import { type Failure, failures } from '../../base/errors.js'
 import { CanonicalPath, canonicalPath } from '../../base/path.js'
 import type { Reply } from '../../plugins/plugin.js'
 import type { PathPolicy } from '../../schema/compiled.js'
-import type { LimitsConfig, ListenerConfig, RealIpConfig } from '../../schema/process.js'
+import type { LimitsConfig, ListenerConfig, NamedCertificate, RealIpConfig } from '../../schema/process.js'
 import type { Exchange } from '../exchange.js'
 import type { RequestProxy } from '../proxy.js'
-import type { Binding, ClientRequest, ClientResponse, ListenSocket, UwsApp } from './binding.js'
+import type { Binding, ClientRequest, ClientResponse, ListenSocket, TlsFiles, UwsApp } from './binding.js'
 import { AddressBook, TrustedProxies } from './client-address.js'
 import { Guard } from './guard.js'
 
@@ -40,6 +40,8 @@ export class Listener {
   private lastHost = ''
   private port: number
   private descriptor: unknown = null
+  /** By server name. */
+  private certificates: ReadonlyMap<string, NamedCertificate>
 
   constructor(
     private readonly binding: Binding,
@@ -54,8 +56,35 @@ export class Listener {
     this.app = createApp(binding, listener)
     this.app.filter?.(this.countConnection)
     this.serve(this.app)
+    this.certificates = byName(listener.tls?.byServerName ?? [])
     // Each server name has routes of its own in the binding.
-    for (const { names } of listener.tls?.byServerName ?? []) for (const name of names) this.serve(this.app.domain(name))
+    for (const name of this.certificates.keys()) this.serve(this.app.domain(name))
+  }
+
+  /**
+   * Serves certificates of further server names from the next handshake on. Names that are served already keep their certificate: the
+   * binding frees the routes of a name that it removes, and open connections of that name would go on using them. Listeners of Node
+   * take all of it.
+   */
+  setCertificates(certificates: readonly NamedCertificate[]): void {
+    const { tls, node } = this.settings.listener
+    if (tls === null) return
+    const next = byName(certificates)
+    if (node !== undefined) for (const name of this.certificates.keys()) if (!next.has(name)) this.app.removeServerName?.(name)
+    const changed = [...next].filter(([name]) => node !== undefined || !this.certificates.has(name))
+    this.certificates = node === undefined ? new Map([...next, ...this.certificates]) : next
+    if (changed.length === 0) return
+    withFiles(
+      changed.map(([, certificate]) => certificate),
+      (files) => {
+        for (const [index, [name]] of changed.entries()) {
+          const own = files[index]
+          if (own === undefined) continue
+          this.app.addServerName(name, own)
+          this.serve(this.app.domain(name))
+        }
+      },
+    )
   }
 
   /** Starts accepting; resolves to the port, rejects with a one-line reason. `port` replaces the configured one. */
@@ -218,23 +247,36 @@ export class Listener {
 export function createApp(binding: Binding, listener: ListenerConfig): UwsApp {
   const tls = listener.tls
   if (tls === null) return binding.createApp(null)
-  // The binding reads files only; certificates from the configuration are lent to it as such while it starts.
+  return withFiles(tls.byServerName, (files) => {
+    const first = files[0]
+    const standard = tls.certFile === '' && first !== undefined ? first : { key_file_name: tls.keyFile, cert_file_name: tls.certFile }
+    const app = binding.createApp(standard)
+    for (const [index, { names }] of tls.byServerName.entries()) {
+      const own = files[index]
+      if (own !== undefined) for (const name of names) app.addServerName(name, own)
+    }
+    return app
+  })
+}
+
+/** The binding reads files only: certificates from the configuration are lent to it as such. */
+function withFiles<T>(certificates: readonly NamedCertificate[], use: (files: readonly TlsFiles[]) => T): T {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-tls-'))
   try {
-    const bySni = tls.byServerName.map((certificate, index) => {
-      const files = { key_file_name: join(folder, `${index}.key`), cert_file_name: join(folder, `${index}.crt`) }
-      writeFileSync(files.key_file_name, certificate.key, { mode: 0o600 })
-      writeFileSync(files.cert_file_name, certificate.cert, { mode: 0o600 })
-      return { names: certificate.names, files }
+    const files = certificates.map((certificate, index) => {
+      const pair = { key_file_name: join(folder, `${index}.key`), cert_file_name: join(folder, `${index}.crt`) }
+      writeFileSync(pair.key_file_name, certificate.key, { mode: 0o600 })
+      writeFileSync(pair.cert_file_name, certificate.cert, { mode: 0o600 })
+      return pair
     })
-    const first = bySni[0]
-    const standard = tls.certFile === '' && first !== undefined ? first.files : { key_file_name: tls.keyFile, cert_file_name: tls.certFile }
-    const app = binding.createApp(standard)
-    for (const { names, files } of bySni) for (const name of names) app.addServerName(name, files)
-    return app
+    return use(files)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+function byName(certificates: readonly NamedCertificate[]): Map<string, NamedCertificate> {
+  return new Map(certificates.flatMap((certificate) => certificate.names.map((name) => [name, certificate] as const)))
 }
 
 function hostName(header: string): string {

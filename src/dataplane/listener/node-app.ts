@@ -94,6 +94,11 @@ export class NodeApp implements UwsApp {
     return this
   }
 
+  removeServerName(hostname: string): UwsApp {
+    this.contexts.delete(hostname.toLowerCase())
+    return this
+  }
+
   listen(host: string, port: number, _options: number, callback: (socket: ListenSocket | false) => void): UwsApp {
     const failed = (): void => callback(false)
     this.server.once('error', failed)
