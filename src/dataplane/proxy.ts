@@ -426,6 +426,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     for (const group of chain.limits) group.release(exchange)
   }
 
+  /** The writer goes on later, also with an answer that was made inside the handler of its request. */
+  waiting(exchange: Exchange): void {
+    this.attach(exchange)
+  }
+
   /** The writer handed the last byte to the client. */
   completed(exchange: Exchange): void {
     if (exchange.connection !== null) this.cancelUpstream(exchange)

@@ -21,6 +21,8 @@ import { statusLine } from './response-headers.js'
 export interface WriterEvents {
   /** The last bytes of the answer are about to be written: whoever reads them may ask again at once. */
   ending(exchange: Exchange): void
+  /** The answer goes on after a wait; called before its first bytes are written, or within the same turn. */
+  waiting(exchange: Exchange): void
   /** The answer was handed to the client completely. */
   completed(exchange: Exchange): void
   /** The answer cannot be completed. */
@@ -346,6 +348,7 @@ export class ResponseWriter {
         return
       }
       if (result instanceof Promise) {
+        this.events?.waiting(exchange)
         exchange.suspended = true
         exchange.deadlineMs = 0
         result.then(
@@ -365,6 +368,8 @@ export class ResponseWriter {
   private sendCollected(exchange: Exchange, body: string | Uint8Array): void {
     if (exchange.response.transforms !== null) {
       exchange.sink = Sink.Transform
+      // Transforms may take their time also for an answer of the gateway's own, inside the handler of its request.
+      this.events?.waiting(exchange)
       this.holdHead(exchange, encodeBlock(exchange), -1)
       this.transform(exchange, asBuffer(body), true)
       this.flushHead()
@@ -388,13 +393,15 @@ export class ResponseWriter {
     }
     try {
       const pending = transform.push(bytes, isLast, (next, nextIsLast) => this.pushInto(exchange, transforms, index + 1, next, nextIsLast))
-      if (pending === undefined || isLast) return
+      if (pending === undefined) return
+      const failed = (error: unknown) => this.events?.pluginFailed(exchange, 'body', error)
+      if (isLast) {
+        pending.catch(failed)
+        return
+      }
       // The transform is behind: the upstream waits for it as it would for a slow client.
       holdUpstream(exchange)
-      pending.then(
-        () => releaseUpstream(exchange),
-        (error: unknown) => this.events?.pluginFailed(exchange, 'body', error),
-      )
+      pending.then(() => releaseUpstream(exchange), failed)
     } catch (error) {
       this.events?.pluginFailed(exchange, 'body', error)
     }
