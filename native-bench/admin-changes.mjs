@@ -21,6 +21,7 @@ const usage = `node native-bench/admin-changes.mjs: latency at a constant rate, 
   --writers N    changes under way at a time, at most (64)
   --seconds N    length of each measurement (8)
   --workers N    worker threads (1)
+  --whole N      at last, PUT a whole configuration with so many routes (100000; 0 = no)
   --force        run although there is one core only`
 
 const key = 'bench-admin-key'
@@ -31,7 +32,7 @@ const writer = new URL('./lib/admin-writer.mjs', import.meta.url).pathname
 
 async function main() {
   const text = { type: 'string' }
-  const options = { routes: text, rate: text, changes: text, writers: text, seconds: text, workers: text }
+  const options = { routes: text, rate: text, changes: text, writers: text, seconds: text, workers: text, whole: text }
   const flags = { force: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } }
   const { values } = parseArgs({ options: { ...options, ...flags } })
   if (values.help) {
@@ -45,6 +46,7 @@ async function main() {
     writers: count('--writers', values.writers, 64),
     seconds: amount('--seconds', values.seconds, 8),
     workers: count('--workers', values.workers, 1),
+    whole: values.whole === '0' ? 0 : count('--whole', values.whole, 100_000),
   }
   requirePrograms(['nginx', 'taskset'])
   requireBuild()
@@ -59,7 +61,7 @@ async function main() {
   }
   const workshop = await new Workshop().open()
   try {
-    const { phases, changes } = await measure(workshop, cores, settings)
+    const { phases, changes, whole } = await measure(workshop, cores, settings)
     const row = ({ phase, latencies, clientDelayMs, failed, cpu }) => {
       const at = (percent) => percentile(latencies, percent).toFixed(2)
       return [phase, latencies.length, at(50), at(99), at(99.9), at(100), clientDelayMs.toFixed(2), failed, cpu.toFixed(2)]
@@ -73,6 +75,10 @@ async function main() {
         `answered after ${changes.latencies.map((ms) => ms.toFixed(1)).join(' / ')} ms (p50 / p99 / max), ` +
         `${perChange.toFixed(3)} ms of the primary each`,
     )
+    if (whole !== null) {
+      const { routes, ms, peakMiB } = whole
+      console.log(`${routes} routes by one PUT of a whole configuration: ${(ms / 1000).toFixed(1)} s until all workers ran it, peak ${peakMiB} MiB`)
+    }
     return phases.some(({ failed }) => failed > 0) || changes.failed > 0 ? 1 : 0
   } finally {
     await workshop.close()
@@ -103,7 +109,26 @@ async function measure(workshop, cores, settings) {
   // The first changes build what the later ones use, and meet code that was never run.
   await underLoad(gateway, path, settings.rate, changing(settings.changes, warmUpSeconds))
   const phases = [await phase('quiet', quiet(settings.seconds)), await phase('changing', changing(settings.changes, settings.seconds))]
-  return { phases, changes: phases[1].result }
+  const changes = phases[1].result
+  if (settings.whole === 0) return { phases, changes, whole: null }
+  const large = JSON.parse(manyRoutes({ count: settings.whole, upstreamPort: upstream.port }))
+  const body = JSON.stringify({ routes: large.routes, upstreams: large.upstreams, routes_conf_version: 1, upstreams_conf_version: 1 })
+  phases.push(await phase('whole', () => putWhole(adminPort, body)))
+  return { phases, changes, whole: { routes: settings.whole, ms: phases[2].result, peakMiB: peakMiB(pid) } }
+}
+
+/** Milliseconds until the answer. */
+async function putWhole(port, body) {
+  const started = performance.now()
+  const headers = { 'x-api-key': key, 'x-digest': 'bench', 'content-type': 'application/json' }
+  const response = await fetch(`http://127.0.0.1:${port}/apisix/admin/configs`, { method: 'PUT', headers, body })
+  if (response.status !== 202) throw new Error(`PUT of the whole configuration: ${response.status} ${await response.text()}`)
+  return performance.now() - started
+}
+
+/** Most memory that the process had so far. */
+function peakMiB(pid) {
+  return Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024)
 }
 
 function write(args) {

@@ -64,7 +64,8 @@ export interface AppliedChange {
   readonly warnings: readonly ConfigIssue[]
 }
 
-const liveKinds: ReadonlySet<string> = new Set(['routes', 'services', 'plugin_configs', 'upstreams'])
+/** The last one is a note of the Admin API (admin/standalone-api), which the configuration does not depend on. */
+const liveKinds: ReadonlySet<string> = new Set(['routes', 'services', 'plugin_configs', 'upstreams', 'config_versions'])
 const builtinNames: ReadonlySet<string> = new Set(builtinPlugins.map(({ name }) => name))
 
 /** Whether resources of this kind can change one by one. */
