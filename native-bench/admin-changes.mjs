@@ -77,7 +77,9 @@ async function main() {
     )
     if (whole !== null) {
       const { routes, ms, peakMiB } = whole
-      console.log(`${routes} routes by one PUT of a whole configuration: ${(ms / 1000).toFixed(1)} s until all workers ran it, peak ${peakMiB} MiB`)
+      console.log(
+        `${routes} routes by one PUT of a whole configuration: ${(ms / 1000).toFixed(1)} s until all workers ran it, peak ${peakMiB} MiB`,
+      )
     }
     return phases.some(({ failed }) => failed > 0) || changes.failed > 0 ? 1 : 0
   } finally {
