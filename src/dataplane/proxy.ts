@@ -118,9 +118,13 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     return exchange
   }
 
-  /** The binding's handler of the request returns. */
-  handled(): void {
+  /**
+   * The binding's handler of the request returns. Whatever is not answered by now, such as an answer of the gateway's own that is still being
+   * compressed, has a client that may go away; the binding ends the process when nobody wants to know.
+   */
+  handled(exchange: Exchange): void {
     this.writer.handledClient = null
+    if (exchange.stage !== Stage.Done) this.attach(exchange)
   }
 
   /** Everything from routing on. The listener has filled the request in; the client may still be sending its body. */
@@ -424,11 +428,6 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     const { chain } = exchange
     if (this.accounts.needsAddress || chain.logsAddress) exchange.readAddress()
     for (const group of chain.limits) group.release(exchange)
-  }
-
-  /** The writer goes on later, also with an answer that was made inside the handler of its request. */
-  waiting(exchange: Exchange): void {
-    this.attach(exchange)
   }
 
   /** The writer handed the last byte to the client. */

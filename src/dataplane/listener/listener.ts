@@ -166,7 +166,7 @@ export class Listener {
       // Nothing may be thrown into the binding; whatever was wrong concerns this exchange only.
       this.proxy.pluginFailed(exchange, 'request', error)
     }
-    this.proxy.handled()
+    this.proxy.handled(exchange)
   }
 
   /** Copies the request into the exchange; a failure says why it is refused. */

@@ -21,8 +21,6 @@ import { statusLine } from './response-headers.js'
 export interface WriterEvents {
   /** The last bytes of the answer are about to be written: whoever reads them may ask again at once. */
   ending(exchange: Exchange): void
-  /** The answer goes on after a wait; called before its first bytes are written, or within the same turn. */
-  waiting(exchange: Exchange): void
   /** The answer was handed to the client completely. */
   completed(exchange: Exchange): void
   /** The answer cannot be completed. */
@@ -348,7 +346,6 @@ export class ResponseWriter {
         return
       }
       if (result instanceof Promise) {
-        this.events?.waiting(exchange)
         exchange.suspended = true
         exchange.deadlineMs = 0
         result.then(
@@ -368,8 +365,6 @@ export class ResponseWriter {
   private sendCollected(exchange: Exchange, body: string | Uint8Array): void {
     if (exchange.response.transforms !== null) {
       exchange.sink = Sink.Transform
-      // Transforms may take their time also for an answer of the gateway's own, inside the handler of its request.
-      this.events?.waiting(exchange)
       this.holdHead(exchange, encodeBlock(exchange), -1)
       this.transform(exchange, asBuffer(body), true)
       this.flushHead()

@@ -17,7 +17,6 @@ function bed(instances: readonly PluginInstance[] = [], parts: RequestParts = {}
   const endings: string[] = []
   writer.events = {
     ending: (ended) => endings.push(`${ended.bodyBytesSent} ${client.body.length}`),
-    waiting: () => events.push('waiting'),
     completed: () => events.push('completed'),
     abortClient: () => events.push('abortClient'),
     cancelUpstream: () => events.push('cancelUpstream'),
