@@ -335,4 +335,56 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
     expect((await take(at + 1000, 10, 10)).slice(0, 2)).toEqual([0, 0])
     expect((await take(at + 1000, 9, 9))[0]).toBe(9)
   })
+
+  describe('what gateways tell of circuit breakers', () => {
+    const tell = loadScript('breaker-tell')
+    const news = loadScript('breaker-news')
+    /** Keeps three names, for a minute. */
+    function board(id: string) {
+      const keys = [`${id}{b}:state`, `${id}{b}:order`]
+      const change = (name: string, openMs: number, count: number, isByHand: boolean) =>
+        client.run(tell, keys, [name, openMs, count, isByHand ? 1 : 0, 'node', 3, 60_000])
+      return {
+        open: (name: string) => change(name, 30_000, 1, false),
+        close: (name: string) => change(name, 0, 0, false),
+        hold: (name: string) => change(name, 0, 1, true),
+        release: (name: string) => change(name, 0, 0, true),
+        expires: async () => (await Promise.all(keys.map((key) => server.client.pttl(key)))).map((left) => left > 0),
+        held: () => server.client.hget(keys[0] ?? '', '#held'),
+        names: async () => {
+          const reply = (await client.run(news, keys, ['', 0, 100])) as unknown[]
+          return reply.slice(2).filter((_, index) => index % 5 === 0)
+        },
+      }
+    }
+
+    test('all is forgotten in time, but not while an operator holds one open', async () => {
+      const { open, close, hold, release, expires, held } = board('hold')
+      await open('route:1')
+      expect(await expires()).toEqual([true, true])
+      await hold('route:1')
+      await hold('route:1')
+      await hold('route:2')
+      expect([await expires(), await held()]).toEqual([[false, false], '2'])
+      // What others tell meanwhile changes neither that nor the ones held.
+      await open('route:3')
+      await close('route:1')
+      await release('route:2')
+      expect([await expires(), await held()]).toEqual([[false, false], '1'])
+      await release('route:1')
+      await release('route:1')
+      expect([await expires(), await held()]).toEqual([[true, true], '0'])
+    })
+
+    test('beyond the bound the oldest go, those held open last', async () => {
+      const { open, hold, release, expires, held, names } = board('bound')
+      await hold('route:1')
+      for (const id of [2, 3, 4, 5]) await open(`route:${id}`)
+      expect(await names()).toEqual(['route:1', 'route:4', 'route:5'])
+      for (const id of [4, 5, 6]) await hold(`route:${id}`)
+      expect([await names(), await held()]).toEqual([['route:4', 'route:5', 'route:6'], '3'])
+      for (const id of [4, 5, 6]) await release(`route:${id}`)
+      expect([await expires(), await held()]).toEqual([[true, true], '0'])
+    })
+  })
 })
