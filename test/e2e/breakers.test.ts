@@ -2,7 +2,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
-import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
+import { lengthResponse, type RecordedConnection, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
 import { ADMIN_KEY, type Gateway } from '../support/gateway.js'
 import { ask, hammer, requestText } from '../support/limit-clients.js'
 import { eventually, RedisServer, redisMissing } from '../support/redis.js'
@@ -11,6 +11,9 @@ import { TestBed } from '../support/test-bed.js'
 const bed = new TestBed()
 afterEach(() => bed.close())
 
+/** Seconds that the test does not last. */
+const FOREVER = 3600
+const forGood = { open_seconds: FOREVER, max_open_seconds: FOREVER }
 const quiet = { log: { level: 'info' } }
 
 function route(id: string, port: number, plugins: object, more: object = {}): object {
@@ -19,16 +22,26 @@ function route(id: string, port: number, plugins: object, more: object = {}): ob
 
 interface Switch {
   readonly upstream: RecordingUpstream
-  /** What the upstream does from now on; `silence` = takes requests and never answers. */
+  /** What the upstream does from now on; `silence` = takes requests and does not answer. */
   mode: 'ok' | 'fail' | 'silence'
+  /** Fails what came during the silence. */
+  failSilent(): void
 }
 
 async function switched(): Promise<Switch> {
   const site: { mode: Switch['mode'] } = { mode: 'ok' }
+  const silent: RecordedConnection[] = []
   const upstream = await bed.upstream({
-    answer: () => (site.mode === 'silence' ? undefined : lengthResponse('x', [], site.mode === 'ok' ? '200 OK' : '500 Broken')),
+    answer: (_, connection) => {
+      if (site.mode !== 'silence') return lengthResponse('x', [], site.mode === 'ok' ? '200 OK' : '500 Broken')
+      silent.push(connection)
+      return undefined
+    },
   })
-  return Object.assign(site, { upstream })
+  const failSilent = (): void => {
+    for (const { socket } of silent.splice(0)) socket.write(lengthResponse('x', [], '500 Broken'))
+  }
+  return Object.assign(site, { upstream, failSilent })
 }
 
 async function admin(gateway: Gateway, path: string, body?: object): Promise<{ readonly status: number; readonly body: unknown }> {
@@ -67,33 +80,49 @@ test('one gateway: all workers stop at once, probes bring it back, the operator 
   sick.mode = 'fail'
   const { port } = site.upstream
   const webhook = { url: `http://127.0.0.1:${(hook.address() as AddressInfo).port}/events`, headers: { Authorization: 'Bearer abc' } }
+  const ofUpstream = { 'circuit-breaker': { scope: 'upstream', consecutive_failures: 3, ...forGood } }
   const breaker = { consecutive_failures: 5, open_seconds: 1, successes: 2, half_open_requests: 2 }
   const config = {
     sluice: { ...quiet, breakers: { webhook } },
     routes: [
       route('a', port, { 'circuit-breaker': breaker }),
       route('held', port, { 'circuit-breaker': breaker }),
-      route('path', port, { 'api-breaker': { break_response_code: 502, break_response_body: 'broken', max_breaker_sec: 300 } }),
+      route('path', port, {
+        'api-breaker': { break_response_code: 502, break_response_body: 'broken', max_breaker_sec: 300, unhealthy: { failures: 1 } },
+      }),
       route(
         'slow',
         silent.upstream.port,
-        { 'circuit-breaker': { consecutive_failures: 3 } },
+        { 'circuit-breaker': { consecutive_failures: 3, ...forGood } },
         { timeout: { connect: 1, send: 1, read: 0.2 } },
       ),
-      route('gone', 1, { 'circuit-breaker': { consecutive_failures: 3 } }),
+      route('gone', 1, { 'circuit-breaker': { consecutive_failures: 3, ...forGood } }),
       {
         id: 'nodes',
         uri: '/nodes',
-        plugins: { 'circuit-breaker': { scope: 'node', consecutive_failures: 3 } },
+        plugins: { 'circuit-breaker': { scope: 'node', consecutive_failures: 3, ...forGood } },
         upstream: { nodes: { [`127.0.0.1:${port}`]: 1, [`127.0.0.1:${sick.upstream.port}`]: 1 }, retries: 0 },
       },
       {
         id: 'tries',
         uri: '/tries',
-        plugins: { 'circuit-breaker': { scope: 'node', consecutive_failures: 2 } },
+        plugins: { 'circuit-breaker': { scope: 'node', consecutive_failures: 2, ...forGood } },
         upstream: { nodes: { '127.0.0.1:2': 1, '127.0.0.1:3': 1 }, retries: 1 },
       },
       route('left', silent.upstream.port, { 'circuit-breaker': { consecutive_failures: 1 } }),
+      { id: 'to-sick', uri: '/to-sick', plugins: ofUpstream, upstream_id: 'sick' },
+      { id: 'also-to-sick', uri: '/also-to-sick', plugins: ofUpstream, upstream_id: 'sick' },
+      { id: 'to-well', uri: '/to-well', plugins: ofUpstream, upstream_id: 'well' },
+      {
+        id: 'split',
+        uri: '/split',
+        plugins: { ...ofUpstream, 'traffic-split': { rules: [{ weighted_upstreams: [{ upstream_id: 'sick', weight: 1 }] }] } },
+        upstream_id: 'well',
+      },
+    ],
+    upstreams: [
+      { id: 'sick', nodes: { [`127.0.0.1:${sick.upstream.port}`]: 1 } },
+      { id: 'well', nodes: { [`127.0.0.1:${port}`]: 1 } },
     ],
   }
   const gateway = await bed.gateway({ config, workers: 2, admin: true })
@@ -136,12 +165,16 @@ test('one gateway: all workers stop at once, probes bring it back, the operator 
   expect(Number(refused.field('retry-after'))).toBeGreaterThan(0)
   expect(refused.body).toBe('{"error_msg":"the circuit breaker is open"}\n')
 
-  // api-breaker: by path, over both workers.
+  // api-breaker: by path, over both workers. Eight failures of one path break it for 2^8 seconds.
+  site.mode = 'silence'
+  const reachedBefore = site.upstream.requests.length
+  const failures = hammer(bed, [gateway], '/path/x', 8, { clients: 8 })
+  await eventually('all of them upstream', () => site.upstream.requests.length === reachedBefore + 8)
   site.mode = 'fail'
-  const failures = await hammer(bed, [gateway], '/path/x', 3, { clients: 3 })
-  expect([...failures]).toEqual([[500, 3]])
-  site.mode = 'ok'
+  site.failSilent()
+  expect([...(await failures)]).toEqual([[500, 8]])
   await eventually('the break', async () => (await ask(bed, gateway, '/path/x')).status === 502)
+  site.mode = 'ok'
   const broken = await hammer(bed, [gateway], '/path/x', 20, { clients: 8 })
   expect([...broken]).toEqual([[502, 20]])
   expect((await ask(bed, gateway, '/path/y')).status).toBe(200)
@@ -157,6 +190,16 @@ test('one gateway: all workers stop at once, probes bring it back, the operator 
   for (let index = 0; index < 2; index++) expect((await ask(bed, gateway, '/tries')).status).toBe(502)
   await eventually('both open', async () => (await ask(bed, gateway, '/tries')).status === 503)
   expect([await stateOf(gateway, 'node:127.0.0.1:2'), await stateOf(gateway, 'node:127.0.0.1:3')]).toEqual(['open', 'open'])
+
+  // By upstream: what one route finds out holds for all that lead there, in whichever way, and for nobody else.
+  for (let index = 0; index < 3; index++) expect((await ask(bed, gateway, '/to-sick')).status).toBe(500)
+  await eventually('the refusal', async () => (await ask(bed, gateway, '/to-sick')).status === 503)
+  const sickBefore = sick.upstream.requests.length
+  for (const target of ['/also-to-sick', '/split'])
+    expect([...(await hammer(bed, [gateway], target, 8, { clients: 4 }))]).toEqual([[503, 8]])
+  expect([...(await hammer(bed, [gateway], '/to-well', 8, { clients: 4 }))]).toEqual([[200, 8]])
+  expect(sick.upstream.requests.length).toBe(sickBefore)
+  expect([await stateOf(gateway, 'upstream:upstreams/sick'), await stateOf(gateway, 'upstream:upstreams/well')]).toEqual(['open', 'closed'])
 
   // By hand.
   expect((await ask(bed, gateway, '/held')).status).toBe(200)
