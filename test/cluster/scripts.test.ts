@@ -341,7 +341,7 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
     const news = loadScript('breaker-news')
     /** Keeps three names, for a minute. */
     function board(id: string) {
-      const keys = [`${id}{b}:state`, `${id}{b}:order`]
+      const keys = [`${id}{b}:state`, `${id}{b}:order`] as const
       const change = (name: string, openMs: number, count: number, isByHand: boolean) =>
         client.run(tell, keys, [name, openMs, count, isByHand ? 1 : 0, 'node', 3, 60_000])
       return {
@@ -350,7 +350,7 @@ describe.skipIf(redisMissing !== null)('scripts', () => {
         hold: (name: string) => change(name, 0, 1, true),
         release: (name: string) => change(name, 0, 0, true),
         expires: async () => (await Promise.all(keys.map((key) => server.client.pttl(key)))).map((left) => left > 0),
-        held: () => server.client.hget(keys[0] ?? '', '#held'),
+        held: () => server.client.hget(keys[0], '#held'),
         names: async () => {
           const reply = (await client.run(news, keys, ['', 0, 100])) as unknown[]
           return reply.slice(2).filter((_, index) => index % 5 === 0)
