@@ -5,9 +5,10 @@
  * whoever trusts these ids must trust the clients, or remove the header in front. When the answer was made before rewrite ran, the
  * id is made in headerFilter. Nothing here can fail.
  */
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { customAlphabet, nanoid } from 'nanoid'
 import { definePlugin, type Exchange, fieldNameProblem, fieldValue, type PluginProblem, type Static, Type } from './plugin.js'
+import { uuidSource } from './request-id/uuids.js'
 
 const alphanumeric = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
@@ -73,7 +74,8 @@ export const requestId = definePlugin<Conf, Prepared>({
       const id = given === undefined || given === '' ? generate(exchange) : given
       exchange.setSlot(slot, id)
       exchange.requestId = id
-      if (id !== given) exchange.requestHeaders.set(headerName, id)
+      if (given === undefined) exchange.requestHeaders.push(key, headerName, id)
+      else if (id !== given) exchange.requestHeaders.set(headerName, id)
       return id
     }
 
@@ -118,7 +120,7 @@ function linkGenerator(prepared: Prepared): (exchange: Exchange) => string {
     case 'uuidv7':
       return (exchange) => uuidV7(exchange.startedAtMs, randomBytes(10))
     default:
-      return () => randomUUID()
+      return uuidSource()
   }
 }
 
