@@ -26,6 +26,18 @@ describe('algorithms', () => {
     expect(ids.size).toBeGreaterThan(45)
   })
 
+  test('of more than one batch are all different, and in form', () => {
+    const instance = linkPlugin(requestId, {})
+    const ids = new Set<string>()
+    for (let round = 0; round < 300; round++) {
+      const exchange = fakeExchange()
+      instance.rewrite?.(exchange)
+      ids.add(exchange.requestId)
+    }
+    expect(ids.size).toBe(300)
+    for (const id of ids) expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+  })
+
   test('uuidv7 carries the milliseconds in front', () => {
     expect(uuidV7(0x0123456789ab, Buffer.alloc(10, 0xff))).toBe('01234567-89ab-7fff-bfff-ffffffffffff')
   })
