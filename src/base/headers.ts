@@ -6,6 +6,22 @@
  */
 import type { NumberFields } from './number-fields.js'
 
+/** Fields that many requests get in the same words: put together once, as the lines that they are in a head. */
+export class HeaderBlock {
+  readonly keys: readonly string[]
+  /** Each line with its end. */
+  readonly lines: string
+
+  /** Names must be tokens, and values must have nothing that would end a line. */
+  constructor(
+    readonly names: readonly string[],
+    readonly values: readonly string[],
+  ) {
+    this.keys = names.map((name) => name.toLowerCase())
+    this.lines = names.map((name, index) => `${name}: ${values[index]}\r\n`).join('')
+  }
+}
+
 export class HeaderList {
   private readonly ownKeys: string[] = []
   private readonly ownNames: string[] = []
@@ -15,10 +31,23 @@ export class HeaderList {
   readonly values: readonly string[] = this.ownValues
   protected size = 0
   private checked = 0
+  /** Fields behind the others that nobody has looked at yet. */
+  private whole: HeaderBlock | null = null
 
   /** Number of fields. */
   get count(): number {
+    if (this.whole !== null) this.takeApart(this.whole)
     return this.size
+  }
+
+  /** As `count`, without those of the block that still is in one piece. */
+  get countBeforeBlock(): number {
+    return this.size
+  }
+
+  /** The lines of the block that still is in one piece; empty = there is none. */
+  get blockLines(): string {
+    return this.whole === null ? '' : this.whole.lines
   }
 
   /** So many fields from the first on are as they were when `allChecked` was called. */
@@ -34,10 +63,27 @@ export class HeaderList {
   reset(): void {
     this.size = 0
     this.checked = 0
+    this.whole = null
+  }
+
+  /**
+   * Puts fields behind the others, in place of the last such block; null = only takes that away, which only concerns one that still is in
+   * one piece. It is taken apart when somebody asks for fields.
+   */
+  setBlock(block: HeaderBlock | null): void {
+    this.whole = block
+  }
+
+  private takeApart(block: HeaderBlock): void {
+    this.whole = null
+    for (let index = 0; index < block.keys.length; index++) {
+      this.push(block.keys[index] as string, block.names[index] as string, block.values[index] as string)
+    }
   }
 
   /** Appends a field. `key` must be the lower-case form of `name`. */
   push(key: string, name: string, value: string): void {
+    if (this.whole !== null) this.takeApart(this.whole)
     const index = this.size++
     this.ownKeys[index] = key
     this.ownNames[index] = name
@@ -46,6 +92,7 @@ export class HeaderList {
 
   /** First value of the field, or undefined. `key` is lower-case. */
   get(key: string): string | undefined {
+    if (this.whole !== null) this.takeApart(this.whole)
     const keys = this.keys
     for (let index = 0; index < this.size; index++) if (keys[index] === key) return this.values[index]
     return undefined
@@ -53,6 +100,7 @@ export class HeaderList {
 
   /** All values of the field in order of arrival. `key` is lower-case. */
   getAll(key: string): string[] {
+    if (this.whole !== null) this.takeApart(this.whole)
     const found: string[] = []
     for (let index = 0; index < this.size; index++) if (this.keys[index] === key) found.push(this.values[index] as string)
     return found
@@ -70,6 +118,7 @@ export class HeaderList {
   /** Replaces all lines of this field by one, in the place of the first; appends when it was absent. */
   set(name: string, value: string): void {
     const key = name.toLowerCase()
+    if (this.whole !== null) this.takeApart(this.whole)
     for (let index = 0; index < this.size; index++) {
       if (this.keys[index] !== key) continue
       this.ownNames[index] = name
@@ -93,6 +142,7 @@ export class HeaderList {
   }
 
   private removeFrom(start: number, key: string): boolean {
+    if (this.whole !== null) this.takeApart(this.whole)
     const { checked, ownKeys, ownNames, ownValues } = this
     let write = start
     for (let read = start; read < this.size; read++) {

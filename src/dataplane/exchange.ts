@@ -13,9 +13,10 @@ import { HeaderList } from '../base/headers.js'
 import type { Consumer, Credential, NodeGate, Exchange as PluginExchange, RouteInfo, SlowWatch } from '../plugins/plugin.js'
 import { AddressedClient } from './addressed-client.js'
 import type { Bulkhead } from './concurrency/bulkhead.js'
+import { LinkedCredential } from './consumers/credential-cache.js'
 import { LinkedConsumer } from './consumers/linked-consumer.js'
 import type { OverlaidChain } from './consumers/overlays.js'
-import { setIdentityHeaders } from './identity-headers.js'
+import { identityOf, setIdentityHeaders } from './identity-headers.js'
 import type { LinkedUpstream } from './linked-upstream.js'
 import type { ClientResponse } from './listener/binding.js'
 import { type Chain, noChain } from './phases/chain.js'
@@ -343,7 +344,9 @@ export class Exchange extends AddressedClient implements PluginExchange {
     this.consumerGroupId = consumer?.groupId ?? ''
     this.credentialId = identifier
     this.overlay = consumer instanceof LinkedConsumer ? consumer.overlay : -1
-    setIdentityHeaders(this.requestHeaders, consumer, identifier)
+    // What says who it is lies ready with the credential.
+    const isUsual = credential instanceof LinkedCredential && credential.consumer === consumer && credential.id === identifier
+    setIdentityHeaders(this.requestHeaders, isUsual ? credential.identity : identityOf(consumer, identifier))
   }
 
   readRequestBody(maxBytes: number): Promise<Buffer | null> {

@@ -2,7 +2,7 @@
  * The header fields that tell an upstream who calls: set when authentication succeeded, in place of those of an earlier success. Names
  * of APISIX and Kong (semantics §2.1). A client's own copies were removed at the edge (listener/identity).
  */
-import type { HeaderList } from '../base/headers.js'
+import { HeaderBlock, type HeaderList } from '../base/headers.js'
 import type { Consumer } from '../plugins/plugin.js'
 import { safeValue } from './upstream/request-head.js'
 
@@ -15,27 +15,37 @@ const identityKeys: ReadonlySet<string> = new Set([
   'x-consumer-groups',
   'x-authenticated-groups',
 ])
+/** Length of `x-consumer-id`. */
+const SHORTEST_KEY = 13
 
 /**
- * Writes the fields of `consumer` and `identifier` (empty = none) and removes those that do not apply. Their values can stand in a head
- * as they are (`PluginInstance.keepsHeadSafe` counts on it).
+ * The fields that say `consumer` and `identifier` (empty = none). Their values can stand in a head as they are
+ * (`PluginInstance.keepsHeadSafe` counts on it).
  */
-export function setIdentityHeaders(headers: HeaderList, consumer: Consumer | null, identifier: string): void {
-  removeIdentity(headers)
-  if (consumer !== null) {
-    headers.push('x-consumer-username', 'X-Consumer-Username', safeValue(consumer.username))
-    if (consumer.customId !== '') headers.push('x-consumer-custom-id', 'X-Consumer-Custom-ID', safeValue(consumer.customId))
-    if (consumer.id !== consumer.username) headers.push('x-consumer-id', 'X-Consumer-ID', safeValue(consumer.id))
+export function identityOf(consumer: Consumer | null, identifier: string): HeaderBlock {
+  const names: string[] = []
+  const values: string[] = []
+  const add = (name: string, value: string): void => {
+    names.push(name)
+    values.push(safeValue(value))
   }
-  if (identifier !== '') headers.push('x-credential-identifier', 'X-Credential-Identifier', safeValue(identifier))
+  if (consumer !== null) {
+    add('X-Consumer-Username', consumer.username)
+    if (consumer.customId !== '') add('X-Consumer-Custom-ID', consumer.customId)
+    if (consumer.id !== consumer.username) add('X-Consumer-ID', consumer.id)
+  }
+  if (identifier !== '') add('X-Credential-Identifier', identifier)
+  return new HeaderBlock(names, values)
 }
 
-/** One look at each field: on almost every request there is nothing to remove. */
-function removeIdentity(headers: HeaderList): void {
-  for (let index = 0; index < headers.count; index++) {
+/** Puts these fields in place of those of an earlier success. One look at each field: on almost every request there is nothing to remove. */
+export function setIdentityHeaders(headers: HeaderList, identity: HeaderBlock): void {
+  headers.setBlock(null)
+  for (let index = 0; index < headers.countBeforeBlock; index++) {
     const key = headers.keys[index] as string
-    if (key.charCodeAt(0) !== 120 || !identityKeys.has(key)) continue
+    if (key.length < SHORTEST_KEY || key.charCodeAt(0) !== 120 || !identityKeys.has(key)) continue
     headers.remove(key)
     index--
   }
+  headers.setBlock(identity)
 }

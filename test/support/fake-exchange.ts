@@ -8,7 +8,7 @@
  *   const sent = await exchange.body()
  */
 import { HeaderList } from '../../src/base/headers.js'
-import { setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
+import { identityOf, setIdentityHeaders } from '../../src/dataplane/identity-headers.js'
 import type {
   BodyTransform,
   Consumer,
@@ -150,7 +150,7 @@ export class FakeExchange implements Exchange {
     this.consumerName = consumer?.username ?? ''
     this.consumerGroupId = consumer?.groupId ?? ''
     this.credentialId = identifier
-    setIdentityHeaders(this.requestHeaders, consumer, identifier)
+    setIdentityHeaders(this.requestHeaders, identityOf(consumer, identifier))
   }
 
   readRequestBody(maxBytes: number): Promise<Buffer | null> {

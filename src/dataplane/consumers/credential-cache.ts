@@ -6,7 +6,9 @@
  * credentials are in use than fit, keeping each would cost more than it gives: what is kept for a while is moved twice by the
  * garbage collector, what is dropped at once costs it nothing.
  */
+import type { HeaderBlock } from '../../base/headers.js'
 import type { Credential } from '../../plugins/plugin.js'
+import { identityOf } from '../identity-headers.js'
 import type { LinkedConsumer } from './linked-consumer.js'
 
 const WAYS = 4
@@ -17,6 +19,7 @@ const ASKED_PER_PLACE = 8
 export class LinkedCredential implements Credential {
   #conf: unknown
   #read: (() => unknown) | null
+  #identity: HeaderBlock | null = null
 
   constructor(
     readonly plugin: number,
@@ -35,6 +38,12 @@ export class LinkedCredential implements Credential {
       this.#read = null
     }
     return this.#conf
+  }
+
+  /** The fields that tell an upstream about it and its consumer. */
+  get identity(): HeaderBlock {
+    this.#identity ??= identityOf(this.consumer, this.id)
+    return this.#identity
   }
 }
 

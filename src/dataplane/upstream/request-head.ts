@@ -37,7 +37,10 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
   // The rewrite phase of the route ran also where a consumer's plugins have joined the chain since.
   const isChanged = !(linked?.chain.keepsHeadSafe === true && (overlaid === null || overlaid.chain.keepsHeadSafe))
   let head = isChanged ? checkedStart(exchange, upstream, node) : plainStart(exchange, upstream, node)
-  const { keys, names, values, count, checkedCount } = exchange.requestHeaders
+  const headers = exchange.requestHeaders
+  const { keys, names, values, checkedCount } = headers
+  // What may have to be left out is looked at one by one; a block only has what can stand there.
+  const count = isChanged ? headers.count : headers.countBeforeBlock
   let forwardedFor = ''
   let hasProto = false
   let hasHost = false
@@ -62,6 +65,7 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
     }
     head += `${name}: ${value}\r\n`
   }
+  head += headers.blockLines
   if (!isChanged && forwardedFor === '' && !hasProto && !hasHost && !hasPort) return head + usualTail(exchange)
   // The chain names who was connected to whom; only X-Real-IP says whom the gateway takes the client for.
   const client = isChanged ? safeValue(exchange.clientAddress) : exchange.clientAddress

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { setIdentityHeaders } from '../../../src/dataplane/identity-headers.js'
+import { identityOf, setIdentityHeaders } from '../../../src/dataplane/identity-headers.js'
 import { fakeExchange, headerList } from '../../support/fake-exchange.js'
 import { fakeConsumer } from '../../support/link-kit.js'
 
@@ -12,7 +12,7 @@ function fields(headers: ReturnType<typeof headerList>): string[] {
 describe('identity headers', () => {
   test('tell who calls, and leave everything else alone', () => {
     const headers = headerList({ Accept: '*/*', 'X-Custom': '1' })
-    setIdentityHeaders(headers, jack, 'one')
+    setIdentityHeaders(headers, identityOf(jack, 'one'))
     expect(fields(headers)).toEqual([
       'Accept: */*',
       'X-Custom: 1',
@@ -24,21 +24,21 @@ describe('identity headers', () => {
 
   test('of an earlier success are replaced, also by less', () => {
     const headers = headerList({ 'X-Consumer-Groups': 'a, b', 'X-Anonymous-Consumer': 'true', Accept: '*/*' })
-    setIdentityHeaders(headers, fakeConsumer({ username: 'ann', id: 'b3f6', labels: { custom_id: '9' } }), 'two')
-    setIdentityHeaders(headers, fakeConsumer({ username: 'bob' }), '')
+    setIdentityHeaders(headers, identityOf(fakeConsumer({ username: 'ann', id: 'b3f6', labels: { custom_id: '9' } }), 'two'))
+    setIdentityHeaders(headers, identityOf(fakeConsumer({ username: 'bob' }), ''))
     expect(fields(headers)).toEqual(['Accept: */*', 'X-Consumer-Username: bob'])
   })
 
   test('name the id of a consumer that has one of its own', () => {
     const headers = headerList({})
-    setIdentityHeaders(headers, fakeConsumer({ username: 'ann', id: 'b3f6' }), '')
+    setIdentityHeaders(headers, identityOf(fakeConsumer({ username: 'ann', id: 'b3f6' }), ''))
     expect(fields(headers)).toEqual(['X-Consumer-Username: ann', 'X-Consumer-ID: b3f6'])
   })
 
   test('cannot end a line, wherever their values come from', () => {
     const headers = headerList({})
     const hostile = 'a\r\nevil: 1'
-    setIdentityHeaders(headers, fakeConsumer({ username: hostile, id: `${hostile}2`, labels: { custom_id: hostile } }), hostile)
+    setIdentityHeaders(headers, identityOf(fakeConsumer({ username: hostile, id: `${hostile}2`, labels: { custom_id: hostile } }), hostile))
     expect(fields(headers)).toEqual([
       'X-Consumer-Username: a%0D%0Aevil: 1',
       'X-Consumer-Custom-ID: a%0D%0Aevil: 1',

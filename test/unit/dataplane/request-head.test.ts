@@ -2,8 +2,10 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Exchange } from '../../../src/dataplane/exchange.js'
+import { identityOf, setIdentityHeaders } from '../../../src/dataplane/identity-headers.js'
 import { buildRequestHead } from '../../../src/dataplane/upstream/request-head.js'
 import type { CompiledNode, CompiledUpstream } from '../../../src/schema/compiled.js'
+import { fakeConsumer } from '../../support/link-kit.js'
 import { exchangeOf, nodeOf, type RequestParts, routeWith, upstreamOf } from './parts.js'
 
 const SEED = 20261
@@ -28,6 +30,26 @@ function request(parts: RequestParts = {}, linked = plain): Exchange {
   exchange.linked = linked
   return exchange
 }
+
+describe('who calls', () => {
+  const jack = identityOf(fakeConsumer({ username: 'jack' }), 'one')
+
+  test.each([
+    ['nobody looked at', plain, (): void => {}],
+    ['somebody looked at', plain, (exchange: Exchange): unknown => exchange.requestHeaders.get('x-consumer-username')],
+    ['a chain may have changed', changing, (): void => {}],
+  ])('is told once in fields that %s', (_who, linked, look) => {
+    const exchange = request({ headers: [['accept', '*/*']] }, linked)
+    setIdentityHeaders(exchange.requestHeaders, jack)
+    look(exchange)
+    for (const { values } of [sent(exchange), sent(exchange)]) {
+      expect(values('accept')).toEqual(['*/*'])
+      expect(values('x-consumer-username')).toEqual(['jack'])
+      expect(values('x-credential-identifier')).toEqual(['one'])
+      expect(values('x-real-ip')).toHaveLength(1)
+    }
+  })
+})
 
 describe('forwarding fields', () => {
   test('say what the gateway saw', () => {
