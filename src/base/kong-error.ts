@@ -89,6 +89,7 @@ const messagesByCode: { readonly [code: string]: string } = {
   NO_ROUTE: 'no Route matched with those values',
   NO_UPSTREAM: 'no Service found with those values',
   NO_NODES: 'failure to get a peer from the ring-balancer',
+  UPSTREAM_UNHEALTHY: 'failure to get a peer from the ring-balancer',
 }
 
 const messagesByStatus: { readonly [status: number]: string } = {

@@ -10,6 +10,7 @@ import { lintSeverities } from '../controlplane/lint/lint-rule.js'
 import { builtinPlugins } from '../plugins/index.js'
 import type { AnyPlugin } from '../plugins/plugin.js'
 import { pluginMetaSchema } from '../schema/common.js'
+import { publishedSchema } from '../schema/published.js'
 import { pluginListSchema, resourceKinds, sectionKinds } from '../schema/resources.js'
 import { optionTable } from './gen-page.js'
 
@@ -143,27 +144,10 @@ function editorSchema(): object {
     $schema: 'http://json-schema.org/draft-07/schema#',
     title: 'Sluice configuration',
     type: 'object',
-    properties: optionalDefaults(Object.fromEntries([...sections, ['plugins', pluginListSchema], ...resources])),
+    properties: publishedSchema(Object.fromEntries([...sections, ['plugins', pluginListSchema], ...resources])),
     additionalProperties: false,
-    definitions: optionalDefaults({ _meta: pluginMetaSchema, plugins: pluginMap }),
+    definitions: publishedSchema({ _meta: pluginMetaSchema, plugins: pluginMap }),
   }
-}
-
-/** A copy in which options with a default are not required: the gateway fills them in before it checks, an editor does not. */
-function optionalDefaults(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(optionalDefaults)
-  if (typeof value !== 'object' || value === null) return value
-  const copy: { [name: string]: unknown } = Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [name, optionalDefaults(inner)]),
-  )
-  const { properties, required } = copy
-  if (typeof properties !== 'object' || properties === null || !Array.isArray(required)) return copy
-  const options: { readonly [name: string]: unknown } = { ...properties }
-  const isFilled = (name: unknown): boolean => {
-    const option = options[String(name)]
-    return typeof option === 'object' && option !== null && 'default' in option
-  }
-  return { ...copy, required: required.filter((name: unknown) => !isFilled(name)) }
 }
 
 function withPlugins(schema: { readonly properties: object }): object {

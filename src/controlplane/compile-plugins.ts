@@ -256,7 +256,7 @@ export class PluginCompiler {
   }
 
   private namedUpstream(id: string, plugin: CheckedPlugin): number {
-    const index = this.upstreams.byId(id)
+    const index = this.upstreams.ofPlugin(id)
     if (index >= 0) return index
     this.issues.error(plugin.path, `failed to fetch upstream info by upstream id [${id}]`, 'the id of an entry of upstreams', {
       atKey: true,

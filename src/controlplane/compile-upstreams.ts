@@ -26,6 +26,8 @@ export class UpstreamTable {
   constructor(
     private named: ReadonlyMap<string, Entry<UpstreamResource>>,
     private readonly rotorSlot: (key: string) => number,
+    /** Ids that are not there and may be named all the same; changes that come later are not given any. */
+    private gaps: ReadonlySet<string> = new Set(),
   ) {}
 
   /**
@@ -35,6 +37,7 @@ export class UpstreamTable {
   begin(undo: UndoLog, named: ReadonlyMap<string, Entry<UpstreamResource>>): ReadonlyMap<number, CompiledUpstream | null> {
     this.undo = undo
     this.named = named
+    this.gaps = new Set()
     this.touched = new Map()
     return this.touched
   }
@@ -43,6 +46,12 @@ export class UpstreamTable {
   byId(id: string): number {
     const entry = this.named.get(id)
     return entry === undefined ? -1 : this.inline(`upstreams/${id}`, entry.value)
+  }
+
+  /** The same for a plugin, which cannot do without: an upstream that was taken away by force has no nodes until it is there again. */
+  ofPlugin(id: string): number {
+    const index = this.byId(id)
+    return index < 0 && this.gaps.has(id) ? this.inline(`upstreams/${id}`, { nodes: {} }) : index
   }
 
   /** Index of an upstream that stands inside another resource, under `key`. */

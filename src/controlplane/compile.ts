@@ -45,7 +45,7 @@ export interface CompiledState {
 export function compileConfiguration(config: LoadedConfig, options: CompileOptions): CompileResult {
   const settings = options.process ?? config.process
   const issues = new IssueList(config.source)
-  const upstreams = new UpstreamTable(config.upstreams, options.rotorSlot)
+  const upstreams = new UpstreamTable(config.upstreams, options.rotorSlot, config.missingUpstreams)
   // Port 0 becomes a real one only when the listener opens.
   const tlsPorts = settings.listeners.filter((listener) => listener.tls !== null && listener.port > 0).map((listener) => listener.port)
   const plugins = new PluginCompiler(config, config.secrets, upstreams, { ...settings, tlsPorts }, issues)

@@ -56,6 +56,8 @@ export interface LoadedConfig {
   readonly routes: readonly Entry<RouteResource>[]
   readonly services: ReadonlyMap<string, Entry<ServiceResource>>
   readonly upstreams: ReadonlyMap<string, Entry<UpstreamResource>>
+  /** Ids that may be named although there is no such upstream: it was taken away by force. */
+  readonly missingUpstreams: ReadonlySet<string>
   readonly pluginConfigs: ReadonlyMap<string, Entry<PluginConfigResource>>
   readonly globalRules: readonly Entry<GlobalRuleResource>[]
   readonly consumerGroups: ReadonlyMap<string, Entry<ConsumerGroupResource>>

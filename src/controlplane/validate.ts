@@ -90,6 +90,7 @@ function validateRoot(root: Root, source: SourceDocument, options: ValidateOptio
     routes,
     services: byId(services),
     upstreams: byId(upstreams),
+    missingUpstreams: options.alsoKnown?.('upstreams') ?? new Set(),
     pluginConfigs: byId(typed<PluginConfigResource>('plugin_configs')),
     globalRules,
     consumerGroups: byId(consumerGroups),

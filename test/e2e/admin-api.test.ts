@@ -378,6 +378,41 @@ describe('changes', () => {
     for (const path of ['routes/use', 'services/s', 'upstreams/u', 'plugin_configs/c']) expect((await ask('DELETE', path)).status).toBe(200)
   })
 
+  test('an upstream that a plugin names', async () => {
+    const upstream = await bed.upstream({ answer: () => lengthResponse('up') })
+    const target = { nodes: { [`127.0.0.1:${upstream.port}`]: 1 } }
+    const split = { 'traffic-split': { rules: [{ weighted_upstreams: [{ upstream_id: 'u', weight: 1 }] }] } }
+    expect((await ask('PUT', 'upstreams/u', target)).status).toBe(201)
+    for (const [path, value, word] of [
+      ['routes/use', { uri: '/use', upstream: { nodes }, plugins: split }, 'route [use]'],
+      ['services/s', { plugins: split, upstream: { nodes } }, 'service [s]'],
+      ['plugin_configs/c', { plugins: split }, 'plugin_config [c]'],
+      ['global_rules/g', { plugins: split }, 'global_rules [g]'],
+    ] as const) {
+      const put = await ask('PUT', path, value)
+      expect(put.status, put.text).toBe(201)
+      expect((await ask('DELETE', 'upstreams/u')).body).toEqual({
+        error_msg: `can not delete this upstream, plugin in ${word} is still using it now`,
+      })
+      if (path !== 'routes/use') {
+        expect((await ask('DELETE', path)).status).toBe(200)
+        continue
+      }
+      expect(await served('/use')).toBe('200 up')
+      expect((await ask('DELETE', 'upstreams/u?force=true')).status).toBe(200)
+      expect(await served('/use')).toMatch(/^503/)
+      // Changes of other things go on meanwhile.
+      expect((await ask('PUT', 'routes/other', { uri: '/other', plugins: mocking('other') })).status).toBe(201)
+      expect((await ask('PUT', 'upstreams/u', target)).status).toBe(201)
+      expect(await served('/use')).toBe('200 up')
+      for (const one of [path, 'routes/other']) expect((await ask('DELETE', one)).status).toBe(200)
+    }
+    expect((await ask('DELETE', 'upstreams/u')).status).toBe(200)
+    expect((await ask('PUT', 'routes/use', { uri: '/use', upstream: { nodes }, plugins: split })).body).toMatchObject({
+      error_msg: 'failed to fetch upstream info by upstream id [u], response code: 404',
+    })
+  })
+
   test('consumers, credentials and groups', async () => {
     await ask('PUT', 'routes/who', { uri: '/who', plugins: { 'key-auth': {}, ...mocking('in') } })
     await ask('PUT', 'consumer_groups/g', { plugins: { 'response-rewrite': { headers: { set: { 'x-group': 'g' } } } } })
@@ -440,6 +475,12 @@ describe('what can be configured', () => {
     const all = (await ask('GET', 'plugins?all=true')).body as Record<string, object>
     expect(Object.keys(all)).toEqual(names)
     expect(all['key-auth']).toMatchObject({ priority: 2500, type: 'auth', schema: {}, consumer_schema: {} })
+    // What the gateway fills in need not be given: `key-auth: {}` fits.
+    expect((await ask('GET', 'plugins/key-auth')).body).toMatchObject({ required: [] })
+    expect((await ask('GET', 'schema/plugins/limit-count')).body).toMatchObject({
+      properties: { policy: { default: 'local' } },
+      required: [],
+    })
     expect((await ask('GET', 'schema/route')).body).toMatchObject({ properties: { uri: {} } })
     expect((await ask('POST', 'schema/validate/routes', { uri: '/x', upstream_id: 'anything' })).status).toBe(200)
     expect(await ask('PUT', 'plugins/reload')).toMatchObject({ status: 200, text: 'done' })
@@ -475,7 +516,10 @@ describe('the whole configuration', () => {
       routes_conf_version: 5,
       consumers_conf_version: 1,
     })
-    expect((await ask('POST', 'configs/validate', { routes: [{ uri: 1 }] })).status).toBe(400)
+    expect(await ask('POST', 'configs/validate', { routes: [{ uri: '/a', plugins: mocking('a') }, { uri: 1 }] })).toMatchObject({
+      status: 400,
+      body: { error_msg: expect.stringMatching(/^invalid routes at index 1, err: /), errors: [{ index: 1 }] },
+    })
     expect((await ask('POST', 'configs/validate', { routes })).status).toBe(200)
     // The same version: routes stay as they are. No version: consumers are replaced.
     expect((await put({ routes: [], routes_conf_version: 5 }, 'c')).status).toBe(202)

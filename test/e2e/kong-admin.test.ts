@@ -86,9 +86,19 @@ test('entities are flat, with defaults, ids that stay, and references', async ()
 test('pages and tags', async () => {
   const first = await ask('services?size=1')
   expect(first.body).toMatchObject({ data: [{ name: 'orders' }], next: expect.stringMatching(/^\/services\?offset=/) })
+  // A page that follows is as large, and of the same entities.
+  const tagged = (await ask('services?size=1&tags=team-a/team-b')).body['next']
+  expect((await ask(String(tagged).slice(1))).body).toMatchObject({ data: [{ name: 'users' }], next: null })
+  expect(String(tagged)).toContain('tags=team-a%2Fteam-b&size=1')
   const second = await ask(`services?size=1&offset=${first.body['offset']}`)
   expect(second.body).toMatchObject({ data: [{ name: 'users' }], next: null })
-  for (const query of ['size=0', 'size=1001', 'size=x', 'offset=%25%25']) expect((await ask(`services?${query}`)).status).toBe(400)
+  for (const [query, code, message] of [
+    ['size=0', 9, 'size must be an integer between 1 and 1000'],
+    ['size=1001', 9, 'size must be an integer between 1 and 1000'],
+    ['size=x', 9, 'size must be a number'],
+    ['offset=x', 7, "'x' is not a valid offset: bad base64 encoding"],
+  ] as const)
+    expect(await ask(`services?${query}`)).toMatchObject({ status: 400, body: { code, message } })
   const names = async (tags: string) => (await listOf(`services?tags=${tags}`)).map(({ name }) => name)
   expect(await names('team-a,prod')).toEqual(['orders'])
   expect(await names('team-a,team-b')).toEqual([])
@@ -109,9 +119,18 @@ test('a key is needed, viewers see no secrets, nobody sees private keys, nothing
     status: 405,
     body: { code: 12, name: 'operation unsupported', message: "cannot create 'routes' entities when not using a database" },
   })
-  expect((await ask('services/orders', { method: 'DELETE' })).body['message']).toBe(
-    "cannot delete 'services' entities when not using a database",
-  )
+  for (const [method, path, text] of [
+    ['DELETE', 'services/orders', "cannot delete 'services' entities by 'name'"],
+    ['PATCH', 'services/2a9fbd1e-5e0a-4b0e-8d43-1e7b3c1f0a11', "cannot update 'services' entities"],
+    ['PUT', 'consumers/jack', "cannot create or update 'consumers' entities by 'username'"],
+    ['POST', 'consumers/jack/key-auth', "cannot create 'keyauth_credentials' entities"],
+    ['POST', 'jwts', "cannot create 'jwt_secrets' entities"],
+  ] as const)
+    expect((await ask(path, { method })).body['message']).toBe(`${text} when not using a database`)
+  expect((await ask('services/nobody', { method: 'DELETE' })).status).toBe(204)
+  const reply = await fetch(`${gateway.adminUrl}/services`, { headers: { 'kong-admin-token': ADMIN_KEY } })
+  expect(reply.headers.get('server')).toMatch(/^kong\/\d+\.\d+\.\d+$/)
+  expect(reply.headers.get('x-kong-admin-latency')).toMatch(/^\d+$/)
 })
 
 test('POST /config replaces everything as one change, in all forms, and knows what it has', async () => {
@@ -141,7 +160,41 @@ test('POST /config replaces everything as one change, in all forms, and knows wh
   // What is wrong changes nothing.
   const wrong = await ask('config', { method: 'POST', body: JSON.stringify(fileWith('x', { services: [{ name: 'a', hots: 'b' }] })) })
   expect(wrong).toMatchObject({ status: 400, body: { code: 14, name: 'invalid declarative configuration' } })
-  expect(wrong.body['message']).toMatch(/^declarative config is invalid: \{"services":\{"0":\{.*hots/)
+  expect(wrong.body['message']).toMatch(/^declarative config is invalid: \{"services":\[\{.*hots/)
+  expect(wrong.body).not.toHaveProperty('flattened_errors')
+  const id = '2a9fbd1e-5e0a-4b0e-8d43-1e7b3c1f0a11'
+  const bad = {
+    nonsense: [],
+    services: [
+      { name: 'fine', url: 'http://fine.internal' },
+      { id, name: 'a', hots: 'b', tags: ['t'], routes: [{ name: 'r', paths: ['/x', 'y'] }], plugins: [{ name: 'openid-connect' }] },
+    ],
+  }
+  const flat = await ask('config?flatten_errors=1', { method: 'POST', body: JSON.stringify(fileWith('x', bad)) })
+  expect(flat).toMatchObject({ status: 400, body: { code: 14 } })
+  expect(flat.body['fields']).toEqual({ nonsense: expect.any(String) })
+  expect(flat.body['flattened_errors']).toEqual([
+    {
+      entity_type: 'service',
+      entity_id: id,
+      entity_name: 'a',
+      entity_tags: ['t'],
+      entity: { id, name: 'a', hots: 'b', tags: ['t'] },
+      errors: [{ type: 'field', field: 'hots', message: expect.stringContaining('hots') }],
+    },
+    {
+      entity_type: 'route',
+      entity_name: 'r',
+      entity: { service: { id }, name: 'r', paths: ['/x', 'y'] },
+      errors: [{ type: 'field', field: 'paths.2', message: expect.stringContaining('"y"') }],
+    },
+    {
+      entity_type: 'plugin',
+      entity_name: 'openid-connect',
+      entity: { service: { id }, name: 'openid-connect' },
+      errors: [{ type: 'field', field: 'name', message: expect.stringContaining('not supported yet') }],
+    },
+  ])
   expect(await ask('config', { method: 'POST', body: ' ' })).toMatchObject({
     status: 400,
     body: { message: 'expected a declarative configuration' },

@@ -1,5 +1,6 @@
 /** The kinds of resources of the Admin API: their paths, verbs, words and what answers add to them. */
 import { resourceKinds } from '../../schema/resources.js'
+import { upstreamsNamedIn } from '../named-upstreams.js'
 import type { ResourceValue, ResourceView, StoredResource } from '../store/resource-store.js'
 
 export interface AdminKind {
@@ -124,6 +125,16 @@ const users: { readonly [kind: string]: { readonly target: string; readonly by: 
   consumer_groups: { target: 'this consumer group', by: [{ kind: 'consumers', word: 'consumer', field: 'group_id' }] },
 }
 
+/** Resources whose plugins may name an upstream, as the refusal calls them. */
+const pluginOwners = [
+  ['routes', 'route'],
+  ['services', 'service'],
+  ['plugin_configs', 'plugin_config'],
+  ['consumer_groups', 'consumer_group'],
+  ['consumers', 'consumer'],
+  ['global_rules', 'global_rules'],
+] as const
+
 /** Why a resource cannot be deleted, or null. */
 export function usedBy(view: ResourceView, kindName: string, id: string): string | null {
   const found = users[kindName]
@@ -131,6 +142,11 @@ export function usedBy(view: ResourceView, kindName: string, id: string): string
   for (const user of found.by) {
     const first = view.list(user.kind).find(({ value }) => value[user.field] !== undefined && String(value[user.field]) === id)
     if (first !== undefined) return `can not delete ${found.target}, ${user.word} [${first.id}] is still using it now`
+  }
+  if (kindName !== 'upstreams') return null
+  for (const [kind, word] of pluginOwners) {
+    const first = view.list(kind).find(({ value }) => upstreamsNamedIn(value['plugins']).has(id))
+    if (first !== undefined) return `can not delete ${found.target}, plugin in ${word} [${first.id}] is still using it now`
   }
   return null
 }

@@ -23,3 +23,13 @@ export function refused(status: number, message: string, more: object = {}): Ans
 }
 
 export const keyNotFound: Answer = { status: 404, body: { message: 'Key not found' } }
+
+/** The version of Kong whose Admin API is answered: tools choose their dialect by it. */
+export const KONG_VERSION = '3.10.0'
+
+/** An answer of Kong's Admin API. */
+export function kongAnswer(status: number, body: object | null): Answer {
+  return { status, body, headers: kongHeaders }
+}
+
+export const kongHeaders = { 'content-type': 'application/json; charset=utf-8', server: `kong/${KONG_VERSION}` } as const

@@ -5,7 +5,7 @@
  *   GET  /status                  connections, hash of the configuration
  *   GET  /{entities}[/{id or name}], /{entities}/{id}/{entities below}   of the Kong file in force; pages by `size` and `offset`, `tags`
  *   GET  /config                  the file
- *   POST /config                  replaces all resources by those of a Kong file, as one change; ?check_hash=1
+ *   POST /config                  replaces all resources by those of a Kong file, as one change; ?check_hash=1, ?flatten_errors=1
  *
  * Other writes are 405, as in Kong. Private keys of certificates are never shown, viewers see no secrets.
  */
@@ -15,13 +15,13 @@ import type { PluginRegistry } from '../../plugins/registry.js'
 import { isKongFile } from '../import-kong/import-kong.js'
 import { credentialPaths, type KongItem, type KongView, viewOfKong } from '../import-kong/kong-view.js'
 import { translateSource } from '../load.js'
-import { type ConfigIssue, parsePath } from '../load-issue.js'
 import { SourceDocument } from '../load-source.js'
 import { readBaseResources } from '../store/base-resources.js'
 import { digestOf } from '../store/resource-digest.js'
 import type { Mutation, ResourceValue, ResourceView } from '../store/resource-store.js'
 import { kongFileKind, storedKinds, withoutSecrets } from './admin-kinds.js'
-import type { AdminRequest, Answer } from './answer.js'
+import { type AdminRequest, type Answer, KONG_VERSION, kongAnswer, kongHeaders } from './answer.js'
+import { invalidKongFile, isUuid } from './kong-errors.js'
 import { isMap } from './patch.js'
 import { done } from './resource-api.js'
 import { mutationsBetween } from './resource-set.js'
@@ -44,8 +44,6 @@ export interface KongActions extends StandaloneActions {
 
 /** Id under which the file of the last POST is kept. */
 const KONG_ID = 'declarative'
-/** Tools choose their dialect by it. */
-const KONG_VERSION = '3.10.0'
 const SIZE_MAX = 1_000
 const SIZE_DEFAULT = 100
 
@@ -73,6 +71,23 @@ const ownerFields: { readonly [list: string]: string } = {
   upstreams: 'upstream',
   certificates: 'certificate',
 }
+/** The field that names an entity in a path, beside its id. */
+const endpointKeys: { readonly [list: string]: string } = {
+  services: 'name',
+  routes: 'name',
+  upstreams: 'name',
+  consumers: 'username',
+  consumer_groups: 'name',
+  snis: 'name',
+  targets: 'target',
+  'key-auths': 'key',
+  'basic-auths': 'username',
+  jwts: 'key',
+  'hmac-auths': 'username',
+  acls: 'group',
+}
+/** What Kong calls the entities of a list, where that is not its path. */
+const entityNames: ReadonlyMap<string, string> = new Map(Object.entries(credentialPaths).map(([entity, [path]]) => [path, entity]))
 /** Names of lists below a consumer. */
 const belowConsumer: ReadonlyMap<string, string> = new Map(Object.values(credentialPaths).map(([path, below]) => [below, path]))
 
@@ -89,30 +104,34 @@ export function answerKong(
   actions: KongActions,
   traffic: () => KongTraffic,
 ): Promise<Answer> | Answer {
-  const [first, ...rest] = segments
+  const [first] = segments
   const isRead = request.method === 'GET' || request.method === 'HEAD'
   if (first === 'config') return isRead ? readConfig(request, actions) : request.method === 'POST' ? replace(request, actions) : notAllowed
-  if (first !== undefined && known.has(first) && !isRead) return notWithoutDatabase(request.method, rest[1] ?? first)
+  if (first !== undefined && known.has(first) && !isRead) return notWithoutDatabase(request.method, segments, documentOf(actions))
   if (!isRead) return notAllowed
-  if (first === undefined) return kong(200, rootPage(actions))
-  if (first === 'status') return kong(200, statusPage(traffic(), actions))
+  if (first === undefined) return kongAnswer(200, rootPage(actions))
+  if (first === 'status') return kongAnswer(200, statusPage(traffic(), actions))
   const document = documentOf(actions)
   if (document === null) return notFound
   return readEntitiesOf(request, segments, viewOfKong(document))
 }
 
-function kong(status: number, body: object | null): Answer {
-  return { status, body, headers: { 'content-type': 'application/json; charset=utf-8' } }
-}
+const notFound = kongAnswer(404, { message: 'Not found' })
+const notAllowed = kongAnswer(405, { message: 'Method not allowed' })
 
-const notFound = kong(404, { message: 'Not found' })
-const notAllowed = kong(405, { message: 'Method not allowed' })
-
-function notWithoutDatabase(method: string, list: string): Answer {
+/** Entities cannot be written one by one; to delete what is not there is done, though. */
+function notWithoutDatabase(method: string, segments: readonly string[], document: ResourceValue | null): Answer {
   const verb = { POST: 'create', PUT: 'create or update', PATCH: 'update', DELETE: 'delete' }[method]
   if (verb === undefined) return notAllowed
-  const message = `cannot ${verb} '${list}' entities when not using a database`
-  return kong(405, { code: 12, name: 'operation unsupported', message })
+  const [first = '', , below, belowId] = segments
+  const list = below === undefined ? first : (belowConsumer.get(below) ?? below)
+  const id = below === undefined ? segments[1] : belowId
+  if (!known.has(list)) return notFound
+  const view = method === 'DELETE' && id !== undefined && document !== null ? viewOfKong(document) : null
+  if (view !== null && id !== undefined && find(view.get(list) ?? [], id) === undefined) return kongAnswer(204, null)
+  const by = id === undefined || isUuid(id) ? undefined : endpointKeys[list]
+  const message = `cannot ${verb} '${entityNames.get(list) ?? list}' entities${by === undefined ? '' : ` by '${by}'`} when not using a database`
+  return kongAnswer(405, { code: 12, name: 'operation unsupported', message })
 }
 
 /** The file of the last POST, else the one that the gateway reads. */
@@ -163,11 +182,11 @@ function readEntitiesOf(request: AdminRequest, [list = '', id, below, belowId]: 
   if (id === undefined) return page(request, `/${list}`, all, list)
   const found = find(all, id)
   if (found === undefined) return notFound
-  if (below === undefined) return kong(200, visible(request, list, found))
+  if (below === undefined) return kongAnswer(200, visible(request, list, found))
   const owner = found[below]
   if (isMap(owner) && typeof owner['id'] === 'string') {
     const target = find(view.get(`${below}s`) ?? [], owner['id'])
-    return target === undefined ? notFound : kong(200, visible(request, `${below}s`, target))
+    return target === undefined ? notFound : kongAnswer(200, visible(request, `${below}s`, target))
   }
   const inner = list === 'consumers' ? (belowConsumer.get(below) ?? below) : below
   const field = ownerFields[list]
@@ -175,7 +194,7 @@ function readEntitiesOf(request: AdminRequest, [list = '', id, below, belowId]: 
   const own = (view.get(inner) ?? []).filter((item) => isMap(item[field]) && item[field]['id'] === found.id)
   if (belowId === undefined) return page(request, `/${list}/${id}/${below}`, own, inner)
   const one = find(own, belowId)
-  return one === undefined ? notFound : kong(200, visible(request, inner, one))
+  return one === undefined ? notFound : kongAnswer(200, visible(request, inner, one))
 }
 
 /** By id, or by what else names it. */
@@ -194,19 +213,25 @@ function page(request: AdminRequest, path: string, items: readonly KongItem[], l
   const { query } = request
   const size = Number(query.get('size') ?? SIZE_DEFAULT)
   if (!Number.isInteger(size) || size < 1 || size > SIZE_MAX) {
-    return kong(400, { code: 9, name: 'invalid size', message: `size must be an integer between 1 and ${SIZE_MAX}` })
+    const message = Number.isNaN(size) ? 'size must be a number' : `size must be an integer between 1 and ${SIZE_MAX}`
+    return kongAnswer(400, { code: 9, name: 'invalid size', message })
   }
   const offset = query.get('offset')
   const place = offset === null ? '0' : Buffer.from(offset, 'base64url').toString('latin1')
   const from = Number(place)
   if (!/^\d{1,15}$/.test(place)) {
-    return kong(400, { code: 7, name: 'invalid offset', message: `'${offset}' is not a valid offset: it was not given by this gateway` })
+    return kongAnswer(400, { code: 7, name: 'invalid offset', message: `'${offset}' is not a valid offset: bad base64 encoding` })
   }
   const wanted = tagged(items, query.get('tags'))
   const data = wanted.slice(from, from + size).map((item) => visible(request, list, item))
-  if (from + size >= wanted.length) return kong(200, { data, next: null })
+  if (from + size >= wanted.length) return kongAnswer(200, { data, next: null })
   const next = Buffer.from(String(from + size), 'latin1').toString('base64url')
-  return kong(200, { data, offset: next, next: `${path}?offset=${next}` })
+  const further = new URLSearchParams({ offset: next })
+  for (const name of ['tags', 'size']) {
+    const value = query.get(name)
+    if (value !== null) further.set(name, value)
+  }
+  return kongAnswer(200, { data, offset: next, next: `${path}?${further}` })
 }
 
 /** `a,b` = both tags, `a/b` = one of them. */
@@ -223,7 +248,7 @@ function tagged(items: readonly KongItem[], tags: string | null): readonly KongI
 function readConfig(request: AdminRequest, actions: KongActions): Answer {
   const document = documentOf(actions)
   if (document === null) return notFound
-  if (request.role !== 'admin') return kong(403, { message: 'the file holds secrets: the role admin is needed' })
+  if (request.role !== 'admin') return kongAnswer(403, { message: 'the file holds secrets: the role admin is needed' })
   const certificates = document['certificates']
   const shown = Array.isArray(certificates)
     ? {
@@ -231,24 +256,25 @@ function readConfig(request: AdminRequest, actions: KongActions): Answer {
         certificates: certificates.map((item: unknown) => (isMap(item) ? { ...item, key: undefined, key_alt: undefined } : item)),
       }
     : document
-  return kong(200, { config: stringify(shown) })
+  return kongAnswer(200, { config: stringify(shown) })
 }
 
 async function replace(request: AdminRequest, actions: KongActions): Promise<Answer> {
   const text = await textOf(request)
-  if (text.trim() === '') return kong(400, { message: 'expected a declarative configuration' })
+  if (text.trim() === '') return kongAnswer(400, { message: 'expected a declarative configuration' })
   if (!actions.hasKongOrder()) {
-    return kong(400, { message: 'routes of Kong files need sluice.router.mode: priority, which this gateway was not started with' })
+    return kongAnswer(400, { message: 'routes of Kong files need sluice.router.mode: priority, which this gateway was not started with' })
   }
   const read = SourceDocument.parse('config', text, {})
-  if (!read.ok) return invalid(read.errors)
+  const flattened = request.query.get('flatten_errors') === '1'
+  if (!read.ok) return invalidKongFile(read.errors, null, flattened)
   const document = read.source.value
-  if (!isKongFile(document) || !isMap(document)) return kong(400, { message: 'expected a declarative configuration' })
-  if (request.query.get('check_hash') === '1' && hashOf(documentOf(actions)) === hashOf(document)) return kong(304, null)
+  if (!isKongFile(document) || !isMap(document)) return kongAnswer(400, { message: 'expected a declarative configuration' })
+  if (request.query.get('check_hash') === '1' && hashOf(documentOf(actions)) === hashOf(document)) return kongAnswer(304, null)
   const translated = translateSource(read.source, actions.registry(), null)
-  if (!translated.ok) return invalid(translated.errors)
+  if (!translated.ok) return invalidKongFile(translated.errors, document, flattened)
   const resources = readBaseResources(translated.source.value, 0)
-  if (resources === null) return invalid([])
+  if (resources === null) return invalidKongFile([], document, flattened)
   const outcome = await actions.submit((view: ResourceView) => {
     const wanted = (kind: string) => resources.filter((resource) => resource.kind === kind)
     const mutations: Mutation[] = storedKinds.flatMap((kind) => mutationsBetween(kind, wanted(kind), view))
@@ -258,10 +284,13 @@ async function replace(request: AdminRequest, actions: KongActions): Promise<Ans
     const content = Object.fromEntries(
       [...viewOfKong(document)].map(([list, items]) => [list, Object.fromEntries(items.map((item) => [item.id, item]))]),
     )
-    return done(outcome, 201, content)
+    const answer = done(outcome, 201, content)
+    return { ...answer, headers: { ...answer.headers, ...kongHeaders } }
   }
   if (outcome.state === 'refused') return outcome.refusal
-  return outcome.state === 'unavailable' ? kong(503, { message: outcome.reason }) : invalid(outcome.errors)
+  return outcome.state === 'unavailable'
+    ? kongAnswer(503, { message: outcome.reason })
+    : invalidKongFile(outcome.errors, document, flattened)
 }
 
 /** The file in a request: as the body, in a field `config` of JSON, or in a form. */
@@ -282,24 +311,4 @@ async function textOf({ body, headers }: AdminRequest): Promise<string> {
     // YAML.
   }
   return body
-}
-
-function invalid(issues: readonly ConfigIssue[]): Answer {
-  const fields: { [name: string]: unknown } = {}
-  for (const { path, message } of issues) setAt(fields, parsePath(path), message)
-  const text = `declarative config is invalid: ${JSON.stringify(fields)}`
-  return kong(400, { code: 14, name: 'invalid declarative configuration', message: text, fields })
-}
-
-/** Puts a message at a place of nested maps; the whole document is `_`. */
-function setAt(fields: { [name: string]: unknown }, path: readonly (string | number)[], message: string): void {
-  let at = fields
-  const parts = path.length === 0 ? ['_'] : path.map(String)
-  for (const part of parts.slice(0, -1)) {
-    const inner = at[part]
-    const next: { [name: string]: unknown } = isMap(inner) ? { ...inner } : {}
-    Object.defineProperty(at, part, { value: next, enumerable: true, writable: true, configurable: true })
-    at = next
-  }
-  Object.defineProperty(at, parts.at(-1) ?? '_', { value: message, enumerable: true, writable: true, configurable: true })
 }

@@ -6,6 +6,7 @@
  */
 import type { AnyPlugin } from '../../plugins/plugin.js'
 import type { PluginRegistry } from '../../plugins/registry.js'
+import { publishedSchema } from '../../schema/published.js'
 import { resourceKinds } from '../../schema/resources.js'
 import type { ReloadOutcome } from '../reload.js'
 import { type AdminRequest, type Answer, refused } from './answer.js'
@@ -47,9 +48,9 @@ function describe(plugin: AnyPlugin): object {
   return {
     priority: plugin.priority,
     version: 1,
-    schema: plugin.schema,
-    ...(plugin.credential !== undefined && { type: 'auth', consumer_schema: plugin.credential.schema }),
-    ...(plugin.metadataSchema !== undefined && { metadata_schema: plugin.metadataSchema }),
+    schema: publishedSchema(plugin.schema),
+    ...(plugin.credential !== undefined && { type: 'auth', consumer_schema: publishedSchema(plugin.credential.schema) }),
+    ...(plugin.metadataSchema !== undefined && { metadata_schema: publishedSchema(plugin.metadataSchema) }),
   }
 }
 
@@ -60,20 +61,20 @@ function pluginSchema(registry: PluginRegistry, name: string, { query }: AdminRe
   if (type === 'consumer' || type === 'credential') {
     return plugin.credential === undefined
       ? refused(400, `plugin ${name} has no schema for consumers`)
-      : { status: 200, body: plugin.credential.schema }
+      : { status: 200, body: publishedSchema(plugin.credential.schema) }
   }
   if (type === 'metadata') {
     return plugin.metadataSchema === undefined
       ? refused(400, `plugin ${name} takes no metadata`)
-      : { status: 200, body: plugin.metadataSchema }
+      : { status: 200, body: publishedSchema(plugin.metadataSchema) }
   }
-  return { status: 200, body: plugin.schema }
+  return { status: 200, body: publishedSchema(plugin.schema) }
 }
 
 /** `route`; `routes` is understood as well. */
 function kindSchema(name: string): Answer {
   const found = resourceKinds.find((item) => item.kind === name || item.singular.replaceAll(' ', '_') === name)
-  return found === undefined ? refused(400, `not found schema: ${name}`) : { status: 200, body: found.schema }
+  return found === undefined ? refused(400, `not found schema: ${name}`) : { status: 200, body: publishedSchema(found.schema) }
 }
 
 async function reloadPlugins(actions: SchemaActions): Promise<Answer> {

@@ -112,12 +112,15 @@ async function answer(request: IncomingMessage, guard: AdminGuard, actions: Admi
   return isApi ? answerApi(full, actions) : answerOperations(full, actions)
 }
 
-function answerKongApi(request: AdminRequest, segments: readonly string[], actions: AdminActions): Promise<Answer> | Answer {
+async function answerKongApi(request: AdminRequest, segments: readonly string[], actions: AdminActions): Promise<Answer> {
   const { resources, traffic } = actions
   if (resources === null) return notReady
   if (request.role !== 'admin' && request.method !== 'GET' && request.method !== 'HEAD')
     return unauthorized('invalid method for role viewer')
-  return answerKong(request, segments, resources, traffic)
+  const startMs = resources.clock.wallMs()
+  const result = await answerKong(request, segments, resources, traffic)
+  const latencyMs = Math.max(0, Math.round(resources.clock.wallMs() - startMs))
+  return { ...result, headers: { ...result.headers, 'x-kong-admin-latency': String(latencyMs) } }
 }
 
 const notReady: Answer = refused(503, 'the configuration is not ready yet')

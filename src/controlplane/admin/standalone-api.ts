@@ -191,10 +191,7 @@ function invalid(issues: readonly ConfigIssue[], document: ResourceValue): Answe
   const errors = issues.map((issue) => {
     const [kind, place, ...path] = parsePath(issue.path)
     const id = typeof place === 'string' ? place.replace(/ \(Admin API\)$/, '') : ''
-    const list = document[String(kind)]
-    const index = Array.isArray(list)
-      ? list.findIndex((item: unknown) => isMap(item) && [item['id'], item['username']].some((own) => String(own) === id))
-      : -1
+    const index = placeOf(document[String(kind)], id)
     const error =
       id === '' ? formatIssue({ ...issue, line: 0, file: 'configuration' }) : errorText({ path, message: issue.message }, String(kind), id)
     return { resource_type: String(kind), resource_id: id, index, error }
@@ -207,4 +204,16 @@ function invalid(issues: readonly ConfigIssue[], document: ResourceValue): Answe
         ? first.error
         : `invalid ${first.resource_type} at index ${first.index}, err: ${first.error}`
   return refused(400, text, { errors })
+}
+
+/** Place of a resource in a list of the document, or -1. Without an id it is called after its place. */
+function placeOf(list: unknown, id: string): number {
+  if (!Array.isArray(list)) return -1
+  const index = list.findIndex(
+    (item: unknown) => isMap(item) && [item['id'], item['username']].some((own) => own !== undefined && String(own) === id),
+  )
+  if (index >= 0) return index
+  const unnamed = Number(/^arr_(\d+)$/.exec(id)?.[1] ?? 0) - 1
+  const item: unknown = list[unnamed]
+  return isMap(item) && item['id'] === undefined ? unnamed : -1
 }

@@ -4,6 +4,7 @@
  */
 import { credentialPath } from '../../../schema/consumer.js'
 import { resourceKinds } from '../../../schema/resources.js'
+import { upstreamsNamedIn } from '../../named-upstreams.js'
 import type { ResourceMap } from '../resource-map.js'
 import { type ResourceValue, resourceKey, type StoredResource } from '../resource-store.js'
 
@@ -88,6 +89,8 @@ const references: { readonly [kind: string]: readonly (readonly [field: string, 
   consumers: [['group_id', 'consumer_groups']],
 }
 
+const pluginOwners = ['routes', 'services', 'plugin_configs', 'consumer_groups', 'consumers', 'global_rules']
+
 /**
  * What is named and not there. Those who write to etcd need not keep order, and some delete by force: what names it is then answered with
  * 503 until it is there, and the rest serves.
@@ -100,6 +103,13 @@ export function missingIn(map: ResourceMap): Set<string> {
         const id = value[field]
         if ((typeof id === 'string' || typeof id === 'number') && map.get(target, String(id)) === undefined)
           missing.add(resourceKey(target, String(id)))
+      }
+    }
+  }
+  for (const kind of pluginOwners) {
+    for (const { value } of map.list(kind)) {
+      for (const id of upstreamsNamedIn(value['plugins'])) {
+        if (map.get('upstreams', id) === undefined) missing.add(resourceKey('upstreams', id))
       }
     }
   }
