@@ -1,17 +1,14 @@
 /** Upstreams that plugins of a resource name by id. */
 
-/** The plugins that do. */
-const plugins = ['traffic-split']
+/** The plugin that does. */
+const PLUGIN = 'traffic-split'
 
 /** Ids in `plugins` of a resource, which may not have been checked. */
-export function upstreamsNamedIn(value: unknown): ReadonlySet<string> {
-  if (typeof value !== 'object' || value === null) return none
-  let found: Set<string> | null = null
-  for (const plugin of plugins) {
-    const conf: unknown = Object.hasOwn(value, plugin) ? Reflect.get(value, plugin) : undefined
-    if (conf !== undefined) collect(conf, (found ??= new Set()))
-  }
-  return found ?? none
+export function upstreamsNamedIn(plugins: unknown): ReadonlySet<string> {
+  if (typeof plugins !== 'object' || plugins === null || !Object.hasOwn(plugins, PLUGIN)) return none
+  const found = new Set<string>()
+  collect(Reflect.get(plugins, PLUGIN), found)
+  return found
 }
 
 const none: ReadonlySet<string> = new Set()
