@@ -56,13 +56,14 @@ export async function run(kit) {
     const [bounded, free] = [results[index], results[index + names.length]]
     rows.push(
       atMost(`${name}: requests that nodes got per request, all in all`, bounded.all, 1.2, '', 3),
-      atMost(`${name}: in its first two seconds`, bounded.begin, 1.25, '', 2),
+      atMost(`${name}: in its first two seconds`, bounded.begin, 1.2, '', 3),
       finding(`${name}: the same two with an unlimited budget`, `${free.all.toFixed(3)}, ${free.begin.toFixed(2)}`),
     )
     if (storms[name].share === undefined) continue
     const right = ({ own }) => 100 * summary(own.filter(({ dueMs }) => dueMs >= from)).share
     rows.push(
-      atLeast(`${name}: right answers in the storm`, right(bounded), 80, ' %', 1),
+      // Three in ten fail, and so do three in ten retries: 83 % at best. Of 200 random requests, 3 % more or less is chance.
+      atLeast(`${name}: right answers in the storm`, right(bounded), 75, ' %', 1),
       finding(`${name}: right answers with an unlimited budget`, `${right(free).toFixed(1)} %`),
     )
   }

@@ -108,7 +108,7 @@ export const resilienceOptions = {
             minimum: 0,
             maximum: 1_000,
             default: 20,
-            description: 'Retries in the last two seconds, in percent of the requests in that time.',
+            description: 'Retries in percent of the requests, of any stretch of two seconds and more.',
           }),
         ),
         min_per_second: Type.Optional(

@@ -22,25 +22,30 @@ beforeAll(async () => {
   const dead = await ownPort()
   const both = { [`127.0.0.1:${nodes[0].port}`]: 1, [`127.0.0.1:${nodes[1].port}`]: 1 }
   const free = { percent: 1000 }
+  const plenty = { min_per_second: 1000 }
   const patient = { connect: 60, send: 60, read: 60 }
   const routes = {
     plain: { nodes: both },
     status: { nodes: both, retry_on: [503], retry_budget: free },
     'status-many': { nodes: both, retries: 5, retry_on: [503], retry_budget: free, retry_backoff: { base: 0.001 } },
     'status-post': { nodes: both, retry_on: [503], retry_non_idempotent: true, retry_budget: free },
-    'reset-only': { nodes: both, retry_on: ['reset'], retry_budget: free, timeout: { ...patient, read: 0.3 } },
+    'reset-only': { nodes: both, retry_on: ['reset'], retry_budget: free, timeout: patient },
+    'reset-hasty': { nodes: both, retry_on: ['reset'], retry_budget: free, timeout: { ...patient, read: 0.3 } },
     none: { nodes: both, retry_on: [], retry_budget: free },
     storm: { nodes: both, retries: 3, retry_on: ['reset', 500], retry_budget: { percent: 20, min_per_second: 0 } },
     'connect-storm': { nodes: { ...both, [`127.0.0.1:${dead}`]: 1 }, retries: 2, retry_budget: { percent: 0, min_per_second: 0 } },
-    hedge: { type: 'ewma', nodes: both, retry_budget: free, timeout: { ...patient, read: 2 }, hedge: { delay: 0.05 } },
+    hedge: { type: 'ewma', nodes: both, retry_budget: free, timeout: patient, hedge: { delay: 0.05 } },
+    'hedge-hasty': { nodes: both, retry_budget: free, timeout: { ...patient, read: 0.3 }, hedge: { delay: 0.05 } },
     'hedge-poor': {
       nodes: both,
       retry_budget: { percent: 0, min_per_second: 0 },
       timeout: { ...patient, read: 0.3 },
       hedge: { delay: 0.05 },
     },
-    'per-try': { nodes: both, retry_budget: free, timeout: { ...patient, per_try: 0.3 }, deadline: {} },
-    total: { nodes: both, retry_budget: free, timeout: { ...patient, total: 0.4 }, deadline: { header: 'X-Left' } },
+    // Many tries: on a slow machine a node that answers may be late more than once.
+    'per-try': { nodes: both, retries: 20, retry_budget: plenty, timeout: { ...patient, per_try: 0.5 }, deadline: {} },
+    'per-try-two': { nodes: both, retries: 1, retry_budget: plenty, timeout: { ...patient, per_try: 0.3 }, deadline: {} },
+    total: { nodes: both, retry_budget: free, timeout: { ...patient, total: 0.8 }, deadline: { header: 'X-Left' } },
     client: { nodes: both, timeout: patient, deadline: { header: 'X-Left', from_client: true } },
     stranger: { nodes: both, timeout: { ...patient, total: 60 }, deadline: { header: 'X-Left' } },
   }
@@ -141,7 +146,7 @@ describe('retry_on', () => {
     answerFirst(1, ({ socket }) => void socket.resetAndDestroy())
     expect((await (await client()).request(get('/reset-only'))).status).toBe(200)
     answerFirst(1, () => undefined)
-    const late = await (await client()).request(get('/reset-only'))
+    const late = await (await client()).request(get('/reset-hasty'))
     expect([late.status, textOf(late)]).toEqual([504, expect.stringContaining('UPSTREAM_READ_TIMEOUT')])
     answerFirst(1, ({ socket }) => void socket.resetAndDestroy())
     expect((await (await client()).request(get('/none'))).status).toBe(502)
@@ -256,8 +261,7 @@ describe('hedging', () => {
     answerFirst(9, () => undefined)
     expect((await (await client()).request(get('/hedge-poor'))).status).toBe(504)
     expect(tries()).toHaveLength(1)
-    const posted = (await client()).request(post('/hedge'), 60_000)
-    expect((await posted).status).toBe(504)
+    expect((await (await client()).request(post('/hedge-hasty'))).status).toBe(504)
     expect(tries()).toHaveLength(2)
     await settled()
   })
@@ -269,10 +273,10 @@ describe('deadlines', () => {
   test('per_try: the next node is asked; each try is told its time', async () => {
     answerFirst(1, () => undefined)
     expect((await (await client()).request(get('/per-try'))).status).toBe(200)
-    expect(tries()).toHaveLength(2)
-    for (const request of tries()) expect(left(request, 'x-request-deadline-ms')).toBeLessThanOrEqual(300)
-    answerFirst(2, () => undefined)
-    const answer = await (await client()).request(get('/per-try'))
+    expect(tries().length).toBeGreaterThanOrEqual(2)
+    for (const request of tries()) expect(left(request, 'x-request-deadline-ms')).toBeLessThanOrEqual(500)
+    answerFirst(99, () => undefined)
+    const answer = await (await client()).request(get('/per-try-two'))
     expect([answer.status, textOf(answer)]).toEqual([504, expect.stringContaining('UPSTREAM_TRY_TIMEOUT')])
   })
 
@@ -281,18 +285,23 @@ describe('deadlines', () => {
     const answer = await (await client()).request(get('/total'))
     expect([answer.status, textOf(answer)]).toEqual([504, expect.stringContaining('UPSTREAM_DEADLINE')])
     expect(tries()).toHaveLength(1)
-    expect(left(tries()[0], 'x-left')).toBeLessThanOrEqual(400)
-    answerFirst(1, ({ socket }) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart'))
-    const cut = await client()
-    cut.send(get('/total'))
-    expect(await cut.untilClosed()).toBe(true)
+    expect(left(tries()[0], 'x-left')).toBeLessThanOrEqual(800)
+    answerFirst(99, ({ socket }) => void socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart'))
+    await eventually('an answer that is cut off', async () => {
+      const cut = await client()
+      await cut.send(get('/total'))
+      const whole = await cut.response().catch(() => null)
+      // Where even its beginning was late, the client is told so; everywhere else it is cut off in time.
+      expect(whole?.status ?? 504).toBe(504)
+      return whole === null && (cut.ended || cut.closed)
+    })
   })
 
   test('a client may shorten its deadline where it is believed; elsewhere its field is dropped', async () => {
     answerFirst(9, () => undefined)
-    const answer = await (await client()).request(get('/client', { 'X-Left': '200' }))
+    const answer = await (await client()).request(get('/client', { 'X-Left': '500' }))
     expect([answer.status, textOf(answer)]).toEqual([504, expect.stringContaining('CLIENT_DEADLINE')])
-    expect(left(tries()[0], 'x-left')).toBeLessThanOrEqual(200)
+    expect(left(tries()[0], 'x-left')).toBeLessThanOrEqual(500)
     answerFirst(0, () => undefined)
     for (const odd of ['soon', '-5', '']) expect((await (await client()).request(get('/client', { 'X-Left': odd }))).status).toBe(200)
     expect((await (await client()).request(get('/stranger', { 'X-Left': '1' }))).status).toBe(200)

@@ -79,7 +79,8 @@ function takeRetries(start: RacerStart, slot: number, requests: number): void {
   let taken = 0
   for (let request = 0; request < requests; request++) {
     cells.addRequests(slot, 1, 5_000_000, 5_000_000)
-    if (cells.takeRetry(slot, 20, 0, 5_000_000)) taken++
+    cells.deposit(slot, 1900, 1_000_000_000)
+    if (cells.takeRetry(slot, 1900, 0, 5_000_000)) taken++
   }
   report({ type: 'drawn', numbers: Float64Array.of(taken) })
 }

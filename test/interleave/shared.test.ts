@@ -10,7 +10,7 @@ import { NodeBoard, NodeStatus } from '../../src/shared/node-cells.js'
 import { NodeHealth } from '../../src/shared/node-health.js'
 import { createRegions } from '../../src/shared/regions.js'
 import { ROTOR_CELLS } from '../../src/shared/rotors.js'
-import { UpstreamCells } from '../../src/shared/upstream-cells.js'
+import { CREDIT_UNIT, UpstreamCells } from '../../src/shared/upstream-cells.js'
 import { ROUND_AMOUNT } from './jobs.js'
 import { compileRacer, Racers } from './threads.js'
 
@@ -178,7 +178,7 @@ describe('places of an upstream under contention', () => {
 })
 
 describe('retry budgets under contention', () => {
-  test('no request is lost, and all threads together never get more than their share', async () => {
+  test('no credit is lost, and all threads together never get more than their share', async () => {
     const threads = 4
     const requests = 15_000
     const regions = createRegions(threads)
@@ -190,8 +190,11 @@ describe('retry budgets under contention', () => {
     for (let index = 0; index < threads; index++) await racers.add(index, { kind: 'budget', slot: 9, requests })
     racers.go()
     await racers.finished()
-    expect(cells.traffic(9, 5_000_000)).toEqual({ requests: threads * requests, retries: taken })
-    expect(taken).toBeLessThanOrEqual(threads * requests * 0.2)
+    expect(cells.retries(9, 5_000_000)).toBe(taken)
+    expect(cells.most(9, 1900, 5_000_000)).toBe(1900 * threads * requests)
+    // All credit was either spent or is there.
+    expect(cells.balance(9)).toBe(1900 * threads * requests - CREDIT_UNIT * taken)
+    expect(cells.balance(9)).toBeGreaterThanOrEqual(0)
     expect(taken).toBeGreaterThan(0)
   })
 })

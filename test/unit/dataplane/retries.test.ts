@@ -74,33 +74,47 @@ describe('budget', () => {
   }
   const taken = (budget: RetryBudget, tries: number, now: number): number =>
     Array.from({ length: tries }, () => budget.take(now)).filter(Boolean).length
+  /** A request that would be tried again three times; how often it was. */
+  function ask(budget: RetryBudget, now: number): number {
+    budget.counted(now)
+    for (let again = 0; again < 3; again++) if (!budget.take(now)) return again
+    return 3
+  }
 
-  test('a fifth of the requests, whichever worker had them', () => {
+  test('a fifth of the requests, less what is kept back, whichever worker had them', () => {
     const { first, second } = workers(20, 0)
-    for (let request = 0; request < 64; request++) first.counted(START)
-    for (let request = 0; request < 36; request++) second.counted(START)
-    expect(taken(second, 15, START)).toBe(15)
-    expect(taken(first, 50, START)).toBe(5)
+    let got = 0
+    for (let request = 0; request < 200; request++) got += ask(request % 3 === 0 ? second : first, START)
+    // What one of them has not told yet, the other cannot give.
+    expect(got).toBeGreaterThanOrEqual(36)
+    expect(got).toBeLessThanOrEqual(38)
+  })
+
+  test('with 100 and more percent nothing is kept back', () => {
+    const { first } = workers(100, 0)
+    for (let request = 0; request < 50; request++) expect(ask(first, START + request * 1000)).toBe(1)
+    const { first: free } = workers(1000, 0)
+    for (let request = 0; request < 50; request++) expect(ask(free, START + request * 1000)).toBe(3)
   })
 
   test('the minimum is there without traffic, and does not add up with the share', () => {
-    const { first } = workers(20, 3)
+    const { first, cells } = workers(20, 3)
     expect(taken(first, 100, START)).toBe(6)
+    // What was given is owed: these bring 5.7.
     for (let request = 0; request < 30; request++) first.counted(START)
     expect(taken(first, 100, START)).toBe(0)
     for (let request = 0; request < 20; request++) first.counted(START)
-    expect(taken(first, 100, START)).toBe(4)
+    expect(taken(first, 100, START)).toBe(3)
+    expect(cells.retries(7, START)).toBe(9)
+    expect(taken(first, 100, START + 2_250)).toBe(6)
   })
 
-  test('requests and retries count for two seconds: what was saved up does not come at once later', () => {
-    const { first } = workers(20, 0)
+  test('what was saved up is lost in a tenth of a second, but for one retry', () => {
+    const { first, second } = workers(20, 0)
     for (let request = 0; request < 100; request++) first.counted(START)
-    expect(taken(first, 12, START)).toBe(12)
-    expect(taken(first, 100, START + 1_000)).toBe(8)
-    expect(taken(first, 100, START + 2_250)).toBe(0)
-    for (let request = 0; request < 100; request++) first.counted(START + 2_250)
-    // The eight of a second ago still count.
-    expect(taken(first, 100, START + 2_250)).toBe(12)
+    expect(taken(second, 5, START + 90)).toBe(5)
+    expect(taken(first, 100, START + 100)).toBe(1)
+    expect(taken(second, 100, START + 100)).toBe(0)
   })
 
   test('amplification stays below 1.2 in a storm of hours, with gaps of any length', () => {
@@ -121,36 +135,55 @@ describe('budget', () => {
     expect(retries).toBeLessThanOrEqual(requests * 0.2)
   })
 
-  test('at most a fifth in any two seconds, also in those in which a storm begins', () => {
-    for (const begin of [0, 130, 400, 550, 900]) {
-      const { first } = workers(20, 0)
+  test('a storm gets no more than a fifth of its own requests, however good the times before it were', () => {
+    for (const perSecond of [40, 200, 1_500]) {
+      const { first, second } = workers(20, 3)
+      const share = 0.19
+      const requests: number[] = []
       const retries: number[] = []
-      // A request each 10 ms; from `begin` on, behind five good seconds, all of them fail.
-      for (let ms = -5_000; ms < 6_000; ms += 10) {
-        const now = START + begin + ms
-        first.counted(now)
-        if (ms >= 0) for (let again = 0; again < 3 && first.take(now); again++) retries.push(ms)
+      for (let index = -5 * perSecond; index < 8 * perSecond; index++) {
+        const ms = (index * 1000) / perSecond
+        const budget = index % 2 === 0 ? first : second
+        budget.counted(START + ms)
+        if (ms < 0) continue
+        requests.push(ms)
+        for (let again = 0; again < 3 && budget.take(START + ms); again++) retries.push(ms)
+        // At every moment: what was saved up and the least are all that may be on top.
+        expect(retries.length).toBeLessThanOrEqual(
+          Math.max(6, share * (requests.length + perSecond / 10), 1 + share * (requests.length + 1)),
+        )
+        if (ms >= 2_000) expect(retries.length).toBeLessThanOrEqual(0.2 * requests.length)
       }
-      for (let from = 0; from <= 4_000; from += 50) {
-        // A quarter of a second is as finely as it is known: 225 requests are a tenth more than 200.
-        expect(retries.filter((ms) => ms >= from && ms < from + 2_000).length).toBeLessThanOrEqual(225 * 0.2)
-      }
-      expect(retries.length).toBeGreaterThan(600 * 0.15)
+      expect(retries.length).toBeGreaterThan(0.18 * requests.length)
     }
+  })
+
+  test('requests are never tried again more often than a fifth of them, from the first one on', () => {
+    const { first } = workers(20, 0)
+    let requests = 0
+    let retries = 0
+    for (let ms = 0; ms < 20_000; ms += [1, 3, 250, 2, 40][requests % 5] ?? 1) {
+      requests++
+      retries += ask(first, START + ms)
+      expect(retries).toBeLessThanOrEqual(requests * 0.2)
+    }
+    expect(retries).toBeGreaterThan(requests * 0.15)
   })
 
   test('what is repeated in any case leaves so much less', () => {
     const { first, second } = workers(20, 0)
     for (let request = 0; request < 100; request++) first.counted(START)
+    for (let stale = 0; stale < 15; stale++) first.spend(START)
+    expect(taken(second, 100, START)).toBe(4)
     for (let stale = 0; stale < 15; stale++) second.spend(START)
-    expect(taken(first, 100, START)).toBe(5)
+    for (let request = 0; request < 100; request++) first.counted(START)
+    expect(taken(first, 100, START)).toBe(4)
   })
 
-  test('what was not told for long is not told any more; other upstreams are not touched', () => {
-    const { first, cells } = workers(20, 0)
-    for (let request = 0; request < 63; request++) first.counted(START)
-    expect(taken(first, 10, START + 15_000)).toBe(0)
-    expect(cells.traffic(7, START + 15_000)).toEqual({ requests: 0, retries: 0 })
-    expect(cells.traffic(6, START)).toEqual({ requests: 0, retries: 0 })
+  test('nothing is repeated with nothing allowed; other upstreams are not touched', () => {
+    const { first, cells } = workers(0, 0)
+    for (let request = 0; request < 100; request++) first.counted(START)
+    expect(taken(first, 10, START)).toBe(0)
+    expect([cells.balance(7), cells.balance(6), cells.balance(8), cells.retries(7, START)]).toEqual([0, 0, 0, 0])
   })
 })
