@@ -12,6 +12,7 @@ import {
 import { knownPlugins } from '../schema/known-plugins.js'
 import { pluginListSchema, resourceKinds, sectionKinds, unsupportedTopLevel } from '../schema/resources.js'
 import { sluiceSchema } from '../schema/sluice-section.js'
+import { isKongPluginList } from './import-kong/import-kong.js'
 import type { DocumentPath, IssueList } from './load-issue.js'
 import type { SecretResolver } from './secrets.js'
 import { suggest } from './suggest.js'
@@ -120,10 +121,6 @@ export function readPluginList(root: Root, registry: PluginRegistry, issues: Iss
       issues.error(['plugins', index], `unknown plugin [${name}]`, 'the name of a plugin', { suggestion: suggest(name, registry.names()) })
   }
   return enabled
-}
-
-function isKongPluginList(list: unknown): boolean {
-  return Array.isArray(list) && list.some((item) => typeof item === 'object' && item !== null && 'name' in item && 'config' in item)
 }
 
 /** `plugin_attr` by plugin. Built-in plugins without attributes take none; those of user plugins are theirs to judge. */

@@ -18,6 +18,7 @@ import { SECRETS_DIRECTORY, SecretResolver } from './secrets.js'
 import { checkConsumerLimits } from './validate-consumers.js'
 import { checkOptions, checkPlugins, findPlugin, type PluginChecks } from './validate-plugins.js'
 import { processConfig } from './validate-process.js'
+import { checkGroupLists } from './validate-restrictions.js'
 import { checkRoute, checkService, type RouteChecks } from './validate-routes.js'
 import { checkSchema, typeName } from './validate-schema.js'
 import { checkRoot, isEmpty, type Root, readAttributes, readPluginList, readSections } from './validate-sections.js'
@@ -45,7 +46,10 @@ export function validateDocument(source: SourceDocument, options: ValidateOption
   const root = checkRoot(source.value, issues)
   const config = root === null ? null : validateRoot(root, source, options, issues)
   // A plugin that authenticates but is wrong would be missing here.
-  if (config !== null && issues.errors.length === 0) checkConsumerLimits(config, options.builtin, issues)
+  if (config !== null && issues.errors.length === 0) {
+    checkConsumerLimits(config, options.builtin, issues)
+    checkGroupLists(config, issues)
+  }
   const warnings = sortIssues(issues.warnings)
   if (config === null) return { ok: false, errors: sortIssues(issues.errors), warnings }
   if (issues.errors.length > 0) return { ok: false, errors: sortIssues(issues.errors), warnings, partial: config }

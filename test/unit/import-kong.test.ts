@@ -32,6 +32,15 @@ function warningsOf(text: string): string[] {
 
 const head = '_format_version: "3.0"\n'
 
+test('a file of plugins alone is read without its first line, with a warning', () => {
+  const plugins = 'plugins:\n- name: rate-limiting\n  config: {minute: 5}\n'
+  expect(translationOf(plugins)['global_rules']).toHaveLength(1)
+  expect(warningsOf(plugins)).toContain('read as a Kong file, which has to begin with _format_version for Kong')
+  expect(errorsOf('plugins:\n- name: acme\n  config: {}\n')).toEqual(['2:9 plugins[0].name: plugin acme is not supported yet'])
+  // Beside what only our own form has it stays an error that says what to do.
+  expect(errorsOf(`routes: []\n${plugins}`)).toEqual(["2:1 plugins: these are plugins in Kong's form"])
+})
+
 describe('errors point into the Kong file', () => {
   test.each([
     ['an unknown entity', 'servces: []\n', ['2:1 servces: unknown field']],

@@ -31,15 +31,30 @@ export interface ImportedKong {
   readonly originOf: (path: DocumentPath) => DocumentPath
 }
 
-/** True for a document that begins a Kong declarative file. */
+/** True for a Kong declarative file: also for one that has nothing but plugins, as guides show them, and forgot `_format_version`. */
 export function isKongFile(value: unknown): value is Root {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && '_format_version' in value
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  return '_format_version' in value || ('plugins' in value && Object.keys(value).every(isShared) && isKongPluginList(value.plugins))
+}
+
+/** Sections that may stand in a file of Kong's form and in one of ours, besides those that mean something else there. */
+function isShared(name: string): boolean {
+  return name === 'plugins' || name === 'sluice'
+}
+
+/** Whether `plugins` has plugins with their options: our own form has names there. */
+export function isKongPluginList(list: unknown): boolean {
+  return Array.isArray(list) && list.some((item) => typeof item === 'object' && item !== null && 'name' in item && 'config' in item)
 }
 
 /** Translates `root`; what is wrong is added to `issues`, and then the result is not to be used. `keepalive`: of all upstreams. */
 export function importKong(root: Root, registry: PluginRegistry, issues: IssueList, keepalive: Fields | null = null): ImportedKong {
   const format = root['_format_version']
-  if (!versions.includes(format)) {
+  if (format === undefined) {
+    issues.warn(['plugins'], 'read as a Kong file, which has to begin with _format_version for Kong', "_format_version: '3.0'", {
+      atKey: true,
+    })
+  } else if (!versions.includes(format)) {
     issues.error(['_format_version'], `format version ${JSON.stringify(format)} is not supported`, '"3.0", "2.1" or "1.1", in quotes')
   }
   if (root['_transform'] === false)
