@@ -12,6 +12,16 @@ import { UsageError } from '../base/errors.js'
 import { type CheckResult, checkOpened, type OpenedConfiguration, openConfiguration } from '../controlplane/check.js'
 import type { CompiledState } from '../controlplane/compile.js'
 import type { CompiledConsumers } from '../controlplane/compile-consumers.js'
+import {
+  checkTolerant,
+  isNamedByOthers,
+  type LeftOut,
+  type Tolerance,
+  type TolerantResult,
+  tolerateAll,
+  tolerateKnown,
+  withoutLeftOut,
+} from '../controlplane/leave-out.js'
 import { type ConfigurationChange, isLiveKind, LiveConfiguration } from '../controlplane/live/live-configuration.js'
 import { type ConfigIssue, formatIssue } from '../controlplane/load-issue.js'
 import { readBaseResources, withResources } from '../controlplane/store/base-resources.js'
@@ -19,9 +29,10 @@ import type { ConfigurationStore, StoreView } from '../controlplane/store/config
 import type { Touched } from '../controlplane/store/configuration-writer.js'
 import { baseOf, FileStore } from '../controlplane/store/file-store.js'
 import { ResourceMap } from '../controlplane/store/resource-map.js'
-import type { ResourceView } from '../controlplane/store/resource-store.js'
+import { type ResourceView, resourceKey } from '../controlplane/store/resource-store.js'
 import { SharedStore, type SharedStoreOptions } from '../controlplane/store/shared-store.js'
 import { asksForAdmin, stateFileOf } from '../controlplane/validate-admin.js'
+import { resourceProblems } from '../controlplane/validate-resource.js'
 import { asksForSharedStore } from '../controlplane/validate-store.js'
 import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
@@ -40,6 +51,8 @@ export interface PreparedConfiguration {
   readonly warnings: readonly string[]
   /** What it was made from; null = nothing can be changed but by the file. */
   readonly origin: ConfigurationOrigin | null
+  /** Resources of a shared store that do not serve. */
+  readonly leftOut: readonly LeftOut[]
 }
 
 /** Some resources that change in the configuration that was adopted last. */
@@ -47,6 +60,8 @@ export interface PreparedChange {
   /** Revision of the resources that it changes. */
   readonly base: number
   readonly view: ResourceView
+  /** The same without what is left out. */
+  readonly served: ResourceView
   readonly touched: readonly Touched[]
 }
 
@@ -67,6 +82,7 @@ export type ChangeResult =
 /** A file with the changes over it. `opened` is null when the file cannot be read at all, `view` when there are no changes. */
 export interface ReadConfiguration {
   readonly checked: CheckResult
+  readonly leftOut: readonly LeftOut[]
   readonly opened: OpenedConfiguration | null
   readonly view: StoreView | null
 }
@@ -74,6 +90,10 @@ export interface ReadConfiguration {
 /** Changes in one batch that are compiled one by one; so many more than a part of all, the whole is compiled. */
 const CHANGES_MAX = 2_000
 const CHANGED_SHARE = 4
+/** Resources left out beside which changes are compiled one by one. */
+const LEFT_OUT_MAX = 1_000
+/** Nothing may be left out. */
+const strict: Tolerance = () => false
 
 export class ConfigurationSource {
   private kept: ConfigurationStore | null = null
@@ -83,6 +103,10 @@ export class ConfigurationSource {
   private live: LiveConfiguration | null = null
   /** The revision of the store that `compiled` or `live` belongs to. */
   private liveRevision = -1
+  /** Of what was adopted last. */
+  private omitted: readonly LeftOut[] = []
+  /** Nothing but a change of what is left out changes what has to be left out; null = not known yet. */
+  private isOmissionSettled: boolean | null = null
 
   constructor(
     private readonly flags: StartFlags,
@@ -103,22 +127,27 @@ export class ConfigurationSource {
       if (!(error instanceof UsageError)) throw error
       return { ok: false, errors: [error.message], warnings: [] }
     }
-    const { checked, opened, view } = read
+    const { checked, leftOut, opened, view } = read
     if (!checked.ok || opened === null) return (await this.prepareCopy(opened, view, checked)) ?? refused(checked)
     if (view !== null && !canList(opened)) throw new Error('the resources of the file cannot be listed, although it is valid')
     const warnings = [...checked.warnings.map(formatIssue), ...(view?.warnings ?? [])]
-    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view } } }
+    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: view === null ? null : { opened, view }, leftOut } }
   }
 
   /** The file with the changes that are in force over it, checked; nothing is adopted. Rejects with UsageError when the store is damaged. */
   async read(): Promise<ReadConfiguration> {
     const result = await openConfiguration(this.flags.file, this.environment)
-    if (!result.ok) return { checked: result, opened: null, view: null }
+    if (!result.ok) return { checked: result, leftOut: [], opened: null, view: null }
     const { opened } = result
     const view = await this.readStore(opened)
-    if (view !== null && 'ok' in view) return { checked: view, opened: null, view: null }
-    const source = view !== null && view.inForce > 0 && canList(opened) ? withResources(opened.source, view.map) : opened.source
-    return { checked: this.check({ ...opened, source }, view?.map ?? null), opened, view }
+    if (view !== null && 'ok' in view) return { checked: view, leftOut: [], opened: null, view: null }
+    if (view === null || view.inForce === 0 || !canList(opened)) {
+      return { checked: this.check(opened, view?.map ?? null), leftOut: [], opened, view }
+    }
+    const tolerant = this.checkView(opened, view.map, tolerateAll)
+    return tolerant.ok
+      ? { checked: tolerant.checked, leftOut: tolerant.leftOut, opened, view }
+      : { checked: tolerant, leftOut: [], opened, view }
   }
 
   /** A start with what ran here last, because a shared store holds what is not valid here. Null = that is not possible. */
@@ -130,40 +159,74 @@ export class ConfigurationSource {
     if (opened === null || refusal.ok || !(this.kept instanceof SharedStore) || this.adopted !== null || view === null) return null
     const map = await this.kept.fallback()
     if (map === null) return null
-    const checked = this.check({ ...opened, source: withResources(opened.source, map) }, map)
-    if (!checked.ok) return null
+    const result = this.checkView(opened, map, tolerateAll)
+    if (!result.ok) return null
+    const { checked, leftOut } = result
     const first = `starting with the copy of revision ${map.revision}: revision ${view.map.revision} of the store is not valid here`
     const warnings = [first, ...refusal.errors.map(formatIssue), ...checked.warnings.map(formatIssue)]
-    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: { opened, view: { ...view, map } } } }
+    return { ok: true, prepared: { ...partsOf(checked), warnings, origin: { opened, view: { ...view, map } }, leftOut } }
   }
 
-  /** The adopted file with these resources instead of its own. */
+  /** The adopted file with these resources instead of its own. Resources that `mayLeaveOut` allows are left out if they are not valid. */
   prepareWhole(
     view: ResourceView,
+    mayLeaveOut: Tolerance = tolerateKnown(this.omitted),
   ):
     | Extract<ChangeResult, { ok: false }>
     | { readonly ok: true; readonly prepared: PreparedConfiguration; readonly warnings: readonly ConfigIssue[] } {
-    const opened = this.openedFile()
-    const checked = this.check({ ...opened, source: withResources(opened.source, view) }, view)
-    if (!checked.ok) return { ok: false, errors: checked.errors }
-    return { ok: true, prepared: { ...partsOf(checked), warnings: [], origin: null }, warnings: checked.warnings }
+    const result = this.checkView(this.openedFile(), view, mayLeaveOut)
+    if (!result.ok) return { ok: false, errors: result.errors }
+    const { checked, leftOut } = result
+    return { ok: true, prepared: { ...partsOf(checked), warnings: [], origin: null, leftOut }, warnings: checked.warnings }
+  }
+
+  /** As `prepareWhole`, for resources that others have left: whatever is not valid of them may be left out. */
+  prepareOthers(view: ResourceView): ReturnType<ConfigurationSource['prepareWhole']> {
+    return this.prepareWhole(view, tolerateAll)
+  }
+
+  /** As `prepareWhole`, for a change of what others have left and does not serve yet: `from`. */
+  prepareUpon(from: ResourceView, view: ResourceView): ReturnType<ConfigurationSource['prepareWhole']> {
+    const before = this.prepareOthers(from)
+    return this.prepareWhole(view, before.ok ? tolerateKnown(before.prepared.leftOut) : strict)
   }
 
   /**
    * The same by way of what changes, where that is possible. `touched`: all changes that lead from revision `base` of the resources to `view`.
    * `isOne`: they stand or fall together, so if they fall it is told why; else the errors may be missing.
    */
-  prepareChange(base: number, view: ResourceView, touched: readonly Touched[], isOne: boolean): ChangeResult {
-    const live = this.liveFor(base, touched)
-    if (live === null) return this.prepareWhole(view)
-    const applied = live.apply(view, touched)
-    if (applied !== null) return { ok: true, prepared: { base, view, touched }, warnings: applied.warnings }
-    return isOne ? this.prepareWhole(view) : { ok: false, errors: [] }
+  prepareChange(base: number, view: ResourceView, touched: readonly Touched[], isOne: boolean, mayLeaveOut?: Tolerance): ChangeResult {
+    const live = this.isOmissionKept(touched) ? this.liveFor(base, touched) : null
+    if (live === null) return this.prepareWhole(view, mayLeaveOut)
+    const served = view instanceof ResourceMap ? withoutLeftOut(view, this.omitted) : view
+    const applied = live.apply(served, touched)
+    if (applied !== null) return { ok: true, prepared: { base, view, served, touched }, warnings: applied.warnings }
+    return isOne ? this.prepareWhole(view, mayLeaveOut) : { ok: false, errors: [] }
+  }
+
+  /** Resources that do not serve because they, or what they need, are not valid here. */
+  leftOut(): readonly LeftOut[] {
+    return this.omitted
+  }
+
+  /** Whether the same is left out after these changes. */
+  private isOmissionKept(touched: readonly Touched[]): boolean {
+    const { omitted } = this
+    if (omitted.length === 0) return true
+    if (omitted.length > LEFT_OUT_MAX) return false
+    const { environment } = this
+    this.isOmissionSettled ??= omitted.every(({ resource: { kind, value }, isInvalid }) => {
+      if (!isInvalid || isNamedByOthers(kind)) return false
+      return resourceProblems(this.openedFile(), environment, kind, value, ResourceMap.empty, true).length > 0
+    })
+    if (!this.isOmissionSettled) return false
+    const own = new Set(omitted.map(({ resource }) => resourceKey(resource.kind, resource.id)))
+    return touched.every(({ kind, id }) => !own.has(resourceKey(kind, id)))
   }
 
   /** What a prepared change changes. Follow it by `adoptChange` or `rollBack`. */
-  applyChange({ base, view, touched }: PreparedChange): ConfigurationChange {
-    const applied = this.liveFor(base, touched)?.apply(view, touched) ?? null
+  applyChange({ base, served, touched }: PreparedChange): ConfigurationChange {
+    const applied = this.liveFor(base, touched)?.apply(served, touched) ?? null
     if (applied === null) throw new Error('a change that was prepared cannot be applied any more')
     return applied.change
   }
@@ -179,7 +242,7 @@ export class ConfigurationSource {
   }
 
   /** Call when `prepared` is published; `revision`: that of its resources in the store, unless it is a file that was read. */
-  adopt({ origin, compiled, state }: PreparedConfiguration, revision = origin?.view?.map.revision ?? -1): void {
+  adopt({ origin, compiled, state, leftOut }: PreparedConfiguration, revision = origin?.view?.map.revision ?? -1): void {
     if (origin !== null) {
       this.adopted = origin.opened
       if (origin.view !== null) this.kept?.adopt(origin.view)
@@ -187,6 +250,8 @@ export class ConfigurationSource {
     this.live = null
     this.compiled = this.kept === null ? null : { compiled, state }
     this.liveRevision = revision
+    this.omitted = leftOut
+    this.isOmissionSettled = null
   }
 
   /** What changes since the configuration was compiled as a whole; null = nothing. */
@@ -239,6 +304,16 @@ export class ConfigurationSource {
       this.kept = await FileStore.open(journal)
     }
     return this.kept.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
+  }
+
+  /** The file with these resources instead of its own. Only a store that others write, too, holds what is not valid. */
+  private checkView(opened: OpenedConfiguration, view: ResourceView, mayLeaveOut: Tolerance): TolerantResult {
+    const check = (map: ResourceView): CheckResult => this.check({ ...opened, source: withResources(opened.source, map) }, map)
+    if (!(view instanceof ResourceMap) || !asksForSharedStore(opened.source.value)) {
+      const checked = check(view)
+      return checked.ok ? { ok: true, checked, map: ResourceMap.empty, leftOut: [] } : checked
+    }
+    return checkTolerant(view, check, mayLeaveOut)
   }
 
   private check(opened: OpenedConfiguration, view: ResourceView | null): CheckResult {

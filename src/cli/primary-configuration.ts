@@ -2,6 +2,7 @@
 import { systemClock } from '../base/clock.js'
 import { storedKinds } from '../controlplane/admin/admin-kinds.js'
 import type { AdminActions } from '../controlplane/admin/server.js'
+import { effectOf, type LeftOut, leftOutText, tolerateAll } from '../controlplane/leave-out.js'
 import { type ConfigIssue, formatIssue, parsePath } from '../controlplane/load-issue.js'
 import type { ReloadOutcome } from '../controlplane/reload.js'
 import { adminPlace } from '../controlplane/store/base-resources.js'
@@ -38,6 +39,8 @@ export interface PrimaryConfigurationOptions {
 const warningsMax = 20
 /** Errors of what others wrote in one line of the log. */
 const errorsMax = 5
+/** Log lines about resources that are left out, per change; and resources that `/status` names. */
+const leftOutLinesMax = 100
 
 export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
   private readonly writer: ConfigurationWriter<PreparedWrite>
@@ -45,6 +48,8 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
   private last: Promise<unknown> = Promise.resolve()
   /** The resources that serve. */
   private running: ResourceView | null = null
+  /** What of them is left out, as it was said last. */
+  private leftOut: readonly LeftOut[] = []
   private endWatch: () => void = () => {}
 
   constructor(private readonly options: PrimaryConfigurationOptions) {
@@ -59,7 +64,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     const { source } = this.options
     // What others have changed and does not serve yet is not in what single changes build upon.
     const isServing = this.current() === this.running
-    const result = isServing ? source.prepareChange(from.revision, view, touched, isOne) : source.prepareWhole(view)
+    const result = isServing ? source.prepareChange(from.revision, view, touched, isOne) : source.prepareUpon(from, view)
     if (!result.ok) return Promise.resolve(result)
     const places = touched.map(({ kind, id }) => adminPlace(kind, id))
     const own = result.warnings.filter((issue) => places.some((place) => isAt(issue, place)))
@@ -71,6 +76,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     if (reason !== null) return { state: 'unavailable', reason }
     const outcome = await this.options.publish(prepared, store)
     if (outcome.state === 'published' && this.running !== null) this.store().served(this.running)
+    this.sayLeftOut()
     return outcome
   }
 
@@ -99,7 +105,9 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     try {
       const { running } = this
       const isKnown = running instanceof ResourceMap && view instanceof ResourceMap
-      const result = isKnown ? source.prepareChange(running.revision, view, view.differences(running), true) : source.prepareWhole(view)
+      const result = isKnown
+        ? source.prepareChange(running.revision, view, view.differences(running), true, tolerateAll)
+        : source.prepareOthers(view)
       if (!result.ok) {
         const lines = result.errors.slice(0, errorsMax).map(formatIssue)
         const more = result.errors.length > errorsMax ? ` and ${result.errors.length - errorsMax} more` : ''
@@ -111,11 +119,29 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
       if (outcome.state !== 'published') return
       this.running = view
       store.served(view)
+      this.sayLeftOut()
       this.writer.watchExpiry()
       log.info(`revision ${view.revision} of ${place} serves as epoch ${outcome.epoch}`)
     } catch (error) {
       log.error(`revision ${view.revision} of ${place} could not be taken over: ${error instanceof Error ? error.message : String(error)}`)
     }
+  }
+
+  /** Names what is left out since it was said last, and what is not any more. */
+  private sayLeftOut(): void {
+    const { log, source } = this.options
+    const now = source.leftOut()
+    if (now === this.leftOut) return
+    const before = this.leftOut
+    this.leftOut = now
+    const known = new Set(before.map(leftOutText))
+    const texts = now.map(leftOutText)
+    const news = texts.filter((text) => !known.has(text))
+    for (const text of news.slice(0, leftOutLinesMax)) log.error(text)
+    if (news.length > leftOutLinesMax) log.error(`${news.length - leftOutLinesMax} more resources are left out`)
+    const still = new Set(now.map(({ resource: { kind, id } }) => `${kind}/${id}`))
+    const over = before.map(({ resource: { kind, id } }) => `${kind}/${id}`).filter((name) => !still.has(name))
+    for (const name of over.slice(0, leftOutLinesMax)) log.info(`${name} is not left out any more`)
   }
 
   exclusively<T>(run: () => Promise<T>): Promise<T> {
@@ -128,6 +154,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
   published(prepared: PreparedConfiguration): void {
     this.options.source.adopt(prepared)
     this.running = prepared.origin?.view?.map ?? this.running
+    this.sayLeftOut()
     if (this.options.source.store() !== null) this.writer.watchExpiry()
   }
 
@@ -161,7 +188,19 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     const store = this.options.source.store()
     if (store === null) return null
     const { kind, revision, place, problem, setAside } = store.describe()
-    return { kind, revision, place, problem, set_aside: setAside.map((item) => ({ ...item })) }
+    const { leftOut } = this
+    return {
+      kind,
+      revision,
+      place,
+      problem,
+      set_aside: setAside.map((item) => ({ ...item })),
+      invalid_items: leftOut.length,
+      invalid: leftOut.slice(0, leftOutLinesMax).map((one) => {
+        const { resource, reason } = one
+        return { kind: resource.kind, id: resource.id, reason, effect: effectOf(one) }
+      }),
+    }
   }
 
   /** For `/metrics`; nothing where there is no store. */
@@ -173,6 +212,7 @@ export class PrimaryConfiguration implements ConfigurationHost<PreparedWrite> {
     const own: Sample[] = [
       { metric: metrics.storeHealthy, values, value: problem === null ? 1 : 0 },
       { metric: metrics.storeRevision, values, value: revision },
+      { metric: metrics.storeInvalidItems, values, value: this.leftOut.length },
     ]
     return kind === 'etcd' ? [...own, { metric: metrics.etcdReachable, values: [], value: isReachable ? 1 : 0 }] : own
   }

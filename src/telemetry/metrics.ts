@@ -161,6 +161,13 @@ export const metrics = {
     'Whether the store of the configuration can be written and what it holds serves: 1 yes, 0 no; /status says why.',
   ),
   storeRevision: metric('gateway_config_store_revision', 'gauge', 'none', ['store'], 'Revision of the resources that were read last.'),
+  storeInvalidItems: metric(
+    'gateway_config_store_invalid_items',
+    'gauge',
+    'none',
+    ['store'],
+    'Resources of the store that do not serve because they, or what they need, are not valid on this gateway; /status names them.',
+  ),
   etcdReachable: metric('apisix_etcd_reachable', 'gauge', 'none', [], 'Whether etcd answers: 1 yes, 0 no. Only with the store etcd.'),
   upstreamEjected: metric(
     'gateway_upstream_node_ejected',

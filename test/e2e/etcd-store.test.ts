@@ -79,14 +79,42 @@ describe.skipIf(etcdMissing !== null)(etcdMissing ?? 'a gateway on the etcd of A
     await serves('/three', '404')
   })
 
-  test('what others write and is not valid does not serve, and hides nothing that does', async () => {
-    await etcd.put('/apisix/routes/4', { id: '4', uri: '/four', plugins: { 'no-such-plugin': {} } })
-    await eventually('the refusal', async () => (await problem()).includes('unknown plugin [no-such-plugin]'))
+  test('what others write and is not valid is left out and named, and the rest serves; own writes stay strict', async () => {
+    const invalid = async () => {
+      const { store } = (await (await fetch(`${gateway.metricsUrl}/status`)).json()) as { store: { invalid: { id: string }[] } }
+      return store.invalid.map(({ id }) => id).join()
+    }
+    const metric = async () =>
+      (await (await fetch(`${gateway.metricsUrl}/metrics`)).text()).match(/^gateway_config_store_invalid_items.* (\d+)$/m)?.[1]
+    const broken = { uri: '/four', plugins: { 'no-such-plugin': {} } }
+    await etcd.put('/apisix/routes/4', { id: '4', ...broken })
+    await eventually('the entry', async () => (await invalid()) === '4')
+    expect(await metric()).toBe('1')
+    expect(await problem()).toBe('')
+    await serves('/four', '503')
     await serves('/one', '200 changed')
-    await etcd.delete('/apisix/routes/4')
-    await eventually('the end of it', async () => (await problem()) === '')
+    expect(gateway.stderr).toMatch(/routes\/4 is left out: plugins\.no-such-plugin: unknown plugin \[no-such-plugin\]/)
+    // Changes beside it go on, by others and by the Admin API, which takes nothing that is not valid.
     await etcd.put('/apisix/routes/5', { ...route('/five', 'V'), id: '5' })
     await serves('/five', '200 V')
+    expect(await put('7', route('/seven', 'VII'))).toMatchObject({ status: 201 })
+    await serves('/seven', '200 VII')
+    expect(await put('8', { ...broken, uri: '/eight' })).toMatchObject({ status: 400 })
+    expect(await put('4', broken)).toMatchObject({ status: 400 })
+    // A start does the same. Without a global rule nothing new serves.
+    await gateway.end()
+    await start()
+    await serves('/four', '503')
+    await serves('/seven', '200 VII')
+    await etcd.put('/apisix/global_rules/1', { id: '1', plugins: { 'no-such-plugin': {} } })
+    await eventually('the refusal', async () => (await problem()).includes('unknown plugin [no-such-plugin]'))
+    await serves('/five', '200 V')
+    await etcd.delete('/apisix/global_rules/1')
+    await eventually('the end of it', async () => (await problem()) === '')
+    expect(await put('4', route('/four', 'IV'))).toMatchObject({ status: 200 })
+    await serves('/four', '200 IV')
+    expect(await invalid()).toBe('')
+    expect(await metric()).toBe('0')
   })
 
   test('while etcd is away traffic goes on, changes are 503, a start takes the copy; then all goes on by itself', async () => {

@@ -129,13 +129,14 @@ describe.skipIf(redisMissing !== null)('two gateways with one Redis', () => {
     expect(rules.map(({ status }) => status).sort()).toEqual([201, 400])
   })
 
-  test('what others write by hand and is not valid does not serve; the gateways say so, and a valid change ends it', async () => {
+  test('what others write by hand and cannot be left out does not serve; the gateways say so, and a valid change ends it', async () => {
     const keys = ['{configuration:e2e}:resources', '{configuration:e2e}:state'].map((key) => `sluice:${key}`)
     const [resources = '', state = ''] = keys
-    const wrong = { kind: 'routes', id: 'wrong', value: { id: 'wrong', uri: 1 }, createdIndex: 9, modifiedIndex: 9 }
+    const value = { id: 'wrong', plugins: { 'no-such-plugin': {} } }
+    const wrong = { kind: 'global_rules', id: 'wrong', value, createdIndex: 9, modifiedIndex: 9 }
     await redis.client
       .multi()
-      .hset(resources, 'routes wrong', JSON.stringify({ ...wrong, createTime: 1, updateTime: 1, expiresAtMs: null }))
+      .hset(resources, 'global_rules wrong', JSON.stringify({ ...wrong, createTime: 1, updateTime: 1, expiresAtMs: null }))
       .hincrby(state, 'revision', 1)
       .hset(state, 'token', 'by-hand')
       .exec()
@@ -143,13 +144,13 @@ describe.skipIf(redisMissing !== null)('two gateways with one Redis', () => {
       await eventually('the refusal', async () => (await storeOf(node)).problem?.includes('does not serve here') === true)
       expect(await served(node, '/a')).toBe('200 B')
     }
-    expect(await put(one, 'b', 'B')).toMatchObject({ status: 400, text: expect.stringContaining('uri') })
+    expect(await put(one, 'b', 'B')).toMatchObject({ status: 400, text: expect.stringContaining('no-such-plugin') })
     // A gateway that starts now takes what it served last.
     await two.process.end()
     two = await started(two.folder)
     expect(await served(two, '/a')).toBe('200 B')
     expect(two.process.stderr).toContain('of the store is not valid here')
-    expect(await send(two, 'DELETE', 'apisix/admin/routes/wrong')).toMatchObject({ status: 200 })
+    expect(await send(two, 'DELETE', 'apisix/admin/global_rules/wrong')).toMatchObject({ status: 200 })
     for (const node of [one, two]) await eventually('the end of it', async () => (await storeOf(node)).problem === null)
     expect(await put(one, 'b', 'B')).toMatchObject({ status: 201 })
     await serves(two, '/b', '200 B')

@@ -85,9 +85,12 @@ class Reader {
   }
 }
 
+/** Behind the id of a resource that no file holds, in messages. */
+export const ADMIN_MARK = ' (Admin API)'
+
 /** How the place of a resource that no file holds is written in messages. */
 export function adminPlace(kind: string, id: string): DocumentPath {
-  return [kind, `${id} (Admin API)`]
+  return [kind, `${id}${ADMIN_MARK}`]
 }
 
 /** The file with the resources of `view` instead of its own. Messages name the place in the file, where there is one. */

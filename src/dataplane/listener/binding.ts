@@ -53,7 +53,7 @@ export interface UwsApp {
   get?(pattern: string, handler: (response: ClientResponse, request: ClientRequest) => void): UwsApp
   listen(host: string, port: number, options: number, callback: (socket: ListenSocket | false) => void): UwsApp
   addServerName(hostname: string, options: TlsFiles): UwsApp
-  /** Listeners of Node only: that of the native build frees what open connections of the name still use. */
+  /** Listeners of Node only: with the native build a client whose connection was kept alive was seen to be hung up on. */
   removeServerName?(hostname: string): UwsApp
   /** Selects the server name whose routes are registered next. */
   domain(hostname: string): UwsApp

@@ -62,9 +62,9 @@ export class Listener {
   }
 
   /**
-   * Serves certificates of further server names from the next handshake on. Names that are served already keep their certificate: the
-   * binding frees the routes of a name that it removes, and open connections of that name would go on using them. Listeners of Node
-   * take all of it.
+   * Serves certificates of further server names from the next handshake on. Names that are served already keep their certificate: when
+   * one was replaced while it was in use, open connections were answered by the new handler, and a client whose connection was kept
+   * alive was hung up on. Listeners of Node take all of it.
    */
   setCertificates(certificates: readonly NamedCertificate[]): void {
     const { tls, node } = this.settings.listener
