@@ -1,22 +1,31 @@
 /**
  * The two ways in which latencies are counted. Both are pure arithmetic without allocation; the cells live elsewhere.
  *
- * - Per route and type: the fixed buckets of the reference gateway, in milliseconds, because dashboards rely on them.
+ * - Per route and type: the buckets of the reference gateway, in milliseconds, because dashboards rely on them; or as many others as a
+ *   process is configured with.
  * - For the whole process: log-linear cells in microseconds, 16 per power of two (6.25 % wide), from which exact power-of-two
  *   Prometheus buckets and percentiles are derived by the reader.
  *
  * Upper bounds belong to their bucket, as `le` means.
  */
 
-/** Upper bounds in milliseconds of `apisix_http_latency`; one more bucket (+Inf) follows. */
+/** Upper bounds in milliseconds of `apisix_http_latency`, unless others are configured; one more bucket (+Inf) follows. */
 export const latencyBoundsMs: readonly number[] = Object.freeze([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000])
 
+/** Cells of a histogram; with less bounds the last ones stay empty. */
 export const LATENCY_BUCKETS = latencyBoundsMs.length + 1
-/** The same: compiled code reads frozen arrays by a call. */
-const bounds = Float64Array.from(latencyBoundsMs)
+/** So many bounds may be configured. */
+export const LATENCY_BOUNDS_MAX = LATENCY_BUCKETS - 1
+
+/** Bounds as `latencyBucket` takes them; at most LATENCY_BOUNDS_MAX, ascending. Compiled code reads frozen arrays by a call. */
+export function latencyBounds(boundsMs: readonly number[]): Float64Array {
+  const bounds = new Float64Array(LATENCY_BOUNDS_MAX).fill(Number.POSITIVE_INFINITY)
+  bounds.set(boundsMs)
+  return bounds
+}
 
 /** Index of the bucket that `ms` falls into. The common answers are fast, so a scan from below beats a search. */
-export function latencyBucket(ms: number): number {
+export function latencyBucket(ms: number, bounds: Float64Array): number {
   let index = 0
   while (index < LATENCY_BUCKETS - 1 && ms > (bounds[index] as number)) index++
   return index

@@ -65,6 +65,7 @@ export async function startOperatorServers(options: OperatorServersOptions): Pro
         nodes,
         healthchecks,
         healthcheck,
+        latencyBoundsMs: config.latencyBoundsMs,
         samples: () => [...samples(), ...configuration.samples()],
         log: (message) => log.error(message),
       })

@@ -80,6 +80,7 @@ const fixedAtStart: readonly (readonly [keyof ProcessConfig, string])[] = [
   ['listeners', 'listeners'],
   ['admin', 'admin'],
   ['metrics', 'metrics'],
+  ['latencyBoundsMs', 'plugin_attr.prometheus.default_buckets'],
   ['limits', 'limits'],
   ['log', 'log'],
   ['plugins', 'plugins'],

@@ -31,6 +31,8 @@ export interface Sections {
   readonly deployment: DeploymentSection
   /** What `plugin_attr` says about the metrics page; null = nothing. */
   readonly metricsAddress: SocketAddress | null
+  /** Bounds of latencies in milliseconds that it gives. */
+  readonly latencyBoundsMs: readonly number[]
 }
 
 export type ServerCertificate = { readonly names: string[]; readonly cert: string; readonly key: string }
@@ -55,6 +57,7 @@ export function processConfig(
     listeners: listeners(sections, folder, certificates, issues),
     admin: adminConfig(sections, file, issues),
     metrics: metrics(sections, issues),
+    latencyBoundsMs: sections.latencyBoundsMs,
     limits: limits(sections),
     log: {
       level: log.level ?? 'info',

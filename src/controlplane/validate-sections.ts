@@ -1,4 +1,5 @@
 /** The top of a configuration file: which names may stand there, and the sections about the process. */
+import { LATENCY_BOUNDS_MAX, latencyBoundsMs } from '../base/latency-buckets.js'
 import type { PluginRegistry } from '../plugins/registry.js'
 import type { Json } from '../schema/compiled.js'
 import {
@@ -73,6 +74,7 @@ export function readSections(root: Root, issues: IssueList): Sections {
     nginx: section('nginx_config', nginxSchema, {}),
     deployment: section('deployment', deploymentSchema, {}),
     metricsAddress: metricsAddress(root['plugin_attr']),
+    latencyBoundsMs: latencyBounds(root['plugin_attr'], issues),
   }
 }
 
@@ -121,6 +123,27 @@ export function readPluginList(root: Root, registry: PluginRegistry, issues: Iss
       issues.error(['plugins', index], `unknown plugin [${name}]`, 'the name of a plugin', { suggestion: suggest(name, registry.names()) })
   }
   return enabled
+}
+
+/** `default_buckets` of the prometheus plugin in milliseconds. What its schema does not allow is said where attributes are read. */
+function latencyBounds(attributes: unknown, issues: IssueList): readonly number[] {
+  const own: unknown = typeof attributes === 'object' && attributes !== null ? Reflect.get(attributes, 'prometheus') : undefined
+  const given: unknown = typeof own === 'object' && own !== null ? Reflect.get(own, 'default_buckets') : undefined
+  if (typeof own !== 'object' || own === null || !Array.isArray(given)) return latencyBoundsMs
+  const bounds = given.filter((bound) => typeof bound === 'number')
+  if (bounds.length !== given.length || bounds.length === 0 || bounds.length > LATENCY_BOUNDS_MAX) return latencyBoundsMs
+  const path: DocumentPath = ['plugin_attr', 'prometheus', 'default_buckets']
+  const wrong = bounds.findIndex((bound, index) => index > 0 && bound <= (bounds[index - 1] ?? 0))
+  if (wrong >= 0) {
+    issues.error([...path, wrong], `${bounds[wrong]} is not above the bound before it`, 'ascending bounds')
+    return latencyBoundsMs
+  }
+  if (Reflect.get(own, 'latency_unit') === 'ms' || bounds.every((bound) => bound >= 1)) return bounds
+  // 0.005 * 1000 is a little more than 5.
+  const milliseconds = bounds.map((bound) => Number((bound * 1000).toPrecision(12)))
+  const message = `read as seconds: apisix_http_latency is in milliseconds and gets the bounds ${milliseconds[0]} to ${milliseconds.at(-1)}`
+  issues.warn(path, message, 'milliseconds, or latency_unit: ms to have these numbers as they are', { atKey: true })
+  return milliseconds
 }
 
 /** `plugin_attr` by plugin. Built-in plugins without attributes take none; those of user plugins are theirs to judge. */

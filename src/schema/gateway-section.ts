@@ -3,6 +3,7 @@
  * when both are there. Keys that the reference knows and we do not are listed, so that they are refused by name.
  */
 import { type Static, Type } from '@sinclair/typebox'
+import { LATENCY_BOUNDS_MAX } from '../base/latency-buckets.js'
 import { oneOf } from './common.js'
 
 const port = Type.Integer({ minimum: 0, maximum: 65_535 })
@@ -251,7 +252,15 @@ export const prometheusAttributes = Type.Object(
     default_buckets: Type.Optional(
       Type.Array(Type.Number({ exclusiveMinimum: 0 }), {
         minItems: 1,
-        description: 'No effect: the bounds of `apisix_http_latency` are those of APISIX, 1 to 60000 ms.',
+        maxItems: LATENCY_BOUNDS_MAX,
+        description: 'Bounds of `apisix_http_latency`, ascending. Unset: those of APISIX, 1 to 60000 ms.',
+      }),
+    ),
+    latency_unit: Type.Optional(
+      Type.Union([Type.Literal('auto'), Type.Literal('ms')], {
+        default: 'auto',
+        description:
+          'Unit of `default_buckets`. `auto`: a list with a value below 1 is in seconds, any other in milliseconds; `ms`: milliseconds, as in APISIX. The metric itself is in milliseconds.',
       }),
     ),
   },
@@ -262,8 +271,6 @@ export const prometheusAttributes = Type.Object(
 export const idleAttributes: { readonly [plugin: string]: { readonly [name: string]: string } } = {
   prometheus: {
     refresh_interval: 'the page shows the values of the moment',
-    default_buckets:
-      'apisix_http_latency has the bounds 1 to 60000 ms of APISIX, where values below 1 would be fractions of a millisecond; gateway_request_duration_seconds is in seconds',
   },
 }
 

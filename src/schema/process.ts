@@ -14,6 +14,8 @@ export interface ProcessConfig {
   readonly admin: AdminConfig | null
   /** Address of /metrics, /status and /v1/*; null = off. */
   readonly metrics: SocketAddress | null
+  /** Bounds of the buckets of `apisix_http_latency`, ascending. */
+  readonly latencyBoundsMs: readonly number[]
   readonly limits: LimitsConfig
   readonly log: LogConfig
   /** Module files of user plugins, absolute. */

@@ -16,7 +16,7 @@
  * instruction on x64 and arm64, so a reader sees the old or the new value of a cell, never half of each. Different cells may be read
  * some nanoseconds apart; the reader derives counts from buckets so that a histogram is consistent in itself.
  */
-import { FINE_CELLS, fineCell, LATENCY_BUCKETS, latencyBucket } from '../base/latency-buckets.js'
+import { FINE_CELLS, fineCell, LATENCY_BUCKETS, latencyBounds, latencyBoundsMs, latencyBucket } from '../base/latency-buckets.js'
 import { assertRegionSize, FLOAT64_PER_LINE } from './region.js'
 
 /** About 19,000 series of routes and nodes per worker. Untouched pages cost nothing. */
@@ -137,6 +137,8 @@ const SEPARATOR = '\u0000'
 
 /** The worker's side of its slab. Make one per thread, on a slab that is zeroed. */
 export class WorkerMetrics {
+  /** Of the series of routes. */
+  readonly latencyBounds: Float64Array
   private readonly cells: Float64Array
   private readonly routes = new Map<string, RouteSeries>()
   private readonly counters = new Map<string, CounterCell>()
@@ -151,8 +153,10 @@ export class WorkerMetrics {
   constructor(
     slab: SharedArrayBuffer,
     private readonly onSeries: SeriesDeclared,
+    boundsMs: readonly number[] = latencyBoundsMs,
   ) {
     assertRegionSize('metrics', slab, METRICS_SLAB_BYTES)
+    this.latencyBounds = latencyBounds(boundsMs)
     this.cells = new Float64Array(slab)
     this.freeEnd = this.cells.length - RESERVED_CELLS
     this.nextReserved = this.freeEnd
@@ -314,13 +318,16 @@ export class RouteSeries {
   private readonly statusCells = new Map<number, number>()
   private lastStatus = -1
   private lastCell = -1
+  private readonly bounds: Float64Array
 
   constructor(
     private readonly cells: Float64Array,
     private readonly base: number,
     readonly values: readonly string[],
     private readonly owner: WorkerMetrics,
-  ) {}
+  ) {
+    this.bounds = owner.latencyBounds
+  }
 
   /**
    * Counts one finished exchange. `upstreamMs` is -1 when no upstream was asked. No allocation, except when a status is seen for the
@@ -328,15 +335,15 @@ export class RouteSeries {
    */
   record(status: number, source: ResponseSource, totalMs: number, upstreamMs: number, ingressBytes: number, egressBytes: number): void {
     const cells = this.cells
-    const base = this.base
+    const { base, bounds } = this
     const statusCell = this.cellOf(status, source)
     cells[statusCell] = (cells[statusCell] as number) + 1
-    observe(cells, base, totalMs)
+    observe(cells, base, totalMs, bounds)
     if (upstreamMs < 0) {
-      observe(cells, base + APISIX_BLOCK, totalMs)
+      observe(cells, base + APISIX_BLOCK, totalMs, bounds)
     } else {
-      observe(cells, base + UPSTREAM_BLOCK, upstreamMs)
-      observe(cells, base + APISIX_BLOCK, totalMs > upstreamMs ? totalMs - upstreamMs : 0)
+      observe(cells, base + UPSTREAM_BLOCK, upstreamMs, bounds)
+      observe(cells, base + APISIX_BLOCK, totalMs > upstreamMs ? totalMs - upstreamMs : 0, bounds)
     }
     cells[base + INGRESS_CELL] = (cells[base + INGRESS_CELL] as number) + ingressBytes
     cells[base + EGRESS_CELL] = (cells[base + EGRESS_CELL] as number) + egressBytes
@@ -357,8 +364,8 @@ export class RouteSeries {
   }
 }
 
-function observe(cells: Float64Array, block: number, ms: number): void {
-  const bucket = block + latencyBucket(ms)
+function observe(cells: Float64Array, block: number, ms: number, bounds: Float64Array): void {
+  const bucket = block + latencyBucket(ms, bounds)
   cells[bucket] = (cells[bucket] as number) + 1
   const sum = block + LATENCY_BUCKETS
   cells[sum] = (cells[sum] as number) + ms

@@ -17,17 +17,19 @@ export interface Sample {
 /** request_type, request_llm_model, llm_model: never known here. */
 const noLlm: readonly string[] = ['', '', '']
 
-const latencyBounds: readonly string[] = latencyBoundsMs.map(formatValue)
-
 /** Bounds of gateway_request_duration_seconds: 2^7 µs to 2^26 µs, which are exact bounds of the log-linear cells. */
 const durationBoundsUs: readonly number[] = Array.from({ length: 20 }, (_, index) => 2 ** (index + 7))
 const durationBounds: readonly string[] = durationBoundsUs.map((us) => formatValue(us / 1e6))
 
 /**
  * The page in parts of some 256 KiB, so that a page of 100 MB (many thousand routes) is written between other work of the thread.
- * All values are read at the first step. Throws RangeError when a sample or a declared series does not fit its metric.
+ * All values are read at the first step. `boundsMs`: those that the workers count latencies by. Throws RangeError when a sample or a declared series does not fit its metric.
  */
-export function* prometheusParts(directory: MetricsDirectory, samples: readonly Sample[]): Generator<string, void, void> {
+export function* prometheusParts(
+  directory: MetricsDirectory,
+  samples: readonly Sample[],
+  boundsMs: readonly number[] = latencyBoundsMs,
+): Generator<string, void, void> {
   const writer = new ExpositionWriter()
   const fixed = directory.fixed()
   const series = directory.series()
@@ -35,15 +37,23 @@ export function* prometheusParts(directory: MetricsDirectory, samples: readonly 
   writeCounters(writer, series)
   writeSamples(writer, samples)
   const routes = mergeByRoute(series.filter(({ labels }) => labels[0] === seriesKinds.route))
-  for (const write of [writeStatuses(writer, series), writeLatencies(writer, routes), writeBandwidth(writer, routes)]) {
+  for (const write of [
+    writeStatuses(writer, series),
+    writeLatencies(writer, routes, boundsMs.map(formatValue)),
+    writeBandwidth(writer, routes),
+  ]) {
     for (const _ of write) if (writer.isPartFull) yield writer.take()
   }
   yield writer.take()
 }
 
 /** The whole page as one text. */
-export function renderPrometheus(directory: MetricsDirectory, samples: readonly Sample[]): string {
-  return [...prometheusParts(directory, samples)].join('')
+export function renderPrometheus(
+  directory: MetricsDirectory,
+  samples: readonly Sample[],
+  boundsMs: readonly number[] = latencyBoundsMs,
+): string {
+  return [...prometheusParts(directory, samples, boundsMs)].join('')
 }
 
 interface RouteTotals {
@@ -78,15 +88,15 @@ function mergeByRoute(routes: readonly MergedSeries[]): RouteTotals[] {
   return [...merged.values()]
 }
 
-function* writeLatencies(writer: ExpositionWriter, routes: readonly RouteTotals[]): Steps {
+function* writeLatencies(writer: ExpositionWriter, routes: readonly RouteTotals[], bounds: readonly string[]): Steps {
   writer.family(metrics.httpLatency)
   for (const { values, cells } of routes) {
     for (const [index, type] of latencyTypes.entries()) {
       const block = cells.subarray(index * LATENCY_BLOCK, (index + 1) * LATENCY_BLOCK)
-      const counts = block.subarray(0, LATENCY_BUCKETS)
+      const counts = block.subarray(0, bounds.length + 1)
       // A route that was never proxied has no upstream latency; an empty histogram would only cost the reader.
       if (counts.every((count) => count === 0)) continue
-      writer.histogram(metrics.httpLatency, [type, ...values], latencyBounds, counts, block[LATENCY_BUCKETS] ?? 0)
+      writer.histogram(metrics.httpLatency, [type, ...values], bounds, counts, block[LATENCY_BUCKETS] ?? 0)
     }
     yield
   }

@@ -70,6 +70,8 @@ export interface StatusServerOptions {
   /** Rejects with UsageError as `explain` throws it. */
   readonly limits: (query: { readonly key: string; readonly route: string | null }) => Promise<Json>
   readonly limitTable: () => LimitTableState
+  /** By which the workers count; those of APISIX when nothing else is configured. */
+  readonly latencyBoundsMs: readonly number[]
   /** What other parts of the primary count and know, for the metrics page. */
   readonly samples: () => readonly Sample[]
   /** Told of errors inside the server; never of a client's mistakes. */
@@ -246,7 +248,11 @@ function json(status: number, body: Json): Answer {
 }
 
 function metricsPage(options: StatusServerOptions): Answer {
-  return { status: 200, type: EXPOSITION_CONTENT_TYPE, body: prometheusParts(options.directory, primarySamples(options)) }
+  return {
+    status: 200,
+    type: EXPOSITION_CONTENT_TYPE,
+    body: prometheusParts(options.directory, primarySamples(options), options.latencyBoundsMs),
+  }
 }
 
 /** What the primary itself knows, as samples. */

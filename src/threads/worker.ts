@@ -107,7 +107,7 @@ class WorkerThread {
   constructor(registry: PluginRegistry) {
     const slab = start.regions.metrics[start.index]
     if (slab === undefined) throw new Error(`no metrics slab for worker ${start.index}`)
-    this.metrics = new WorkerMetrics(slab, (slot, labels) => send({ type: 'series', slot, labels }))
+    this.metrics = new WorkerMetrics(slab, (slot, labels) => send({ type: 'series', slot, labels }), start.process.latencyBoundsMs)
     const { limits, log } = start.process
     this.accessLog = new AccessLog(log.access, {
       clock: systemClock,

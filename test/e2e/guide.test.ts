@@ -155,6 +155,13 @@ describe.skipIf(guide === null)('configurations of the guide', () => {
     expect(health.map(({ nodes: list }) => list.map(({ status }) => status))).toEqual([['healthy', 'healthy']])
   })
 
+  test('S21 to S23: metrics with bounds in seconds; tracing is refused by name', async () => {
+    const config = withText('default_buckets')
+    const failure = bed.gateway({ config })
+    await expect(failure).rejects.toThrow('plugin opentelemetry is not supported yet')
+    await expect(failure).rejects.toThrow('gets the bounds 5 to 10000')
+  })
+
   test('S16: the breaker opens with the third failure and answers as configured', async () => {
     const upstream = await bed.upstream({ answer: () => lengthResponse('broken', [], '500 Internal Server Error') })
     const gateway = await start('S16', withText('break_response_code'), { 'payment-service:8080': upstream.port })

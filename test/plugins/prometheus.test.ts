@@ -36,12 +36,17 @@ test('per route, in a global rule, and where the page is', async () => {
   const config = {
     services,
     routes: routes(preferred),
-    plugin_attr: { prometheus: { export_addr: { ip: '127.0.0.1', port: 0 }, default_buckets: [0.1] } },
+    plugin_attr: { prometheus: { export_addr: { ip: '127.0.0.1', port: 0 }, default_buckets: [0.1, 60] } },
   }
   const gateway = await Gateway.start({ config })
   bed.later(() => gateway.discard())
-  expect(gateway.stderr).toContain('default_buckets has no effect: ')
+  expect(gateway.stderr).toContain('read as seconds: apisix_http_latency is in milliseconds and gets the bounds 100 to 60000')
   expect(await seriesOf(gateway)).toEqual(['orders/orders-service', 'r2/orders-service', 'r3/s1'])
+  const page = await (await fetch(`${gateway.metricsUrl}/metrics`)).text()
+  const buckets = [...page.matchAll(/^apisix_http_latency_bucket\{type="request",route="orders",.*?le="([^"]+)"\} (\d+)/gm)]
+  expect(buckets.slice(0, 3).map(([, bound]) => bound)).toEqual(['100', '60000', '+Inf'])
+  expect(Number(buckets[1]?.[2])).toBeGreaterThan(0)
+  expect(buckets[2]?.[2]).toBe(buckets[1]?.[2])
   await gateway.reload({ ...config, routes: routes({}), global_rules: [{ id: 1, plugins: preferred }] })
   expect(await seriesOf(gateway)).toContain('other/orders-service')
 })

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Value } from '@sinclair/typebox/value'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { latencyBoundsMs } from '../../src/base/latency-buckets.js'
 import { checkConfiguration } from '../../src/controlplane/check.js'
 import { loadConfiguration } from '../../src/controlplane/load.js'
 import { formatIssue } from '../../src/controlplane/load-issue.js'
@@ -51,6 +52,7 @@ describe('settings of the process', () => {
     listeners: [{ host: '0.0.0.0', port: 9080, tls: null }],
     admin: null,
     metrics: { host: '127.0.0.1', port: 9091 },
+    latencyBoundsMs,
     limits: {
       maxHeaderBytes: 65_536,
       maxHeaderCount: 48,
@@ -316,15 +318,27 @@ export const plugin = { name: '${name}', priority: 1, description: 'x', schema: 
   )
 })
 
+test('bounds of latencies: a list with values below 1 is in seconds, unless it is said otherwise', () => {
+  const read = (prometheus: object) => {
+    const document = { plugin_attr: { prometheus } }
+    return [settings(document).latencyBoundsMs, load(document).warnings.map(({ path }) => path)]
+  }
+  const path = 'plugin_attr.prometheus.default_buckets'
+  const seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+  expect(read({ default_buckets: seconds })).toEqual([[5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000], [path]])
+  expect(read({ default_buckets: seconds, latency_unit: 'ms' })).toEqual([seconds, []])
+  expect(read({ default_buckets: [15, 500] })).toEqual([[15, 500], []])
+  expect(read({})).toEqual([latencyBoundsMs, []])
+  for (const default_buckets of [[], [0], [5, 5], [5, 1], Array.from({ length: 16 }, (_, index) => index + 1)])
+    expect(errors({ plugin_attr: { prometheus: { default_buckets } } }), JSON.stringify(default_buckets)).toHaveLength(1)
+})
+
 test('the prometheus plugin may say where metrics are, the section sluice beats it, and what has no effect is said', () => {
   const plugin_attr = { prometheus: { export_addr: { ip: '0.0.0.0', port: 9100 } } }
   expect(settings({ plugin_attr }).metrics).toEqual({ host: '0.0.0.0', port: 9100 })
   expect(settings({ plugin_attr, sluice: { metrics: { listen: '127.0.0.1:1' } } }).metrics).toEqual({ host: '127.0.0.1', port: 1 })
   expect(settings({ plugin_attr: { prometheus: {} } }).metrics).toEqual({ host: '127.0.0.1', port: 9091 })
   expect(errors({ plugin_attr: { prometheus: { export_uri: '/elsewhere', enable_export_server: false } } })).toHaveLength(2)
-  const idle = load({ plugin_attr: { prometheus: { default_buckets: [0.005, 10], refresh_interval: 15 } } })
-  expect(idle.warnings.map(({ path }) => path)).toEqual([
-    'plugin_attr.prometheus.default_buckets',
-    'plugin_attr.prometheus.refresh_interval',
-  ])
+  const idle = load({ plugin_attr: { prometheus: { refresh_interval: 15 } } })
+  expect(idle.warnings.map(({ path }) => path)).toEqual(['plugin_attr.prometheus.refresh_interval'])
 })

@@ -1,6 +1,14 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { FINE_CELLS, fineCell, fineCellBoundUs, LATENCY_BUCKETS, latencyBoundsMs, latencyBucket } from '../../src/base/latency-buckets.js'
+import {
+  FINE_CELLS,
+  fineCell,
+  fineCellBoundUs,
+  LATENCY_BUCKETS,
+  latencyBounds,
+  latencyBoundsMs,
+  latencyBucket,
+} from '../../src/base/latency-buckets.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import {
   CONSUMERS_PER_ROUTE_MAX,
@@ -13,6 +21,7 @@ import {
 } from '../../src/shared/metrics-slab.js'
 import { createRegions } from '../../src/shared/regions.js'
 
+const bounds = latencyBounds(latencyBoundsMs)
 const labels: RouteSeriesLabels = { route: 'r1', matchedUri: '/a/*', matchedHost: '', service: 's', consumer: '', node: '127.0.0.1' }
 
 function setup(workers = 1) {
@@ -33,11 +42,16 @@ function setup(workers = 1) {
 describe('latency buckets', () => {
   test('an upper bound belongs to its bucket', () => {
     latencyBoundsMs.forEach((bound, index) => {
-      expect(latencyBucket(bound)).toBe(index)
-      expect(latencyBucket(bound + 0.001)).toBe(index + 1)
+      expect(latencyBucket(bound, bounds)).toBe(index)
+      expect(latencyBucket(bound + 0.001, bounds)).toBe(index + 1)
     })
-    expect(latencyBucket(0)).toBe(0)
-    expect(latencyBucket(1e9)).toBe(LATENCY_BUCKETS - 1)
+    expect(latencyBucket(0, bounds)).toBe(0)
+    expect(latencyBucket(1e9, bounds)).toBe(LATENCY_BUCKETS - 1)
+  })
+
+  test('fewer bounds leave the last cells empty', () => {
+    const few = latencyBounds([5, 10.5])
+    expect([0, 5, 5.1, 10.5, 11, 1e9].map((ms) => latencyBucket(ms, few))).toEqual([0, 0, 1, 1, 2, 2])
   })
 
   test('log-linear cells hold what lies between their bounds (property, seed 41)', () => {
@@ -69,12 +83,12 @@ describe('metrics slab', () => {
     expect(cellsOf('status', '200', 'upstream', 'r1')).toEqual([2])
     expect(cellsOf('status', '503', 'apisix', 'r1')).toEqual([1])
     const cells = cellsOf('route', 'r1') ?? []
-    expect(cells[latencyBucket(12)]).toBe(1)
+    expect(cells[latencyBucket(12, bounds)]).toBe(1)
     expect(cells[LATENCY_BUCKETS]).toBe(15.5)
     expect(cells[LATENCY_BLOCK + LATENCY_BUCKETS]).toBe(14)
     // The gateway's share is 3 ms, 0 (never negative), and all of what no upstream answered.
     expect(cells[2 * LATENCY_BLOCK + LATENCY_BUCKETS]).toBe(3.5)
-    expect(cells[2 * LATENCY_BLOCK + latencyBucket(3)]).toBe(1)
+    expect(cells[2 * LATENCY_BLOCK + latencyBucket(3, bounds)]).toBe(1)
     expect([cells[INGRESS_CELL], cells[EGRESS_CELL]]).toEqual([111, 2022])
   })
 

@@ -2,6 +2,7 @@ import { request } from 'node:http'
 import { afterEach, describe, expect, test } from 'vitest'
 import { ManualClock } from '../../src/base/clock.js'
 import { UsageError } from '../../src/base/errors.js'
+import { latencyBoundsMs } from '../../src/base/latency-buckets.js'
 import { EpochBoard, WorkerSlot } from '../../src/shared/epochs.js'
 import { MetricsDirectory } from '../../src/shared/metrics-directory.js'
 import { WorkerMetrics } from '../../src/shared/metrics-slab.js'
@@ -43,6 +44,7 @@ async function setup(port = 0) {
     healthchecks: () => [{ name: '/apisix/upstreams/1' }],
     healthcheck: (key) => (key === 'upstreams/a b' || key === 'traffic-split:1' ? { name: key } : null),
     limitTable: () => ({ fill: 0.25, capacityBytes: 4096, shared: 3, full: 1 }),
+    latencyBoundsMs,
     samples: () => [{ metric: metrics.breakerState, values: ['route:1'], value: 2 }],
     log: (message) => logged.push(message),
   })

@@ -27,6 +27,7 @@ const processConfig: ProcessConfig = {
   listeners,
   admin: null,
   metrics: null,
+  latencyBoundsMs: [1, 10],
   limits: {
     maxHeaderBytes: 65_536,
     maxHeaderCount: 100,
