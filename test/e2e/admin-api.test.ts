@@ -215,7 +215,24 @@ describe('what is refused, and in which words', () => {
       400,
       'failed to check the configuration of plugin limit-count err: property "rejected_code" validation failed: expected 600 to be at most 599',
     ],
-    ['PUT', 'upstreams/9', { nodes: { '::1': 1 } }, 400, 'IPv6 address must be enclosed'],
+    ['PUT', 'upstreams/9', { nodes: { '::1': 1 } }, 400, `${invalid}IPv6 address must be enclosed with '[' and ']'`],
+    [
+      'PUT',
+      'upstreams/9',
+      { nodes: [{ host: '::1', port: 1, weight: 1 }] },
+      400,
+      `${invalid}IPv6 address must be enclosed with '[' and ']'`,
+    ],
+    ['PUT', 'upstreams/9', { type: 'chash', nodes }, 400, 'missing key'],
+    ['PUT', 'routes/9', { uri: '/x', upstream: { type: 'chash', nodes } }, 400, 'missing key'],
+    ['PUT', 'upstreams/9', { nodes, pass_host: 'rewrite' }, 400, "`upstream_host` can't be empty when `pass_host` is `rewrite`"],
+    [
+      'PUT',
+      'upstreams/9',
+      { nodes, checks: { passive: {} } },
+      400,
+      `${invalid}property "checks" validation failed: object matches none of the required: ["active"] or ["active","passive"]`,
+    ],
     ['PUT', 'ssls/9', { sni: 'a.b', cert: 'x', key: 'y' }, 400, 'failed to parse cert: it is not a PEM certificate'],
     ['PUT', 'consumers', { plugins: {} }, 400, `${invalid}property "username" is required`],
     ['PUT', 'consumers/jill', { username: 'jack' }, 400, 'wrong username'],
@@ -258,7 +275,7 @@ describe('what is refused, and in which words', () => {
     const reply = await ask(method, path, body)
     expect([reply.status, reply.text]).toEqual([status, expect.any(String)])
     const { error_msg: message } = reply.body as { error_msg: string }
-    expect(message.startsWith(text) || message.includes(text), message).toBe(true)
+    expect(message.slice(0, text.length)).toBe(text)
   })
 
   test('all that is wrong is listed, the first stands alone as well', async () => {

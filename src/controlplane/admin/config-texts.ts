@@ -7,6 +7,9 @@ import type { ResourceProblem } from '../validate-resource.js'
 /** Texts that stand for themselves, wherever they were found. */
 const bare =
   /^(only one of (?!uris? or)|failed to (parse|handle|fetch|validate)|duplicate key of|unknown plugin |only supports auth|consumer not found|the property is forbidden|plugin \S+ (is not|takes no))/
+/** Of upstreams, wherever they stand but inside of plugins. */
+const bareOfUpstream = /^(missing key$|`upstream_host` can't be empty)/
+const addressForm = /^IPv6 address must be enclosed/
 const missingReference = /^failed to fetch .* by .* id \[.*\]$/
 const duplicateKey = /^(duplicate key of plugin \S+ found with )(.+?): ((?:consumer|credential): .+) has the same$/
 
@@ -21,6 +24,8 @@ export function errorText({ path, message }: ResourceProblem, kind: string, id: 
   if (section === 'plugins' && plugin !== undefined) {
     return `failed to check the configuration of plugin ${plugin} err: ${placed(option, message)}`
   }
+  if (bareOfUpstream.test(message)) return message
+  if (addressForm.test(message)) return `invalid configuration: ${message}`
   if (kind === 'routes' && path.length === 0) {
     const choice = 'invalid configuration: allOf 1 failed: value should match only one schema, but matches'
     if (message === 'property "uri" is required') return `${choice} none`
