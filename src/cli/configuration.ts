@@ -27,10 +27,10 @@ import { type ConfigIssue, formatIssue } from '../controlplane/load-issue.js'
 import { readBaseResources, withResources } from '../controlplane/store/base-resources.js'
 import type { ConfigurationStore, StoreView } from '../controlplane/store/configuration-store.js'
 import type { Touched } from '../controlplane/store/configuration-writer.js'
-import { baseOf, FileStore } from '../controlplane/store/file-store.js'
+import { baseOf, type FileBase, FileStore } from '../controlplane/store/file-store.js'
 import { ResourceMap } from '../controlplane/store/resource-map.js'
 import { type ResourceView, resourceKey } from '../controlplane/store/resource-store.js'
-import { SharedStore, type SharedStoreOptions } from '../controlplane/store/shared-store.js'
+import { SharedStore, type SharedStoreOptions, viewOfShared } from '../controlplane/store/shared-store.js'
 import { asksForAdmin, stateFileOf } from '../controlplane/validate-admin.js'
 import { resourceProblems } from '../controlplane/validate-resource.js'
 import { asksForSharedStore } from '../controlplane/validate-store.js'
@@ -38,7 +38,7 @@ import type { DeclaredLimiter } from '../limits/declared.js'
 import type { CompiledConfig } from '../schema/compiled.js'
 import type { ProcessConfig } from '../schema/process.js'
 import { applyFlags, type StartFlags } from './flags.js'
-import { openSharedStore } from './open-store.js'
+import { openSharedStore, type SharedStoreConfig, withSharedStore } from './open-store.js'
 
 export interface PreparedConfiguration {
   /** Flags laid over the file. */
@@ -107,6 +107,7 @@ export class ConfigurationSource {
   private omitted: readonly LeftOut[] = []
   /** Nothing but a change of what is left out changes what has to be left out; null = not known yet. */
   private isOmissionSettled: boolean | null = null
+  private readPlace: string | null = null
 
   constructor(
     private readonly flags: StartFlags,
@@ -114,8 +115,11 @@ export class ConfigurationSource {
     readonly environment: NodeJS.ProcessEnv,
     /** See shared/rotors: the same key keeps its slot over reloads. */
     private readonly rotorSlot: (key: string) => number,
-    /** What a store that several gateways share has to say; null = it is not opened, and the file stands for itself. */
-    private readonly log: SharedStoreOptions['log'] | null = null,
+    /**
+     * A store that several gateways share is opened, and this is where it says what it has to say; `read`: it is read once, and nothing
+     * is written; `aside`: no server is asked, and the file stands for itself.
+     */
+    private readonly shared: SharedStoreOptions['log'] | 'read' | 'aside' = 'aside',
   ) {}
 
   /** Reads the file anew. The check is the one that `sluice check` makes. */
@@ -270,6 +274,18 @@ export class ConfigurationSource {
     return live !== null && touched.length <= CHANGES_MAX + live.compiledRoutes.length / CHANGED_SHARE ? live : null
   }
 
+  /** How the store that gateways share is reached, by the file alone; null = it names none. No server is asked. */
+  async sharedStore(): Promise<SharedStoreConfig | Extract<CheckResult, { ok: false }> | null> {
+    const result = await openConfiguration(this.flags.file, this.environment)
+    if (!result.ok) return result
+    return asksForSharedStore(result.opened.source.value) ? this.sharedIn(result.opened) : null
+  }
+
+  /** Where the resources were read from, for people; null = the file and its journal. */
+  placeOfResources(): string | null {
+    return this.readPlace
+  }
+
   /** Null = there is no Admin API, and there never was. */
   store(): ConfigurationStore | null {
     return this.kept
@@ -290,20 +306,31 @@ export class ConfigurationSource {
     const root = opened.source.value
     if (this.kept !== null) await this.kept.refresh()
     else if (asksForSharedStore(root)) {
-      // Another store counts from the next start on; who only looks at a file asks no server.
-      if (this.adopted !== null || this.log === null) return null
-      // How the store is reached must be right before anything can be said about its resources.
-      const bare = this.check({ ...opened, source: withResources(opened.source, ResourceMap.empty) }, null)
-      if (!bare.ok) return bare
-      const { store } = bare.process
-      if (store.kind === 'file') throw new Error('a store that several gateways share was asked for')
-      this.kept = await openSharedStore(store, this.log)
+      // Another store counts from the next start on.
+      if (this.adopted !== null || this.shared === 'aside') return null
+      const store = this.sharedIn(opened)
+      if ('ok' in store) return store
+      if (this.shared === 'read') {
+        const reading = await withSharedStore(store, (found) => Promise.resolve(found))
+        this.readPlace = reading.place
+        return viewOfShared(baseIn(root), reading)
+      }
+      this.kept = await openSharedStore(store, this.shared)
     } else {
       const journal = stateFileOf(root, this.flags.file)
       if (this.flags.admin === undefined && !asksForAdmin(root) && !existsSync(journal)) return null
       this.kept = await FileStore.open(journal)
     }
-    return this.kept.viewOf(baseOf(readBaseResources(root, wallMs()) ?? []))
+    return this.kept.viewOf(baseIn(root))
+  }
+
+  /** How the store is reached, which must be right before anything can be said about its resources. */
+  private sharedIn(opened: OpenedConfiguration): SharedStoreConfig | Extract<CheckResult, { ok: false }> {
+    const bare = this.check({ ...opened, source: withResources(opened.source, ResourceMap.empty) }, null)
+    if (!bare.ok) return bare
+    const { store } = bare.process
+    if (store.kind === 'file') throw new Error('a store that several gateways share was asked for')
+    return store
   }
 
   /** The file with these resources instead of its own. Only a store that others write, too, holds what is not valid. */
@@ -324,6 +351,10 @@ export class ConfigurationSource {
       ...(view !== null && { alsoKnown: (kind: string) => view.gaps(kind) }),
     })
   }
+}
+
+function baseIn(root: unknown): FileBase {
+  return baseOf(readBaseResources(root, wallMs()) ?? [])
 }
 
 /** A file whose resources cannot be listed is refused by its validation, which must see it as it is. */

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { wallMs } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
+import { leftOutText } from '../controlplane/leave-out.js'
 import { CHECK_RULE, lintConfiguration, lintRules } from '../controlplane/lint/lint.js'
 import { type LintFinding, type LintSeverity, lintSeverities } from '../controlplane/lint/lint-rule.js'
 import { formatIssue } from '../controlplane/load-issue.js'
@@ -15,12 +16,16 @@ export interface LintCommand {
   /** Exit code 1 from this severity on. */
   readonly failOn: LintSeverity
   readonly ignore: readonly string[]
+  /** A store that gateways share is not read. */
+  readonly ignoresStore: boolean
 }
 
 /** Prints the findings on stdout. Exit code 0, 1 when there are findings of severity `failOn` or worse, 2 when the file is not valid. */
-export async function runLint({ file, asJson, failOn, ignore }: LintCommand): Promise<number> {
+export async function runLint({ file, asJson, failOn, ignore, ignoresStore }: LintCommand): Promise<number> {
   const ignored = knownRules(ignore)
-  const { checked } = await new ConfigurationSource(flagsFor(file), process.env, () => 0).read()
+  const source = new ConfigurationSource(flagsFor(file), process.env, () => 0, ignoresStore ? 'aside' : 'read')
+  const { checked, leftOut } = await source.read()
+  for (const one of leftOut) process.stderr.write(`warning: ${leftOutText(one)}\n`)
   if (!checked.ok) {
     if (asJson) process.stdout.write(`${JSON.stringify({ ok: false, errors: checked.errors, findings: [] }, null, 2)}\n`)
     else for (const issue of checked.errors) process.stderr.write(`${formatIssue(issue)}\n`)

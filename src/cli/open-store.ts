@@ -1,20 +1,56 @@
-/** Opens the store that several gateways share, as it is configured. Its client library is loaded only here. */
+/** Opens the store that several gateways share, or reads it once, as it is configured. Its client library is loaded only here. */
 import { hostname } from 'node:os'
 import { systemClock } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
 import { LastCopy } from '../controlplane/store/last-copy.js'
 import { RedisBackend } from '../controlplane/store/redis-backend.js'
+import { ResourceMap } from '../controlplane/store/resource-map.js'
 import { REVISIONS_KEPT_MAX } from '../controlplane/store/resource-store.js'
 import { SharedStore, type SharedStoreOptions } from '../controlplane/store/shared-store.js'
-import type { StoreBackend } from '../controlplane/store/store-backend.js'
+import { StoreAway, type StoreBackend, type StorePosition } from '../controlplane/store/store-backend.js'
 import type { EtcdConfig, StoreConfig } from '../schema/process.js'
 
-type SharedStoreConfig = Exclude<StoreConfig, { kind: 'file' }>
+export type SharedStoreConfig = Exclude<StoreConfig, { kind: 'file' }>
 
 /** Rejects with UsageError when neither the store nor the copy of it on this disk can be read. */
 export async function openSharedStore(config: SharedStoreConfig, log: SharedStoreOptions['log']): Promise<SharedStore> {
-  const backend = config.kind === 'redis' ? await redisBackend(config) : await etcdBackend(config.etcd)
+  const backend = await backendOf(config)
   return SharedStore.open({ backend, copy: new LastCopy(config.copyFile, backend.place), clock: systemClock, log })
+}
+
+/** What a shared store holds at one moment. */
+export interface SharedReading {
+  readonly place: string
+  readonly kind: StoreBackend['kind']
+  /** Null = the store has never had anything. */
+  readonly position: StorePosition | null
+  readonly map: ResourceMap
+  readonly backend: StoreBackend
+}
+
+/** Reads the store once, for a command; nothing is written unless `use` does. Rejects with UsageError when it does not answer. */
+export async function withSharedStore<T>(config: SharedStoreConfig, use: (reading: SharedReading) => Promise<T>): Promise<T> {
+  const backend = await backendOf(config)
+  const { place, kind } = backend
+  try {
+    const news = await backend.read(null)
+    if (news.state !== 'changed') return await use({ place, kind, position: null, map: ResourceMap.empty, backend })
+    const whole = ResourceMap.empty.changed(news.changes, news.position.revision)
+    const gaps = backend.gapsOf?.(whole)
+    return await use({ place, kind, position: news.position, map: gaps === undefined ? whole : whole.withGaps(gaps), backend })
+  } catch (error) {
+    if (!(error instanceof StoreAway)) throw error
+    const uncertain = error.isUncertain ? '; it is not known whether the change was made' : ''
+    throw new UsageError(
+      `${place} does not answer (${error.message})${uncertain}; expected a store that can be reached from here; check and lint look at the file alone with --no-store`,
+    )
+  } finally {
+    backend.close()
+  }
+}
+
+function backendOf(config: SharedStoreConfig): Promise<StoreBackend> {
+  return config.kind === 'redis' ? redisBackend(config) : etcdBackend(config.etcd)
 }
 
 const nodeId = `${hostname()}:${process.pid}`

@@ -49,6 +49,7 @@ interface RawLint {
   json: boolean
   failOn: LintSeverity
   ignore: string[]
+  store: boolean
 }
 
 function addLint(program: Command, done: Done): void {
@@ -59,18 +60,19 @@ function addLint(program: Command, done: Done): void {
     .option('--json', 'print the findings as JSON on stdout', false)
     .addOption(new Option('--fail-on <severity>', 'least severity that fails').choices(['error', 'warning', 'advice']).default('warning'))
     .option('--ignore <rule>', 'leave this rule out; may repeat', (rule, earlier: string[]) => [...earlier, rule], [])
+    .option('--no-store', 'the file alone: do not read the store that gateways share')
     .addHelpText('after', '\nEvery rule is explained in docs/lint.md. Exit 0, 1 with findings, 2 when the file is not valid.')
-    .action(async (file: string | undefined, { json, failOn, ignore }: RawLint) => {
+    .action(async (file: string | undefined, { json, failOn, ignore, store }: RawLint) => {
       const { runLint } = await import('./lint.js')
-      done(await runLint({ file: chooseFile(file, null), asJson: json, failOn, ignore }))
+      done(await runLint({ file: chooseFile(file, null), asJson: json, failOn, ignore, ignoresStore: !store }))
     })
 }
 
 function addExport(program: Command, done: Done): void {
   const command = program
     .command('export')
-    .description('print the resources of a running gateway, or of a file with the changes of its journal, as YAML')
-    .argument('[file]', 'configuration whose journal stands beside it (default: ask the running gateway)')
+    .description('print the resources of a running gateway, of a file with the changes of its journal, or of its shared store, as YAML')
+    .argument('[file]', 'configuration whose journal stands beside it, or that names a shared store (default: ask the running gateway)')
     .option('-o, --output <file>', 'write it there, for the owner alone; an existing file is not overwritten')
     .addHelpText('after', '\nThe text holds secrets in clear; variables of the file are replaced by their values.')
   withTarget(command).action(async (file: string | undefined, raw: RawTarget & { output?: string }) => {
@@ -142,19 +144,19 @@ function addConfig(program: Command, done: Done): void {
 function addBackup(program: Command, done: Done): void {
   program
     .command('backup')
-    .description('write a configuration file and its journal, with all secrets and its history, into one file')
+    .description('write a configuration file and its journal or shared store, with all secrets, into one file')
     .argument('<file>', 'configuration')
     .requiredOption('-o, --output <file>', 'the backup, for the owner alone; an existing file is not overwritten')
     .action(async (file: string, { output }: { output: string }) => {
       const { runBackup } = await import('./resources/backup.js')
-      done(runBackup(chooseFile(file, null), output))
+      done(await runBackup(chooseFile(file, null), output))
     })
   program
     .command('restore')
-    .description('write configuration file and journal back from a backup; the gateway must not run')
+    .description('write a configuration back from a backup: file and journal of a gateway that does not run, or file and shared store')
     .argument('<backup>', 'file that backup wrote')
     .argument('<file>', 'configuration to write')
-    .option('--force', 'replace what is there', false)
+    .option('--force', 'replace what is there, a shared store that holds something else included', false)
     .action(async (backup: string, file: string, { force }: { force: boolean }) => {
       const { runRestore } = await import('./resources/backup.js')
       done(await runRestore(backup, chooseFile(file, null), force))

@@ -156,10 +156,11 @@ function addCheck(program: Command, done: (exitCode: number) => void): void {
     .argument('[file]', 'configuration (default: ./sluice.yaml, then ./apisix.yaml)')
     .option('-c, --config <file>', 'the same, as a flag')
     .option('--json', 'print the issues as JSON on stdout', false)
+    .option('--no-store', 'the file alone: do not read the store that gateways share')
     .addHelpText('after', '\nPrints every error as file:line:col: path: what was found; what would be right. Exit 0, or 2 with errors.')
-    .action(async (file: string | undefined, options: { config?: string; json: boolean }) => {
+    .action(async (file: string | undefined, options: { config?: string; json: boolean; store: boolean }) => {
       const { runCheck } = await import('./check.js')
-      done(await runCheck(chooseFile(file ?? options.config, null), options.json))
+      done(await runCheck(chooseFile(file ?? options.config, null), options.json, !options.store))
     })
 }
 

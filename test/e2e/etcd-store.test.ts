@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
 import { GatewayProcess } from '../../src/doctor/gateway-process.js'
+import { runSluice } from '../support/command-line.js'
 import { EtcdServer, etcdMissing } from '../support/etcd.js'
 import { ADMIN_KEY } from '../support/gateway.js'
 import { eventually } from '../support/redis.js'
@@ -117,9 +119,56 @@ describe.skipIf(etcdMissing !== null)(etcdMissing ?? 'a gateway on the etcd of A
     expect(await metric()).toBe('0')
   })
 
+  test('check, lint, export and backup read the store, restore writes it as one change, and nothing else writes', async () => {
+    const file = join(folder, 'config.yaml')
+    const before = await etcd.revision()
+    await etcd.put('/apisix/routes/9', { id: '9', uri: '/nine', plugins: { 'no-such-plugin': {} } })
+    const check = await runSluice(['check', file, '--json'])
+    expect(check.code).toBe(0)
+    expect(JSON.parse(check.stdout)).toMatchObject({ ok: true, store: `etcd ${etcd.url} /apisix`, left_out: [{ id: '9' }] })
+    expect((await runSluice(['lint', file])).stderr).toContain('routes/9 is left out')
+    expect(parse((await runSluice(['export', file])).stdout)).toMatchObject({
+      routes: expect.arrayContaining([expect.objectContaining({ id: '9' })]),
+    })
+    const backup = join(folder, 'backup.json')
+    expect(await runSluice(['backup', file, '-o', backup])).toMatchObject({ code: 0, stdout: expect.stringContaining('at revision') })
+    expect(await etcd.revision()).toBe(before + 1)
+    await etcd.delete('/apisix/routes/9')
+    await etcd.put('/apisix/routes/5', { ...route('/five', 'other'), id: '5' })
+    await etcd.put('/apisix/routes/10', { ...route('/ten', 'X'), id: '10' })
+    await serves('/five', '200 other')
+    const copy = join(folder, 'restored.yaml')
+    expect(await runSluice(['restore', backup, copy])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('it holds something else'),
+    })
+    await expect(readFile(copy)).rejects.toThrow('ENOENT')
+    const revision = await etcd.revision()
+    expect(await runSluice(['restore', backup, copy, '--force'])).toMatchObject({ code: 0, stdout: expect.stringContaining('3 change(s)') })
+    expect(await etcd.revision()).toBe(revision + 1)
+    await serves('/five', '200 V')
+    await serves('/ten', '404')
+    await serves('/nine', '503')
+    expect((await runSluice(['restore', backup, copy])).stdout).toContain('/apisix is as it was')
+    // Into an empty store.
+    await etcd.deleteAll('/apisix/')
+    await serves('/five', '404')
+    expect(await runSluice(['restore', backup, copy])).toMatchObject({ code: 0 })
+    await serves('/five', '200 V')
+    await etcd.delete('/apisix/routes/9')
+    await serves('/nine', '404')
+  })
+
   test('while etcd is away traffic goes on, changes are 503, a start takes the copy; then all goes on by itself', async () => {
     await eventually('the copy', async () => (await readFile(join(folder, 'config.yaml.copy'), 'utf8')).includes('/five'))
     await etcd.kill()
+    const file = join(folder, 'config.yaml')
+    const check = await runSluice(['check', file])
+    expect(check).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/etcd .* does not answer \(.*expected a store that can be reached/),
+    })
+    expect((await runSluice(['check', file, '--no-store'])).code).toBe(0)
     await eventually('the problem', async () => (await problem()).includes('does not answer'))
     const metrics = await (await fetch(`${gateway.metricsUrl}/metrics`)).text()
     expect(metrics).toMatch(/^apisix_etcd_reachable 0$/m)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GatewayProcess } from '../../src/doctor/gateway-process.js'
+import { runSluice } from '../support/command-line.js'
 import { ADMIN_KEY } from '../support/gateway.js'
 import { eventually, RedisServer, redisMissing } from '../support/redis.js'
 import { TestBed } from '../support/test-bed.js'
@@ -154,6 +155,29 @@ describe.skipIf(redisMissing !== null)('two gateways with one Redis', () => {
     for (const node of [one, two]) await eventually('the end of it', async () => (await storeOf(node)).problem === null)
     expect(await put(one, 'b', 'B')).toMatchObject({ status: 201 })
     await serves(two, '/b', '200 B')
+  })
+
+  test('backup and restore, while both run', async () => {
+    const [file, backup] = [join(one.folder, 'sluice.yaml'), join(one.folder, 'backup.json')]
+    expect(await runSluice(['backup', file, '-o', backup])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('resources at revision'),
+    })
+    expect(await put(one, 'b', 'other')).toMatchObject({ status: 200 })
+    expect(await put(one, 'c', 'C')).toMatchObject({ status: 201 })
+    const { revision } = await storeOf(one)
+    expect(await runSluice(['restore', backup, file])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('it holds something else'),
+    })
+    expect(await runSluice(['restore', backup, file, '--force'])).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining(`2 change(s) as revision ${revision + 1}`),
+    })
+    for (const node of [one, two]) {
+      await serves(node, '/b', '200 B')
+      await serves(node, '/c', '404 {"error_msg":"404 Route Not Found"}')
+    }
   })
 
   test('while Redis is away traffic and reads go on, writes are 503, a start takes the copy; then all goes on by itself', async () => {

@@ -52,6 +52,17 @@ export class EtcdServer {
     await this.call('kv/deleterange', { key: base64(key) })
   }
 
+  /** Everything that begins with the text, which ends with a slash. */
+  async deleteAll(start: string): Promise<void> {
+    await this.call('kv/deleterange', { key: base64(start), range_end: base64(`${start.slice(0, -1)}0`) })
+  }
+
+  /** Revision of the whole server. */
+  async revision(): Promise<number> {
+    const { header } = await this.call('kv/range', { key: base64('/') })
+    return Number((header as { revision: string }).revision)
+  }
+
   /** Value of a key as text; null = there is none. */
   async get(key: string): Promise<string | null> {
     const { kvs } = (await this.call('kv/range', { key: base64(key) })) as { kvs?: { value: string }[] }

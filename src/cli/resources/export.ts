@@ -1,6 +1,7 @@
 /** `sluice export`: the resources of a running gateway, or of a file with the changes over it, as one YAML file. */
 import { stringify } from 'yaml'
 import { isMap } from '../../controlplane/admin/patch.js'
+import { leftOutText } from '../../controlplane/leave-out.js'
 import { formatIssue } from '../../controlplane/load-issue.js'
 import { withResources } from '../../controlplane/store/base-resources.js'
 import type { ResourceValue } from '../../controlplane/store/resource-store.js'
@@ -20,9 +21,10 @@ export async function exportRunning(target: AdminTarget, output: string | null):
   return write('the admin server', documentOf(resources), output)
 }
 
-/** A file with the changes that the Admin API made over it. Exit code 0, or 2 when it is not valid. */
+/** A file with the changes that the Admin API made over it, or with what the store that gateways share holds. Exit code 0, or 2 when it is not valid. */
 export async function exportFile(file: string, output: string | null): Promise<number> {
-  const { checked, opened, view } = await new ConfigurationSource(flagsFor(file), process.env, () => 0).read()
+  const { checked, leftOut, opened, view } = await new ConfigurationSource(flagsFor(file), process.env, () => 0, 'read').read()
+  for (const one of leftOut) process.stderr.write(`warning: it is exported, but ${leftOutText(one)}\n`)
   if (!checked.ok || opened === null) {
     for (const issue of checked.ok ? [] : checked.errors) process.stderr.write(`${formatIssue(issue)}\n`)
     return 2

@@ -71,10 +71,7 @@ export class SharedStore implements ConfigurationStore {
   }
 
   viewOf(base: FileBase): StoreView {
-    if (this.position === null) return { base, map: seedOf(base), setAside: [], inForce: 1, warnings: [] }
-    const count = base.resources.size
-    const unused = `${count} resource(s) of the file are not used: resources come from ${this.options.backend.place}`
-    return { base, map: this.map, setAside: [], inForce: 1, warnings: count === 0 ? [] : [unused] }
+    return viewOfShared(base, { place: this.options.backend.place, position: this.position, map: this.map })
   }
 
   adopt({ map }: StoreView): void {
@@ -333,6 +330,17 @@ export class SharedStore implements ConfigurationStore {
       this.endPause = end
     })
   }
+}
+
+/** The resources of a gateway whose store holds this; `position` null = the store is empty, and is given those of the file. */
+export function viewOfShared(
+  base: FileBase,
+  { place, position, map }: { readonly place: string; readonly position: StorePosition | null; readonly map: ResourceMap },
+): StoreView {
+  if (position === null) return { base, map: seedOf(base), setAside: [], inForce: 1, warnings: [] }
+  const count = base.resources.size
+  const unused = `${count} resource(s) of the file are not used: resources come from ${place}`
+  return { base, map, setAside: [], inForce: 1, warnings: count === 0 ? [] : [unused] }
 }
 
 /** What an empty store is given: the resources of the file, as its first revision. */
