@@ -191,6 +191,13 @@ describe('what is refused, and in which words', () => {
       400,
       "failed to validate the 'vars' expression: invalid operator '='",
     ],
+    [
+      'PUT',
+      'routes/9',
+      { uri: '/x', vars: 'x', plugins },
+      400,
+      `${invalid}property "vars" validation failed: wrong type: expected array, got string`,
+    ],
     ['PUT', 'routes/9', { uri: '/x', upstream_id: 9 }, 400, 'failed to fetch upstream info by upstream id [9], response code: 404'],
     ['PUT', 'routes/9', { uri: '/x', service_id: 's' }, 400, 'failed to fetch service info by service id [s], response code: 404'],
     [

@@ -19,7 +19,6 @@ export function errorText({ path, message }: ResourceProblem, kind: string, id: 
   if (start !== undefined) return `${start}${first === ownerName(kind, id) ? second : first}`
   if (missingReference.test(message)) return `${message}, response code: 404`
   const [section, plugin, ...option] = path
-  if (section === 'vars') return `failed to validate the 'vars' expression: ${message}`
   if (bare.test(message)) return message
   if (section === 'plugins' && plugin !== undefined) {
     return `failed to check the configuration of plugin ${plugin} err: ${placed(option, message)}`
