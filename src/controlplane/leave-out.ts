@@ -56,9 +56,9 @@ const ROUNDS_MAX = 32
 /** No resource has it, and routes that name it are answered 503. */
 const NOWHERE = '.left-out.'
 
-/** What a route matches by, and what tells it from others. */
-const matching = ['id', 'name', 'labels', 'uri', 'uris', 'host', 'hosts', 'methods', 'remote_addr', 'remote_addrs', 'vars', 'filter_func']
-const kept = [...matching, 'priority', 'status', 'service_id']
+/** What a route matches by; the hosts of its service are part of it. */
+const matching = ['uri', 'uris', 'host', 'hosts', 'methods', 'remote_addr', 'remote_addrs', 'vars', 'filter_func', 'service_id']
+const kept = ['id', ...matching, 'priority', 'status']
 
 const gapKinds: ReadonlySet<string> = new Set(['services', 'upstreams', 'plugin_configs', 'consumer_groups'])
 

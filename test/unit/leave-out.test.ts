@@ -58,11 +58,15 @@ describe('a route', () => {
       routes: {
         bad: { uri: '/admin/*', upstream, plugins: { ...broken.plugins, ...guard.plugins } },
         wide: { uri: '/*', upstream },
+        labelled: { uri: '/l', upstream, ...guard, labels: { a: 1 } },
       },
     })
     expect(served(map)).toMatchObject({
-      routes: { bad: '503', wide: 'upstream' },
-      texts: [expect.stringMatching(/^routes\/bad is left out: plugins.no-such-plugin: unknown plugin .*; its requests are answered 503$/)],
+      routes: { bad: '503', labelled: '503', wide: 'upstream' },
+      texts: [
+        expect.stringMatching(/^routes\/bad is left out: plugins.no-such-plugin: unknown plugin .*; its requests are answered 503$/),
+        expect.stringContaining('routes/labelled is left out: labels'),
+      ],
     })
   })
 
@@ -102,11 +106,12 @@ describe('a route', () => {
       byPluginConfig: '503',
       byUpstream: '503',
       byBoth: '503',
-      bySplit: '503',
+      // What it sends to the upstream that is left out is answered 503, as when the upstream was deleted by force.
+      bySplit: 'traffic-split,upstream',
       good: 'upstream',
     })
     expect(leftOut.map(({ resource }) => resource.id).sort()).toEqual(
-      ['byBoth', 'byHiddenHosts', 'byPluginConfig', 'byService', 'bySplit', 'byUpstream', 'p', 's', 'u', 'x'].sort(),
+      ['byBoth', 'byHiddenHosts', 'byPluginConfig', 'byService', 'byUpstream', 'p', 's', 'u', 'x'].sort(),
     )
   })
 })
