@@ -61,6 +61,10 @@ function keys({ sluice, deployment }: Pick<Sections, 'sluice' | 'deployment'>, i
 function tls({ sluice, deployment }: Pick<Sections, 'sluice' | 'deployment'>, folder: string, issues: IssueList): AdminConfig['tls'] {
   const theirs = deployment.admin?.https_admin === true ? (deployment.admin.admin_api_mtls ?? {}) : undefined
   const own = sluice.admin?.tls
+  if (own === undefined && theirs === undefined && Object.keys(deployment.admin?.admin_api_mtls ?? {}).length > 0) {
+    const message = 'admin_api_mtls has no effect without https_admin: the admin server takes keys in clear'
+    issues.warn(['deployment', 'admin', 'admin_api_mtls'], message, 'https_admin: true', { atKey: true })
+  }
   if (own === undefined && theirs === undefined) return null
   const path: DocumentPath = own === undefined ? ['deployment', 'admin', 'admin_api_mtls'] : ['sluice', 'admin', 'tls']
   const names = own === undefined ? ['admin_ssl_cert', 'admin_ssl_cert_key', 'admin_ssl_ca_cert'] : ['cert', 'key', 'client_ca']

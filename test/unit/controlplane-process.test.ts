@@ -318,6 +318,13 @@ export const plugin = { name: '${name}', priority: 1, description: 'x', schema: 
   )
 })
 
+test('certificates of the admin server without HTTPS are warned about', () => {
+  const warnings = (admin: object) => load({ deployment: { admin } }).warnings.map(({ path }) => path)
+  expect(warnings({ admin_api_mtls: { admin_ssl_cert: 'a.pem' } })).toEqual(['deployment.admin.admin_api_mtls'])
+  expect(warnings({ admin_api_mtls: {} })).toEqual([])
+  expect(errors({ deployment: { admin: { https_admin: true } } }).join()).toContain('"admin_ssl_cert" is required')
+})
+
 test('bounds of latencies: a list with values below 1 is in seconds, unless it is said otherwise', () => {
   const read = (prometheus: object) => {
     const document = { plugin_attr: { prometheus } }
