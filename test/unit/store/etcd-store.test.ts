@@ -1,10 +1,11 @@
 /** The store in etcd, in the layout of APISIX, over a real etcd: what others write there is read, and the other way round. */
 import { createCipheriv } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../../src/base/clock.js'
+import { ConfigurationSource } from '../../../src/cli/configuration.js'
 import { readBaseResources } from '../../../src/controlplane/store/base-resources.js'
 import { EtcdBackend } from '../../../src/controlplane/store/etcd/etcd-backend.js'
 import { EtcdClient } from '../../../src/controlplane/store/etcd/etcd-client.js'
@@ -242,6 +243,47 @@ describe.skipIf(etcdMissing !== null)(etcdMissing ?? 'a store in etcd', () => {
     await eventually('recovery', () => [again, other].every((one) => idsOf(one.current()).includes('d') && one.describe().problem === null))
     await applied(again, put('routes', 'c'))
     await eventually('the change', () => idsOf(other.current()).includes('c'))
+  })
+
+  test('beside what is left out, changes are compiled one by one; those of what is left out, or named by it, are not', async () => {
+    const prefix = newPrefix()
+    const mocking = { plugins: { mocking: { response_example: 'x' } } }
+    await etcd.put(`${prefix}/routes/good`, { uri: '/good', ...mocking })
+    await etcd.put(`${prefix}/routes/bad`, { uri: '/bad', plugins: { 'no-such-plugin': {} } })
+    const file = join(folder, 'left-out.yaml')
+    await writeFile(
+      file,
+      JSON.stringify({ deployment: { etcd: { host: [etcd.url], prefix } }, sluice: { store: { type: 'etcd' }, admin: {} } }),
+    )
+    const source = new ConfigurationSource(
+      { file, listen: [], demo: false, binding: 'uWebSockets.js' },
+      {},
+      () => 0,
+      () => {},
+    )
+    const adopted = async () => {
+      const result = await source.prepare()
+      if (!result.ok) throw new Error(result.errors.join())
+      source.adopt(result.prepared)
+      return source.leftOut().map(({ resource }) => resource.id)
+    }
+    const changed = (mutation: Mutation) => {
+      const view = source.store()?.current()
+      const result = view && source.prepareChange(view.revision, view.with([mutation], view.revision + 1, 0), [mutation], true)
+      return result?.ok ? ('touched' in result.prepared ? 'one by one' : 'as a whole') : result?.errors[0]?.message
+    }
+    try {
+      expect(await adopted()).toEqual(['bad'])
+      expect(changed(put('routes', 'good', { uri: '/better', ...mocking }))).toBe('one by one')
+      source.rollBack()
+      expect(changed(put('routes', 'bad', { uri: '/bad', ...mocking }))).toBe('as a whole')
+      expect(changed(put('routes', 'good', { uri: '/x', plugins: { 'no-such-plugin': {} } }))).toContain('unknown plugin')
+      await etcd.put(`${prefix}/upstreams/u`, { nodes: 1 })
+      await eventually('the upstream', async () => (await adopted()).includes('u'))
+      expect(changed(put('routes', 'good', { uri: '/better', upstream_id: 'u' }))).toBe('as a whole')
+    } finally {
+      await source.close()
+    }
   })
 
   test('users and passwords', async () => {
