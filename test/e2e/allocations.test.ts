@@ -108,7 +108,9 @@ describe.runIf(isBaselineNode)('bytes allocated per request', () => {
       const before = await heap()
       for (let count = 0; count < REQUESTS; count++) await client.ask(request)
       const after = await heap()
-      if (after.collections === before.collections) least = Math.min(least, (after.bytes - before.bytes) / REQUESTS)
+      // A collection may be told late on a busy machine; a heap that has become smaller tells it by itself.
+      const isWhole = after.collections === before.collections && after.bytes > before.bytes
+      if (isWhole) least = Math.min(least, (after.bytes - before.bytes) / REQUESTS)
     }
     return least
   }
