@@ -1,10 +1,10 @@
 /** What running requests notice of changes by the Admin API, and what the changes cost; see README.md. Exit codes as `run`. */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { underLoad } from './lib/constant-rate.mjs'
+import { clientOn, underLoad } from './lib/constant-rate.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { amount, count, runProgram } from './lib/options.mjs'
@@ -25,8 +25,6 @@ const usage = `node native-bench/admin-changes.mjs: latency at a constant rate, 
   --force        run although there is one core only`
 
 const key = 'bench-admin-key'
-/** The writer shares a core with the client: without priority the client would measure its own waiting for the core. */
-const clientPriority = -15
 const warmUpSeconds = 2
 const writer = new URL('./lib/admin-writer.mjs', import.meta.url).pathname
 
@@ -53,12 +51,7 @@ async function main() {
   requireTwoCores(values.force)
   console.log(machineLines(describeMachine()).join('\n'))
   const cores = corePair()
-  execFileSync('taskset', ['-a', '-c', '-p', cores.load, String(process.pid)], { stdio: 'ignore' })
-  try {
-    setPriority(process.pid, clientPriority)
-  } catch (error) {
-    console.error(`no priority for the client (${error.message}): look at its own delay in the table`)
-  }
+  clientOn(cores.load)
   const workshop = await new Workshop().open()
   try {
     const { phases, changes, whole } = await measure(workshop, cores, settings)

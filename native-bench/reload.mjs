@@ -1,10 +1,8 @@
 /** What running requests notice of a reload to 100,000 routes, or a million consumers; see README.md. Exit codes as `run`. */
-import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { setPriority } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { underLoad } from './lib/constant-rate.mjs'
+import { clientOn, prefer, underLoad } from './lib/constant-rate.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { amount, count, runProgram } from './lib/options.mjs'
@@ -26,8 +24,6 @@ const usage = `node native-bench/reload.mjs: latency at a constant rate, without
 const reloadTimeoutMs = 120_000
 const warmUpSeconds = 2
 const settleSeconds = 1
-const clientPriority = -15
-let preferenceRefused = false
 
 async function main() {
   const { values } = parseArgs({
@@ -57,8 +53,7 @@ async function main() {
   requireTwoCores(values.force)
   console.log(machineLines(describeMachine()).join('\n'))
   const cores = corePair()
-  execFileSync('taskset', ['-a', '-c', '-p', cores.load, String(process.pid)], { stdio: 'ignore' })
-  prefer(process.pid)
+  clientOn(cores.load)
   const phases = [
     ...(await measurePlacement('all cores', cores.all, cores, settings)),
     ...(await measurePlacement('one core', cores.gateway, cores, settings)),
@@ -78,16 +73,6 @@ async function main() {
   ]
   console.log(textTable(head, phases.map(row)))
   return phases.some(({ failed }) => failed > 0) ? 1 : 0
-}
-
-/** With two cores the client shares one with the compilation; without priority it would measure its own waiting for the core. */
-function prefer(pid) {
-  try {
-    setPriority(pid, clientPriority)
-  } catch (error) {
-    if (!preferenceRefused) console.error(`no priority for the client (${error.message}): look at its own delay in the table`)
-    preferenceRefused = true
-  }
 }
 
 function row({ placement, phase, latencies, clientDelayMs, failed, reloadMs, peakMiB }) {

@@ -1,9 +1,29 @@
 /** Requests at a constant rate, whatever the answers do (open loop), and what they notice of something else that goes on. */
+import { execFileSync } from 'node:child_process'
 import { Agent } from 'node:http'
+import { setPriority } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { status } from './reloads.mjs'
 
 const connections = 128
+const clientPriority = -15
+let priorityRefused = false
+
+/** This process, which is the client, on these cores (as taskset writes them), before others that run there. */
+export function clientOn(cores) {
+  execFileSync('taskset', ['-a', '-c', '-p', cores, String(process.pid)], { stdio: 'ignore' })
+  prefer(process.pid)
+}
+
+/** With two cores the client shares one with other work; without priority it would measure its own waiting for the core. */
+export function prefer(pid) {
+  try {
+    setPriority(pid, clientPriority)
+  } catch (error) {
+    if (!priorityRefused) console.error(`no priority for the client (${error.message}): look at its own delay in the table`)
+    priorityRefused = true
+  }
+}
 
 /**
  * Sends at a constant rate while `work` goes on. A latency counts from the moment the request was due, so waiting for a late timer or

@@ -25,14 +25,6 @@ import { byRank, type Candidate, getOrMake, hostKey, type Key, Lengths, methodMa
 const KEYS_PER_SHARD = 24
 const GROWTH_MAX = 4
 
-/**
- * Tables of these routes, in this order. Routes must have been validated: a pattern or method that the router cannot read throws Error
- * naming the route. 100,000 routes take well under a second.
- */
-export function compileRouterTables(routes: readonly CompiledRoute[], options: RouterOptions): RouterTables {
-  return RouterIndex.of(routes, options).tables()
-}
-
 export class RouterIndex {
   private readonly seed = randomInt(2 ** 31)
   private readonly nodes: (Node | null)[] = [new Node()]
@@ -53,6 +45,10 @@ export class RouterIndex {
 
   constructor(private readonly options: RouterOptions) {}
 
+  /**
+   * These routes, in this order. They must have been validated: a pattern or method that the router cannot read throws Error naming
+   * the route.
+   */
   static of(routes: readonly CompiledRoute[], options: RouterOptions): RouterIndex {
     const index = new RouterIndex(options)
     for (let place = 0; place < routes.length; place++) index.add(routes[place] as CompiledRoute, place, place)

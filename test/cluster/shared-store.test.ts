@@ -14,14 +14,9 @@ import { RedisBackend } from '../../src/controlplane/store/redis-backend.js'
 import type { Mutation, ResourceValue, ResourceView } from '../../src/controlplane/store/resource-store.js'
 import { SharedStore } from '../../src/controlplane/store/shared-store.js'
 import { eventually, RedisServer, redisMissing } from '../support/redis.js'
+import { applied, putOf } from '../support/shared-stores.js'
 
-const put = (id: string, value: ResourceValue = {}): Mutation => ({
-  type: 'put',
-  kind: 'routes',
-  id,
-  value: { id, ...value },
-  expiresAtMs: null,
-})
+const put = (id: string, value: ResourceValue = {}) => putOf('routes', id, value)
 const remove = (id: string, leavesGap = false): Mutation => ({ type: 'delete', kind: 'routes', id, leavesGap })
 const idsOf = (view: ResourceView | string) =>
   typeof view === 'string'
@@ -66,15 +61,6 @@ describe.skipIf(redisMissing !== null)('a store in Redis', () => {
     store.adopt(store.viewOf(baseOf(resources)))
     store.watch(() => store.served(store.current()))
     return store
-  }
-
-  /** As the writer of a gateway does: again, when somebody else was faster. */
-  async function applied(store: SharedStore, ...mutations: Mutation[]): Promise<void> {
-    for (;;) {
-      const outcome = await store.apply(mutations, store.current().revision, Date.now())
-      if (outcome.state === 'stored') return
-      expect(outcome.state).toBe('conflict')
-    }
   }
 
   test('an empty one takes the resources of the file; the next gateway has them, and not those of its own file', async () => {

@@ -9,7 +9,7 @@ import { checkOpened, type OpenedConfiguration } from '../../src/controlplane/ch
 import { LiveConfiguration } from '../../src/controlplane/live/live-configuration.js'
 import { SourceDocument } from '../../src/controlplane/load-source.js'
 import { SnapshotPacker } from '../../src/controlplane/publish.js'
-import { compileRouterTables } from '../../src/controlplane/router-index.js'
+import { RouterIndex } from '../../src/controlplane/router-index.js'
 import { withResources } from '../../src/controlplane/store/base-resources.js'
 import { ResourceMap } from '../../src/controlplane/store/resource-map.js'
 import type { Mutation, ResourceView } from '../../src/controlplane/store/resource-store.js'
@@ -198,7 +198,7 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
         list[index]?.remoteAddrs.length === 0 ? null : { remote: { has: () => list[index]?.remoteAddrs[0] === '127.0.0.1' }, vars: null }
       const mineRouter = new Router(blocks, conditions(places) as ConstructorParameters<typeof Router>[1])
       const theirRouter = new Router(
-        compileRouterTables(expected.compiled.routes, expected.compiled.router),
+        RouterIndex.of(expected.compiled.routes, expected.compiled.router).tables(),
         conditions(expected.compiled.routes) as ConstructorParameters<typeof Router>[1],
       )
       for (let request = 0; request < 6; request++) {

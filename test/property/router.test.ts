@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { AddressSet } from '../../src/base/address-set.js'
-import { compileRouterTables } from '../../src/controlplane/router-index.js'
+import { RouterIndex } from '../../src/controlplane/router-index.js'
 import { Router } from '../../src/dataplane/router/router.js'
 import type { RouterMode } from '../../src/schema/compiled.js'
 import { compiledRoute } from '../support/compiled-route.js'
@@ -61,7 +61,7 @@ for (const mode of ['radixtree_host_uri', 'radixtree_uri', 'radixtree_uri_with_p
           compiledRoute({ id: String(index), ...fields, vars: holds === null ? null : [] }),
         )
         const holds = (index: number) => specs[index]?.holds !== false
-        const router = new Router(compileRouterTables(routes, { mode, path: policy }), (index) => {
+        const router = new Router(RouterIndex.of(routes, { mode, path: policy }).tables(), (index) => {
           const addresses = routes[index]?.remoteAddrs ?? []
           return { remote: addresses.length > 0 ? AddressSet.of(addresses) : null, vars: () => holds(index) }
         })

@@ -1,11 +1,11 @@
 /** A real etcd server of its own for tests, on loopback, in a folder that is removed afterwards. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ownPort } from './ports.js'
 import { eventually } from './redis.js'
+import { crash } from './server-process.js'
 
 /** Null when there is an etcd; else why the tests that need one are skipped. */
 export const etcdMissing: string | null =
@@ -74,10 +74,7 @@ export class EtcdServer {
   async kill(): Promise<void> {
     const { child } = this
     this.child = null
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    await ended
+    await crash(child)
   }
 
   async restart(): Promise<void> {

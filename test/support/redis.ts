@@ -3,12 +3,12 @@
  * afterwards. Every process that is started here is ended here, by its id.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { ownPort } from './ports.js'
+import { crash } from './server-process.js'
 
 const HOST = '127.0.0.1'
 /** Longest wait for anything, on a machine that is busy with other things. */
@@ -77,10 +77,7 @@ export class RedisServer {
     this.child = null
     this.admin?.disconnect()
     this.admin = null
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return
-    const ended = once(child, 'exit')
-    child.kill('SIGKILL')
-    await ended
+    await crash(child)
   }
 
   /** Starts it again on the same port. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { compileRouterTables } from '../../src/controlplane/router-index.js'
+import { RouterIndex } from '../../src/controlplane/router-index.js'
 import { type ExplainRequest, explain } from '../../src/dataplane/router/explain.js'
 import type { CompiledRoute, RouterMode } from '../../src/schema/compiled.js'
 import { compiledRoute } from '../support/compiled-route.js'
@@ -13,7 +13,7 @@ function explained(
 ) {
   const routes = fields.map((route, index) => compiledRoute({ id: `r${index}`, ...route }))
   const options = { mode, path }
-  return explain(compileRouterTables(routes, options), routes, options, { method: 'GET', host: 'a.test', path: '/', ...request })
+  return explain(RouterIndex.of(routes, options).tables(), routes, options, { method: 'GET', host: 'a.test', path: '/', ...request })
 }
 
 test('names the match and a reason for each other route, nearest first', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { AddressSet } from '../../src/base/address-set.js'
-import { compileRouterTables } from '../../src/controlplane/router-index.js'
+import { RouterIndex } from '../../src/controlplane/router-index.js'
 import { Router } from '../../src/dataplane/router/router.js'
 import { compileExpression } from '../../src/dataplane/vars/expression.js'
 import type { CompiledRoute, RouterMode } from '../../src/schema/compiled.js'
@@ -16,7 +16,7 @@ const path = { encodedSlash: 'keep', doubleSlash: 'merge', deleteTailSlash: fals
 function routerOf(fields: readonly RouteFields[], mode: RouterMode = 'radixtree_host_uri') {
   const routes = fields.map((route, index) => compiledRoute({ id: String(index), ...route }))
   const linked: number[] = []
-  const router = new Router(compileRouterTables(routes, { mode, path }), (index) => {
+  const router = new Router(RouterIndex.of(routes, { mode, path }).tables(), (index) => {
     linked.push(index)
     const route = routes[index] as CompiledRoute
     return {
@@ -230,7 +230,7 @@ test('100,000 routes are compiled and found', () => {
     compiledRoute({ id: String(index), uris: [`/svc${index}/items${index % 7 === 0 ? '/*' : ''}`] }),
   )
   // How long it takes is measured in native-bench/micro/router. Here only work that grows with the square would run into the timeout.
-  const tables = compileRouterTables(routes, { mode: 'radixtree_host_uri', path })
+  const tables = RouterIndex.of(routes, { mode: 'radixtree_host_uri', path }).tables()
   const router = new Router(tables, () => null)
   for (let index = 0; index < routes.length; index += 997) {
     expect(router.match(fakeExchange({ target: `/svc${index}/items${index % 7 === 0 ? '/x' : ''}` }))).toBe(index)

@@ -12,19 +12,13 @@ import { EtcdClient } from '../../../src/controlplane/store/etcd/etcd-client.js'
 import { EtcdSecrets } from '../../../src/controlplane/store/etcd/etcd-secrets.js'
 import { baseOf } from '../../../src/controlplane/store/file-store.js'
 import { LastCopy } from '../../../src/controlplane/store/last-copy.js'
-import type { Mutation, ResourceValue, ResourceView } from '../../../src/controlplane/store/resource-store.js'
+import type { Mutation, ResourceView } from '../../../src/controlplane/store/resource-store.js'
 import { SharedStore } from '../../../src/controlplane/store/shared-store.js'
 import { EtcdServer, etcdMissing } from '../../support/etcd.js'
 import { eventually } from '../../support/redis.js'
+import { applied, putOf as put } from '../../support/shared-stores.js'
 
 const KEY = 'qeddd145sfvddff3'
-const put = (kind: string, id: string, value: ResourceValue = {}): Mutation => ({
-  type: 'put',
-  kind,
-  id,
-  value: { id, ...value },
-  expiresAtMs: null,
-})
 const idsOf = (view: ResourceView | string, kind = 'routes') => (typeof view === 'string' ? view : view.list(kind).map(({ id }) => id))
 
 function encrypted(text: string, key = KEY): string {
@@ -60,14 +54,6 @@ describe.skipIf(etcdMissing !== null)(etcdMissing ?? 'a store in etcd', () => {
     open.push(store)
     store.watch(() => store.served(store.current()))
     return store
-  }
-
-  async function applied(store: SharedStore, ...mutations: Mutation[]): Promise<void> {
-    for (;;) {
-      const outcome = await store.apply(mutations, store.current().revision, Date.now())
-      if (outcome.state === 'stored') return
-      expect(outcome.state).toBe('conflict')
-    }
   }
 
   test('reads what APISIX has written, with its folders, times and encrypted secrets', async () => {

@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, test } from 'vitest'
 import { UsageError } from '../../../src/base/errors.js'
-import { packSnapshot } from '../../../src/controlplane/publish.js'
+import { SnapshotPacker } from '../../../src/controlplane/publish.js'
 import type { ListenerConfig, ProcessConfig } from '../../../src/schema/process.js'
 import { ConsumerBuilder } from '../../../src/shared/consumer-builder.js'
 import { createRegions } from '../../../src/shared/regions.js'
@@ -60,7 +60,11 @@ const noConsumers = { tables: new ConsumerBuilder([]).finish(), overlays: [] }
 function snapshot(epoch: number): SnapshotMessage {
   return {
     type: 'snapshot',
-    ...packSnapshot({ router: processConfig.router, routes: [], upstreams: [], globalPlugins: [], keySets: [] }, noConsumers, epoch),
+    ...new SnapshotPacker(
+      { router: processConfig.router, routes: [], upstreams: [], globalPlugins: [], keySets: [] },
+      noConsumers,
+      epoch,
+    ).whole(),
   }
 }
 
