@@ -1,13 +1,13 @@
 /** Two builds of our gateway in one run, turn by turn, so that a change proves itself; see README.md. Exit codes as `run`. */
-import { execFileSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { jobs } from './jobs/index.mjs'
-import { corePair, describeMachine, mainFile, requireBuild, requirePrograms, requireTwoCores, root } from './lib/machine.mjs'
+import { corePair, describeMachine, requirePrograms, requireTwoCores, root } from './lib/machine.mjs'
 import { count, list, runProgram } from './lib/options.mjs'
-import { pairedRatio } from './lib/parse.mjs'
+import { compared } from './lib/parse.mjs'
 import { machineLines, textTable } from './lib/report.mjs'
 import { sluiceOf } from './lib/rivals.mjs'
 import { runJobs } from './lib/run-jobs.mjs'
@@ -17,9 +17,10 @@ const defaultJobs = ['plain', 'limit', 'jwt-hs256', 'key', 'refuse-429', 'post1k
 /** Two medians nearer than this to each other say nothing in runs of this length. */
 const noise = 0.02
 
-const usage = `native-bench/compare BASE HEAD: two builds of our gateway, measured in turns
+const usage = `scripts/bench compare BASE HEAD: two builds of our gateway, measured in turns
 
-  BASE, HEAD        commits or branches, built in a work tree of their own; "." is the build in dist/
+  BASE, HEAD        commits, branches, tags: built in a work tree of their own, which is removed afterwards. Or folders with
+                    a build in dist/, such as "." for this one
   --rounds N        (7)
   --seconds N       length of one measurement (2)
   --connections N   client connections of wrk (64)
@@ -50,34 +51,92 @@ async function main() {
   const wanted = list('--jobs', values.jobs ?? defaultJobs.join(','), names)
   requirePrograms(['wrk', 'nginx', 'taskset', 'openssl', 'git'])
   requireTwoCores(values.force)
+  for (const reference of positionals) requireReference(reference)
   const folder = mkdtempSync(join(tmpdir(), 'sluice-compare-'))
   const trees = []
-  try {
-    const [base, head] = positionals.map((reference, index) => buildOf(reference, join(folder, index === 0 ? 'base' : 'head'), trees))
-    console.log(machineLines(describeMachine()).join('\n'))
-    const rivals = { base: sluiceOf(base), head: sluiceOf(head) }
-    const results = await runJobs(wanted, { cores: corePair(), settings, rivals })
-    return report(results)
-  } finally {
-    for (const tree of trees) execFileSync('git', ['worktree', 'remove', '--force', tree], { cwd: root, stdio: 'ignore' })
+  // However this process goes: by its end, by an error, or by a signal after the run has ended what it started.
+  process.once('exit', () => {
+    for (const tree of trees) spawnSync('git', ['worktree', 'remove', '--force', '--force', tree], { cwd: root, stdio: 'ignore' })
     rmSync(folder, { recursive: true, force: true })
+  })
+  const builds = await buildBoth(positionals, folder, trees)
+  console.log(machineLines(describeMachine()).join('\n'))
+  console.log(positionals.map((reference, index) => `${index === 0 ? 'base' : 'head'}: ${describeBuild(reference)}`).join('\n'))
+  const rivals = { base: sluiceOf(builds[0]), head: sluiceOf(builds[1]) }
+  return report(await runJobs(wanted, { cores: corePair(), settings, rivals }))
+}
+
+/** `dist/main.js` of both. A signal meanwhile ends the process in the usual way, so that the work trees go; the run has its own handlers. */
+async function buildBoth(references, folder, trees) {
+  const codes = { SIGINT: 130, SIGTERM: 143 }
+  const interrupted = (signal) => {
+    const end = () => process.exit(codes[signal])
+    if (running === null) return end()
+    // What still writes into a work tree must be gone before the tree goes: all of its group, because npm starts further programs.
+    running.once('close', end)
+    process.kill(-running.pid, 'SIGTERM')
+  }
+  for (const signal of Object.keys(codes)) process.once(signal, interrupted)
+  try {
+    const builds = []
+    for (const [index, reference] of references.entries()) {
+      builds.push(await buildOf(reference, join(folder, index === 0 ? 'base' : 'head'), trees))
+    }
+    return builds
+  } finally {
+    for (const signal of Object.keys(codes)) process.off(signal, interrupted)
   }
 }
 
+/** The program that builds just now. */
+let running = null
+
+function command(program, args, cwd) {
+  return new Promise((resolve, reject) => {
+    running = spawn(program, args, { cwd, stdio: ['ignore', 'ignore', 'pipe'], detached: true })
+    running.stderr.pipe(process.stderr, { end: false })
+    running.once('error', reject)
+    running.once('close', (code, signal) => {
+      running = null
+      if (code === 0) resolve()
+      else reject(new Error(`${program} ${args.join(' ')} ended with ${signal ?? `exit code ${code}`}`))
+    })
+  })
+}
+
+const commitOf = (reference) =>
+  spawnSync('git', ['rev-parse', '--verify', '--quiet', '--short', `${reference}^{commit}`], { cwd: root, encoding: 'utf8' }).stdout.trim()
+
+/** A folder with a build comes before a branch of the same name. */
+const builtFile = (reference) => {
+  const file = resolve(reference, 'dist', 'main.js')
+  return existsSync(file) ? file : null
+}
+
+function requireReference(reference) {
+  if (builtFile(reference) !== null || commitOf(reference) !== '') return
+  console.error(
+    `found "${reference}"; expected a commit, branch or tag of this repository, or a folder with a build in dist/ (npm run build)`,
+  )
+  process.exit(2)
+}
+
+function describeBuild(reference) {
+  return builtFile(reference) ?? `${reference}, commit ${commitOf(reference)}`
+}
+
 /** `dist/main.js` of a commit. Its packages are those of this folder when it locks the same, else its own. */
-function buildOf(reference, tree, trees) {
-  if (reference === '.') {
-    requireBuild()
-    return mainFile
-  }
+async function buildOf(reference, tree, trees) {
+  const built = builtFile(reference)
+  if (built !== null) return built
   console.error(`building ${reference}`)
-  execFileSync('git', ['worktree', 'add', '--quiet', '--detach', tree, reference], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
   trees.push(tree)
+  await command('git', ['worktree', 'add', '--quiet', '--detach', tree, reference], root)
   const locked = (folder) => readFileSync(join(folder, 'package-lock.json'), 'utf8')
   if (existsSync(join(root, 'node_modules')) && locked(tree) === locked(root))
     symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'))
-  else execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--silent'], { cwd: tree, stdio: ['ignore', 'ignore', 'inherit'] })
-  execFileSync('npm', ['run', '--silent', 'build'], { cwd: tree, stdio: ['ignore', 'ignore', 'inherit'] })
+  else await command('npm', ['ci', '--no-audit', '--no-fund', '--silent'], tree)
+  await command('npm', ['run', '--silent', 'build'], tree)
   return join(tree, 'dist', 'main.js')
 }
 
@@ -86,7 +145,7 @@ function report(results) {
   const head = ['requests per CPU second', 'base', 'head', 'head ÷ base', 'from … to', 'which is', 'failed']
   let hasFailed = false
   const rows = Object.entries(results).map(([name, { rounds, summaries }]) => {
-    const { median, least, most } = pairedRatio(rounds.head, rounds.base)
+    const { median, least, most, verdict } = compared(rounds.head, rounds.base, noise)
     const failed = summaries.base.failed + summaries.head.failed
     hasFailed ||= failed > 0
     return [
@@ -95,11 +154,14 @@ function report(results) {
       number(summaries.head.requestsPerCpuSecond),
       median.toFixed(3),
       `${least.toFixed(3)} … ${most.toFixed(3)}`,
-      Math.abs(median - 1) < noise ? 'nothing' : median > 1 ? 'better' : 'worse',
+      verdict,
       String(failed),
     ]
   })
   console.log(textTable(head, rows))
+  console.log(
+    `better, worse: the median differs by ${noise * 100} % or more, and all rounds but one in five agree on the side; else it says nothing`,
+  )
   return hasFailed ? 1 : 0
 }
 

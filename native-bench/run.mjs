@@ -18,6 +18,8 @@ const slowRivals = ['http-proxy', 'http-proxy-default']
 /** Neighbours of other jobs: left out of quick runs that do not name their jobs. */
 const furtherJobs = ['plain-c16', 'plain-c256', '16k', 'refuse-403', 'refuse-404', 'post1k']
 const idleConnections = 10_000
+/** A quick run begins nothing new after this, so that it ends within five minutes on a slow machine too. */
+const quickSecondsMax = 270
 
 const usage = `native-bench/run: our gateway next to others, on this machine, in one run
 
@@ -26,7 +28,7 @@ const usage = `native-bench/run: our gateway next to others, on this machine, in
   --connections N   client connections of wrk, where a job does not say otherwise (64)
   --only A,B        rivals: ${Object.keys(rivals).join(', ')}
   --jobs A,B        jobs: ${allJobs.join(', ')}
-  --quick           1 round of 1 s, less than five minutes; writes no results. Without ${slowRivals.join(', ')}; without the jobs
+  --quick           1 round of 1 s, less than five minutes: what does not fit is left out, and named; writes no results. Without ${slowRivals.join(', ')}; without the jobs
                     ${furtherJobs.join(', ')}
   --out DIR         where results go (native-bench/results)
   --force           run although there is one core only`
@@ -78,14 +80,27 @@ async function main() {
 
 async function runWanted(wanted, only, settings, isQuick) {
   const cores = corePair()
+  const mayBegin = isQuick ? deadline(quickSecondsMax) : () => true
   const results = await runJobs(
     wanted.filter((name) => !specialJobs.includes(name)),
-    { cores, settings, only },
+    { cores, settings, only, mayBegin },
   )
   const sizes = isQuick ? [1, 100_000] : [1, 1_000, 100_000]
-  const routes = wanted.includes('routes') && only.includes('sluice') ? await measureSizes(sizes, { cores, settings }) : null
-  const idle = wanted.includes('idle') ? await runIdle({ cores, only, count: idleConnections, seconds: settings.seconds }) : null
+  const routes =
+    wanted.includes('routes') && only.includes('sluice') && mayBegin('routes') ? await measureSizes(sizes, { cores, settings }) : null
+  const idle =
+    wanted.includes('idle') && mayBegin('idle') ? await runIdle({ cores, only, count: idleConnections, seconds: settings.seconds }) : null
   return { results, judged: judge(results), routes, idle }
+}
+
+/** Says of a job whether it may still begin; one that may not is named on stderr. */
+function deadline(secondsMax) {
+  const end = performance.now() + secondsMax * 1000
+  return (name) => {
+    if (performance.now() < end) return true
+    console.error(`${name} is left out: ${secondsMax} s are over`)
+    return false
+  }
 }
 
 function sectionsOf({ results, judged, routes, idle }) {

@@ -10,7 +10,7 @@ export const benchFolder = join(root, 'native-bench')
 export const mainFile = join(root, 'dist', 'main.js')
 
 /** Debian and Ubuntu package that brings a program. */
-const packages = { wrk: 'wrk', nginx: 'nginx-light', haproxy: 'haproxy', taskset: 'util-linux', openssl: 'openssl' }
+const packages = { wrk: 'wrk', nginx: 'nginx-light', haproxy: 'haproxy', taskset: 'util-linux', openssl: 'openssl', git: 'git' }
 
 // /usr/sbin is not on everybody's PATH, and nginx and HAProxy live there.
 process.env.PATH = [process.env.PATH, '/usr/sbin', '/sbin'].join(delimiter)

@@ -49,3 +49,10 @@ export interface Ratio {
 
 /** Of requests per CPU second, round by round; as many rounds of the one as of the other. */
 export function pairedRatio(rounds: readonly Round[], base: readonly Round[]): Ratio
+
+export interface Comparison extends Ratio {
+  readonly verdict: 'better' | 'worse' | 'nothing'
+}
+
+/** @param noise share by which the median of the ratios has to differ from 1. */
+export function compared(rounds: readonly Round[], base: readonly Round[], noise: number): Comparison

@@ -83,3 +83,15 @@ export function pairedRatio(rounds, base) {
   const ratios = rounds.map((round, index) => round.requestsPerCpuSecond / base[index].requestsPerCpuSecond)
   return { median: median(ratios), least: Math.min(...ratios), most: Math.max(...ratios) }
 }
+
+/**
+ * Whether `rounds` are better than `base`: the median of the ratios differs from 1 by `noise` or more, and all rounds but one in five lie on
+ * its side. A single lucky round proves nothing, and neither do many that agree on next to nothing.
+ */
+export function compared(rounds, base, noise) {
+  const ratio = pairedRatio(rounds, base)
+  const isMore = ratio.median > 1
+  const agreeing = rounds.filter((round, index) => round.requestsPerCpuSecond > base[index].requestsPerCpuSecond === isMore).length
+  const isProven = Math.abs(ratio.median - 1) >= noise && agreeing >= Math.ceil(rounds.length * 0.8)
+  return { ...ratio, verdict: !isProven ? 'nothing' : isMore ? 'better' : 'worse' }
+}

@@ -13,10 +13,10 @@ const allTokensSecondsMax = 10
 /**
  * @param names of jobs.
  * @param options `cores`, `settings` (rounds, seconds, connections), `only` (rivals that may take part), `rivals` (by name, in place of the
- *   known ones; each takes part as our gateway does).
+ *   known ones; each takes part as our gateway does), `mayBegin` (asked with the name of each job before it begins).
  * @returns by job: `rounds` and `summaries` by contestant, and `connections`.
  */
-export async function runJobs(names, { cores, settings, only, rivals }) {
+export async function runJobs(names, { cores, settings, only, rivals, mayBegin = () => true }) {
   const workshop = await new Workshop().open()
   const fixtures = new Fixtures(workshop.folder)
   try {
@@ -25,7 +25,7 @@ export async function runJobs(names, { cores, settings, only, rivals }) {
     for (const name of names) {
       const job = jobs[name]
       const contestants = rivals === undefined ? contestantsOf(job, only) : buildsOf(job, rivals)
-      if (!contestants.some(({ rival }) => rival !== 'uws-empty')) continue
+      if (!contestants.some(({ rival }) => rival !== 'uws-empty') || !mayBegin(name)) continue
       const connections = job.connections ?? settings.connections
       const run = { workshop, fixtures, cores, upstream, known: rivals ?? knownRivals, settings: { ...settings, connections } }
       results[name] = { connections, ...(await runJob(run, name, job, contestants)) }

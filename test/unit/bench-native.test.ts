@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { goals, jobs } from '../../native-bench/jobs/index.mjs'
-import { durationMs, median, pairedRatio, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
+import { compared, durationMs, median, pairedRatio, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
 
 const clean = `Running 5s test @ http://127.0.0.1:8000/
   1 threads and 64 connections
@@ -87,6 +87,24 @@ describe('arithmetic', () => {
     const ours = [round(100), round(50), round(120)]
     const theirs = [round(100), round(50), round(80)]
     expect(pairedRatio(ours, theirs)).toEqual({ median: 1, least: 1, most: 1.5 })
+  })
+
+  test.each([
+    [[110, 108, 109, 111, 99], 'better'],
+    [[110, 108, 99, 111, 99], 'nothing'],
+    [[90, 91, 92, 88, 89], 'worse'],
+    [[101, 101, 101, 101, 101], 'nothing'],
+  ])('rounds of %j beside 100 prove: %s', (rates, verdict) => {
+    const rounds = (values: readonly number[]) =>
+      values.map((requestsPerCpuSecond) => ({
+        requestsPerSecond: 1,
+        p50Ms: 1,
+        p99Ms: 1,
+        cpuMicrosPerRequest: 1,
+        failed: 0,
+        requestsPerCpuSecond,
+      }))
+    expect(compared(rounds(rates), rounds(rates.map(() => 100)), 0.02).verdict).toBe(verdict)
   })
 })
 
