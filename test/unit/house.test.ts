@@ -225,6 +225,11 @@ describe('single homes', () => {
     ).toEqual([])
   })
 
+  test('what is inside Node: dataplane/tcp/handle.ts', () => {
+    const isInside = (node: Node): boolean => node.type === 'Literal' && /^(tcp|pipe|stream)_wrap$/.test(String(node['value']))
+    expect(offences(outside('src/dataplane/tcp/handle.ts'), isInside), 'use rawSockets()').toEqual([])
+  })
+
   test('the time: base/clock.ts', () => {
     const clocks = new Set(['Date.now', 'performance.now', 'process.hrtime'])
     const found = offences(outside('src/base/clock.ts'), (node) => {
