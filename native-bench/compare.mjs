@@ -144,11 +144,15 @@ function report(results) {
   const number = (value) => Math.round(value).toLocaleString('en-US')
   const head = ['requests per CPU second', 'base', 'head', 'head ÷ base', 'from … to', 'which is', 'failed']
   let hasFailed = false
-  const rows = Object.entries(results).map(([name, { rounds, summaries }]) => {
+  const rows = Object.entries(results).flatMap(([name, { rounds, summaries, wrong }]) => {
+    if (Object.keys(wrong).length > 0) {
+      hasFailed = true
+      return []
+    }
     const { median, least, most, verdict } = compared(rounds.head, rounds.base, noise)
     const failed = summaries.base.failed + summaries.head.failed
     hasFailed ||= failed > 0
-    return [
+    const row = [
       name,
       number(summaries.base.requestsPerCpuSecond),
       number(summaries.head.requestsPerCpuSecond),
@@ -157,6 +161,7 @@ function report(results) {
       verdict,
       String(failed),
     ]
+    return [row]
   })
   console.log(textTable(head, rows))
   console.log(

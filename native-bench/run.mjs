@@ -14,9 +14,9 @@ import { judge, runJobs } from './lib/run-jobs.mjs'
 const specialJobs = ['routes', 'idle']
 const allJobs = [...Object.keys(jobs), ...specialJobs]
 /** They need most of the time of a run and change least. */
-const slowRivals = ['http-proxy', 'http-proxy-default']
+const slowRivals = ['http-proxy', 'http-proxy-default', '@fastify/http-proxy', 'fast-gateway', 'caddy', 'nginx-lua']
 /** Neighbours of other jobs: left out of quick runs that do not name their jobs. */
-const furtherJobs = ['plain-c16', 'plain-c256', '16k', 'refuse-403', 'refuse-404', 'post1k']
+const furtherJobs = ['plain-c16', 'plain-c256', '16k', '16k-c16', '16k-c256', '16k-c1024', 'refuse-403', 'refuse-404', 'post1k']
 const idleConnections = 10_000
 /** A quick run begins nothing new after this, so that it ends within five minutes on a slow machine too. */
 const quickSecondsMax = 270
@@ -28,7 +28,9 @@ const usage = `native-bench/run: our gateway next to others, on this machine, in
   --connections N   client connections of wrk, where a job does not say otherwise (64)
   --only A,B        rivals: ${Object.keys(rivals).join(', ')}
   --jobs A,B        jobs: ${allJobs.join(', ')}
-  --quick           1 round of 1 s, less than five minutes: what does not fit is left out, and named; writes no results. Without ${slowRivals.join(', ')}; without the jobs
+  --quick           1 round of 1 s, less than five minutes: what does not fit is left out, and named; writes no results.
+                    Without ${slowRivals.join(', ')};
+                    without the jobs
                     ${furtherJobs.join(', ')}
   --out DIR         where results go (native-bench/results)
   --force           run although there is one core only`
@@ -61,20 +63,20 @@ async function main() {
   const asked = list('--only', values.only, Object.keys(rivals))
   const only = values.quick && values.only === undefined ? asked.filter((rival) => !slowRivals.includes(rival)) : asked
   requirePrograms(['wrk', 'nginx', 'taskset', 'openssl'])
-  if (only.includes('sluice')) requireBuild()
+  if (only.some((name) => name.startsWith('sluice'))) requireBuild()
   requireTwoCores(values.force)
   const machine = describeMachine()
   console.log(machineLines(machine).join('\n'))
   const found = await runWanted(wanted, only, settings, values.quick)
   const sections = sectionsOf(found)
-  for (const { title, head, rows } of sections) console.log(`\n${title}\n${textTable(head, rows)}`)
+  for (const { title, head, rows, notes = [] } of sections) console.log([`\n${title}`, textTable(head, rows), ...notes].join('\n'))
   if (!values.quick || values.out !== undefined) {
     const folder = values.out ?? join(benchFolder, 'results')
     writeResults(folder, resultFiles({ at: new Date(), machine, settings, found, sections }))
     console.log(`\nresults: ${folder}`)
   }
   const failed = sections.filter(({ hasFailed }) => hasFailed)
-  for (const { title } of failed) console.error(`some requests failed, such rows mean nothing: ${title}`)
+  for (const { title } of failed) console.error(`some requests failed or were answered wrongly, such rows mean nothing: ${title}`)
   return failed.length > 0 ? 1 : 0
 }
 
@@ -107,8 +109,9 @@ function sectionsOf({ results, judged, routes, idle }) {
   const sections = []
   if (judged.length > 0) sections.push({ title: 'Goals (requests per CPU second, ratios within a round)', ...goalRows(judged) })
   for (const [name, result] of Object.entries(results)) {
-    const hasFailed = Object.values(result.summaries).some((summary) => summary.failed > 0)
-    sections.push({ title: jobs[name].title, ...jobRows(name, result, jobs[name].ratios), hasFailed })
+    const hasFailed = Object.values(result.summaries).some((summary) => summary.failed > 0) || Object.keys(result.wrong).length > 0
+    const notes = Object.entries(result.wrong).map(([rival, reason]) => `${rival} is left out: ${reason}`)
+    sections.push({ title: jobs[name].title, ...jobRows(name, result, jobs[name]), hasFailed, notes })
   }
   if (routes !== null) {
     const hasFailed = routes.some(({ summary }) => summary.failed > 0)
@@ -124,18 +127,20 @@ function sectionsOf({ results, judged, routes, idle }) {
 
 /** One chart per kind of job: refusals are so much quicker that beside them nothing else could be read. */
 const charts = {
-  'proxy.svg': ['plain', 'plain-c16', 'plain-c256', 'plain-c1024', 'pipelining', '16k', 'post1k', 'post100k'],
+  'proxy.svg': ['plain', 'plain-c16', 'plain-c256', 'plain-c1024', 'pipelining', 'pipelined-clients'],
+  'bodies.svg': ['16k', '16k-c16', '16k-c256', '16k-c1024', 'post1k', 'post100k'],
   'gateway.svg': ['limit', 'key', 'jwt-hs256', 'jwt-rs256', 'tls', 'tls-new'],
   'refusals.svg': ['refuse-429', 'refuse-401', 'refuse-403', 'refuse-404', 'refuse-503'],
 }
 
 function chartsOf(results) {
   const files = {}
+  const order = ['sluice', 'sluice, plain', ...Object.keys(rivals).slice(1)]
   for (const [file, wanted] of Object.entries(charts)) {
     const names = wanted.filter((name) => results[name] !== undefined)
-    const raced = [...new Set(names.flatMap((name) => Object.keys(results[name].summaries)))].filter(
-      (one) => !one.includes(' with the ') && !one.includes('alone'),
-    )
+    const raced = [...new Set(names.flatMap((name) => Object.keys(results[name].summaries)))]
+      .filter((one) => !one.includes(' with the ') && !one.includes('alone'))
+      .sort((a, b) => order.indexOf(a) - order.indexOf(b))
     if (raced.length === 0) continue
     files[file] = barChart({
       title: 'Requests per CPU second of the gateway (more is better)',
@@ -157,7 +162,7 @@ function resultFiles({ at, machine, settings, found, sections }) {
       .join('\n')}`,
     method,
     ...Object.keys(pictures).map((file) => `![requests per CPU second](${file})`),
-    ...sections.map(({ title, head, rows }) => `## ${title}\n\n${markdownTable(head, rows)}`),
+    ...sections.map(({ title, head, rows, notes = [] }) => [`## ${title}`, markdownTable(head, rows), ...notes].join('\n\n')),
     `All rounds: [${stamp(at)}.json](${stamp(at)}.json). Written by \`native-bench/run\`.\n`,
   ].join('\n\n')
   return {

@@ -3,12 +3,17 @@ import * as echarts from 'echarts'
 
 const colours = {
   sluice: '#1f6feb',
+  'sluice-pipelining': '#0a3069',
   'sluice, plain': '#79b8ff',
   'nginx-lua': '#7ee2a0',
   'uws-empty': '#d0d7de',
   nginx: '#2da44e',
   haproxy: '#bf8700',
+  caddy: '#8250df',
   'http-proxy': '#8c959f',
+  'http-proxy-default': '#424a53',
+  '@fastify/http-proxy': '#cf222e',
+  'fast-gateway': '#ff8182',
 }
 
 function render(option, width, height) {
@@ -41,14 +46,17 @@ export function barChart({ title, unit, groups, series }) {
         label: {
           show: true,
           position: 'top',
+          rotate: 90,
+          align: 'left',
+          verticalAlign: 'middle',
           fontSize: 10,
           formatter: ({ value }) => (value === '-' ? '' : `${(value / 1000).toFixed(1)}k`),
         },
         ...(colours[name] === undefined ? {} : { itemStyle: { color: colours[name] } }),
       })),
     },
-    960,
-    420,
+    1200,
+    460,
   )
 }
 

@@ -1,6 +1,6 @@
 /** A gateway that answers wrongly is not worth timing: what each has to do before and after it is measured. */
 import { TOKENS, userOf } from './fixtures.mjs'
-import { fetchOnce } from './http.mjs'
+import { fetchOnce, fetchTogether } from './http.mjs'
 
 const patienceMs = 10_000
 
@@ -33,6 +33,17 @@ export async function checkProxy(gateway, { path, body, uploadBytes = 0, isTls =
   if (answer.body !== body) throw wrong(gateway, `body of ${path}`, `the ${body.length} bytes of the upstream`, answer.body)
   if (isTls && answer.protocol !== 'TLSv1.3') throw wrong(gateway, 'protocol', 'TLSv1.3', answer.protocol)
   await expectEcho(gateway, { ...question, path: '/echo' }, uploadBytes > 0 ? { length: String(uploadBytes) } : {})
+}
+
+/** Answers to requests that are sent at once have to come in the order of the requests. */
+export async function checkPipelined(gateway, load) {
+  await checkProxy(gateway, load)
+  const paths = Array.from({ length: load.depth }, (_, index) => (index % 3 === 0 ? '/16k' : index % 3 === 1 ? '/' : '/echo'))
+  const bodies = await fetchTogether(gateway.port, paths)
+  for (const [index, path] of paths.entries()) {
+    const { body } = await fetchOnce(gateway.port, { path })
+    if (bodies[index] !== body) throw wrong(gateway, `answer ${index + 1} of ${load.depth} sent at once, ${path}`, body, bodies[index])
+  }
 }
 
 /** Five requests pass and the sixth is refused, each time for another client (`headersOf`). Only before the timing: it is used up. */

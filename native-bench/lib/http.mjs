@@ -1,6 +1,7 @@
 /** One request at a time, for checks. */
 import { request } from 'node:http'
 import { request as tlsRequest } from 'node:https'
+import { connect } from 'node:net'
 
 const timeoutMs = 10_000
 
@@ -23,4 +24,39 @@ export function fetchOnce(port, { method = 'GET', path, headers = {}, upload = '
     sent.once('error', reject)
     sent.end(upload)
   })
+}
+
+/** Sends a GET for each of `paths` in one write, and returns the bodies in the order of their answers, which have to name their length. */
+export function fetchTogether(port, paths) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.write(paths.map((path) => `GET ${path} HTTP/1.1\r\nHost: bench.example\r\n\r\n`).join(''))
+    })
+    let received = ''
+    socket.setEncoding('latin1')
+    socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no ${paths.length} answers within ${timeoutMs / 1000} s`)))
+    socket.on('data', (chunk) => {
+      received += chunk
+      const bodies = bodiesOf(received)
+      if (bodies.length < paths.length) return
+      resolve(bodies)
+      socket.destroy()
+    })
+    socket.once('error', reject)
+    socket.once('close', () => reject(new Error(`closed behind ${bodiesOf(received).length} of ${paths.length} answers`)))
+  })
+}
+
+/** The bodies of all answers that are complete. */
+function bodiesOf(text) {
+  const bodies = []
+  for (let start = 0; ; ) {
+    const end = text.indexOf('\r\n\r\n', start)
+    if (end < 0) return bodies
+    const length = /^content-length: *(\d+)\s*$/im.exec(text.slice(start, end))?.[1]
+    if (length === undefined) throw new Error(`an answer names no length: ${JSON.stringify(text.slice(start, end))}`)
+    start = end + 4 + Number(length)
+    if (start > text.length) return bodies
+    bodies.push(text.slice(end + 4, start))
+  }
 }

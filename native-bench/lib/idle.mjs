@@ -9,7 +9,7 @@ const batch = 200
 const openTimeoutMs = 20_000
 const question = 'GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n'
 const activeConnections = 16
-const contestants = ['sluice', 'nginx', 'haproxy']
+const contestants = ['sluice', 'nginx', 'haproxy', 'caddy', 'http-proxy']
 
 /**
  * @param options `count` of idle connections, `seconds` of each measurement, `only` (rivals).

@@ -10,7 +10,15 @@ export const benchFolder = join(root, 'native-bench')
 export const mainFile = join(root, 'dist', 'main.js')
 
 /** Debian and Ubuntu package that brings a program. */
-const packages = { wrk: 'wrk', nginx: 'nginx-light', haproxy: 'haproxy', taskset: 'util-linux', openssl: 'openssl', git: 'git' }
+const packages = {
+  wrk: 'wrk',
+  nginx: 'nginx-light',
+  haproxy: 'haproxy',
+  caddy: 'caddy',
+  taskset: 'util-linux',
+  openssl: 'openssl',
+  git: 'git',
+}
 
 // /usr/sbin is not on everybody's PATH, and nginx and HAProxy live there.
 process.env.PATH = [process.env.PATH, '/usr/sbin', '/sbin'].join(delimiter)
@@ -61,8 +69,13 @@ function version(program, args, pattern) {
   return pattern.exec(`${stdout}${stderr}`)?.[1] ?? 'unknown'
 }
 
+/** The version of an npm package that is here, or null. */
+export function packageVersion(name) {
+  const path = join(root, 'node_modules', name, 'package.json')
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).version : null
+}
+
 export function describeMachine() {
-  const dependency = (name) => JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8')).version
   return {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: availableParallelism(),
@@ -72,10 +85,14 @@ export function describeMachine() {
       sluice: JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version,
       commit: spawnSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: root, encoding: 'utf8' }).stdout?.trim() || 'unknown',
       node: process.version,
-      uWebSockets: dependency('uWebSockets.js'),
+      uWebSockets: packageVersion('uWebSockets.js'),
       nginx: version('nginx', ['-v'], /nginx\/(\S+)/),
       haproxy: version('haproxy', ['-v'], /version (\S+)/),
-      'http-proxy': dependency('http-proxy'),
+      caddy: version('caddy', ['version'], /^v?(\d\S+)/),
+      'http-proxy': packageVersion('http-proxy'),
+      '@fastify/http-proxy': packageVersion('@fastify/http-proxy'),
+      fastify: packageVersion('fastify'),
+      'fast-gateway': packageVersion('fast-gateway'),
       wrk: version('wrk', ['-v'], /wrk (?:debian\/)?(\S+)/),
     },
   }

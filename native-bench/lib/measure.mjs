@@ -10,17 +10,18 @@ const loadScript = join(benchFolder, 'lib', 'load.lua')
  * wrk's report plus the CPU that the gateway used meanwhile.
  *
  * @param load `path`; `uploadBytes` makes it a POST; `fields`: file with a header field per line, one for each request; `closes`: a new
- *   connection per request; `isTls`; `status`: what is answered, when it is a refusal.
+ *   connection per request; `depth`: how many requests are sent at once; `isTls`; `status`: what is answered, when it is a refusal.
  * @throws Error when the gateway answered nothing, or let requests through that it has to refuse.
  */
 export async function measure(workshop, loadCores, gateway, load, { connections, seconds }) {
-  const { path, uploadBytes = 0, fields, closes = false, isTls = false, status } = load
+  const { path, uploadBytes = 0, fields, closes = false, depth = 1, isTls = false, status } = load
   const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', '--timeout', '10s']
   if (closes) args.push('-H', 'Connection: close')
-  const isSpecial = uploadBytes > 0 || fields !== undefined
+  const isSpecial = uploadBytes > 0 || fields !== undefined || depth > 1
   if (isSpecial) args.push('-s', loadScript)
   args.push(`${isTls ? 'https' : 'http'}://127.0.0.1:${gateway.port}${path}`)
-  if (isSpecial) args.push('--', uploadBytes > 0 ? 'POST' : 'GET', String(uploadBytes), ...(fields === undefined ? [] : [fields]))
+  if (isSpecial)
+    args.push('--', uploadBytes > 0 ? 'POST' : 'GET', String(uploadBytes), String(depth), ...(fields === undefined ? [] : [fields]))
   const before = cpuSeconds(gateway.running.pid)
   const output = await run(workshop, 'wrk', loadCores, 'wrk', args)
   const cpu = cpuSeconds(gateway.running.pid) - before

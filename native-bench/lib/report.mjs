@@ -11,12 +11,12 @@ function ratio({ rounds }, name, to) {
   return rounds[to] === undefined ? '–' : pairedRatio(rounds[name], rounds[to]).median.toFixed(2)
 }
 
-function cells(result, name, ratios) {
+function cells(result, name, ratios, hasLatencies) {
   const summary = result.summaries[name]
   return [
     Math.round(summary.requestsPerSecond).toLocaleString('en-US'),
-    summary.p50Ms.toFixed(2),
-    summary.p99Ms.toFixed(2),
+    hasLatencies ? summary.p50Ms.toFixed(2) : '–',
+    hasLatencies ? summary.p99Ms.toFixed(2) : '–',
     summary.cpuMicrosPerRequest.toFixed(1),
     Math.round(summary.requestsPerCpuSecond).toLocaleString('en-US'),
     ...ratios.map((to) => ratio(result, name, to)),
@@ -37,10 +37,12 @@ export function markdownTable(head, rows) {
   return [line(head), line(head.map((_, index) => (index === 0 ? '---' : '---:'))), ...rows.map(line)].join('\n')
 }
 
-/** @param result rounds and summaries of a job by contestant; `ratios`: the contestants to compare with. */
-export function jobRows(name, result, ratios = ['nginx', 'haproxy']) {
+/** @param result rounds and summaries of a job by contestant; `ratios`: the contestants to compare with; `load`: that of the job. */
+export function jobRows(name, result, { ratios = ['nginx', 'haproxy'], load }) {
+  // wrk has one clock for all requests that it sends at once.
+  const hasLatencies = load.depth === undefined
   const head = [name, ...columns, ...ratios.map((to) => `× ${shownNames[to] ?? to}`), 'failed']
-  return { head, rows: Object.keys(result.summaries).map((one) => [one, ...cells(result, one, ratios)]) }
+  return { head, rows: Object.keys(result.summaries).map((one) => [one, ...cells(result, one, ratios, hasLatencies)]) }
 }
 
 /** @param judged goals with their ratios. */

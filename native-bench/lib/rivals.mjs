@@ -1,7 +1,7 @@
 /** The upstream, the gateways that are compared, and how each is started with the configuration of a job. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { benchFolder, howToInstall, installed, mainFile } from './machine.mjs'
+import { benchFolder, howToInstall, installed, mainFile, packageVersion } from './machine.mjs'
 import { accepting, freePort } from './processes.mjs'
 
 /** 141 bytes, a usual small answer. */
@@ -61,17 +61,17 @@ export async function startSluice(workshop, cores, options) {
   return { name, port, metricsPort, running }
 }
 
-async function started(workshop, cores, gateway, command, args) {
-  const running = workshop.start(gateway.name, cores, command, args)
+async function started(workshop, cores, gateway, command, args, options = {}) {
+  const running = workshop.start(gateway.name, cores, command, args, options)
   await accepting(running, gateway.port)
   return { ...gateway, running }
 }
 
-/** `values`: for the names in the configuration; `folder`: that of the job. */
-function sluice(main) {
+/** `values`: for the names in the configuration; `folder`: that of the job; `own`: values that go before those of the job. */
+function sluice(main, own = {}) {
   return async (workshop, cores, { name, folder, values }) => {
     const port = await freePort()
-    const config = configure(workshop, `${folder}/sluice.yaml`, { ...values, PORT: port }, `${name}.yaml`)
+    const config = configure(workshop, `${folder}/sluice.yaml`, { ...values, ...own, PORT: port }, `${name}.yaml`)
     return startSluice(workshop, cores, { config, port, name, hasListeners: folder === 'tls', ...(main === undefined ? {} : { main }) })
   }
 }
@@ -95,30 +95,49 @@ async function haproxy(workshop, cores, { name, folder, values }) {
   return started(workshop, cores, { name, port, metricsPort }, 'haproxy', ['-db', '-q', '-f', defaults, '-f', config])
 }
 
-/** A program of `rivals/`: its arguments are its port, that of the upstream, and what follows. */
-function script(file, ...rest) {
-  return async (workshop, cores, { name, values }) => {
+// Pinned to one core, the runtime of Go sets GOMAXPROCS to 1 by itself.
+async function caddy(workshop, cores, { name, folder, values }) {
+  const port = await freePort()
+  const shared = configure(workshop, 'shared/Caddyfile', values, 'Caddyfile')
+  const config = configure(workshop, `${folder}/Caddyfile`, { ...values, PORT: port, SHARED: shared }, `${name}.caddy`)
+  // It writes down what it was started with.
+  const env = { XDG_CONFIG_HOME: workshop.folder, XDG_DATA_HOME: workshop.folder }
+  return started(workshop, cores, { name, port }, 'caddy', ['run', '--adapter', 'caddyfile', '--config', config], { env })
+}
+
+/** A program of `rivals/`, of which each is a plain proxy (see rivals/front.mjs) or answers by itself. */
+function script(file, ...options) {
+  return async (workshop, cores, { name, folder, values }) => {
     const port = await freePort()
-    const path = join(benchFolder, 'rivals', file)
-    return started(workshop, cores, { name, port }, process.execPath, [path, String(port), String(values.UPSTREAM_PORT), ...rest])
+    const certificate = ['--cert', join(workshop.folder, 'server.pem'), '--key', join(workshop.folder, 'server.key')]
+    const args = ['--port', String(port), '--upstream', String(values.UPSTREAM_PORT), ...(folder === 'tls' ? certificate : []), ...options]
+    return started(workshop, cores, { name, port }, process.execPath, [join(benchFolder, 'rivals', file), ...args])
   }
 }
 
 const always = () => null
 const program = (name) => () => (installed(name) ? null : howToInstall(name))
+const npmPackages =
+  (...names) =>
+  () =>
+    names.every((name) => packageVersion(name) !== null) ? null : `${names.join(' and ')} missing: npm ci`
 
 /** In the order of the tables. `lacks`: what has to be installed for it, or null. */
 export const rivals = {
   sluice: { lacks: always, start: sluice() },
+  'sluice-pipelining': { lacks: always, start: sluice(undefined, { PIPELINING: 16 }) },
   nginx: { lacks: program('nginx'), start: nginx('nginx.conf') },
   haproxy: { lacks: program('haproxy'), start: haproxy },
   'nginx-lua': {
     lacks: () => (existsSync(join(nginxModules, 'ngx_http_lua_module.so')) ? null : 'apt-get install libnginx-mod-http-lua'),
     start: nginx('nginx-lua.conf'),
   },
+  caddy: { lacks: program('caddy'), start: caddy },
   // With an agent that keeps connections, and as its documentation starts it: without one.
-  'http-proxy': { lacks: always, start: script('http-proxy.mjs', 'keep-alive') },
-  'http-proxy-default': { lacks: always, start: script('http-proxy.mjs', 'default') },
+  'http-proxy': { lacks: npmPackages('http-proxy'), start: script('http-proxy.mjs') },
+  'http-proxy-default': { lacks: npmPackages('http-proxy'), start: script('http-proxy.mjs', '--no-agent') },
+  '@fastify/http-proxy': { lacks: npmPackages('fastify', '@fastify/http-proxy'), start: script('fastify.mjs') },
+  'fast-gateway': { lacks: npmPackages('fast-gateway'), start: script('fast-gateway.mjs') },
   'uws-empty': { lacks: always, start: script('uws-empty.mjs') },
 }
 
@@ -127,11 +146,14 @@ export function sluiceOf(main) {
   return { lacks: always, start: sluice(main) }
 }
 
-/** Rival names that can run here; prints a note for each that cannot. */
+const noted = new Set()
+
+/** Rival names that can run here; prints a note, once, for each that cannot. */
 export function available(names) {
   return names.filter((name) => {
     const lacking = rivals[name].lacks()
-    if (lacking !== null) console.error(`${name} is left out: ${lacking}`)
+    if (lacking !== null && !noted.has(name)) console.error(`${name} is left out: ${lacking}`)
+    if (lacking !== null) noted.add(name)
     return lacking === null
   })
 }

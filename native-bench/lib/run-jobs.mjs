@@ -13,8 +13,13 @@ const allTokensSecondsMax = 10
 /**
  * @param names of jobs.
  * @param options `cores`, `settings` (rounds, seconds, connections), `only` (rivals that may take part), `rivals` (by name, in place of the
+<<<<<<< HEAD
  *   known ones; each takes part as our gateway does), `mayBegin` (asked with the name of each job before it begins).
  * @returns by job: `rounds` and `summaries` by contestant, and `connections`.
+=======
+ *   known ones; each takes part as our gateway does).
+ * @returns by job: `rounds` and `summaries` by contestant, `connections`, and `wrong`: why a rival was not timed, or its numbers thrown away.
+>>>>>>> 20418f9 (native-bench: measure Caddy, @fastify/http-proxy and fast-gateway too, and pipelined clients)
  */
 export async function runJobs(names, { cores, settings, only, rivals, mayBegin = () => true }) {
   const workshop = await new Workshop().open()
@@ -49,23 +54,36 @@ function buildsOf(job, rivals) {
 }
 
 /** Every round measures every contestant once, so that a slow minute of the machine hits all of them alike. */
-async function runJob({ workshop, fixtures, cores, upstream, known, settings }, name, job, contestants) {
+async function runJob({ workshop, fixtures, cores, upstream, known, settings }, name, job, wanted) {
   const values = await valuesOf(job, fixtures, upstream.port)
   const loads = new Map()
-  for (const { name: contestant, load } of contestants) loads.set(contestant, await withFields(load, job, fixtures))
+  for (const { name: contestant, load } of wanted) loads.set(contestant, await withFields(load, job, fixtures))
   const gateways = new Map()
-  const check = async (isFirst) => {
-    for (const gateway of gateways.values()) {
-      const load = loads.get(gateway.name)
-      await job.check(gateway, load, { fixtures, isFirst })
+  const wrong = {}
+  /** One that does not do the job is left out of it; the others go on. */
+  const trying = async (rival, act) => {
+    try {
+      await act()
+    } catch (error) {
+      // The run is being ended by a signal.
+      if (process.exitCode !== undefined) throw error
+      wrong[rival] = error.message
+      console.error(`${name}: ${rival} is left out: ${error.message}`)
     }
   }
-  for (const { rival } of contestants) {
-    if (gateways.has(rival)) continue
-    const started = await known[rival].start(workshop, cores.gateway, { name: rival, folder: job.folder, values })
-    gateways.set(rival, { ...started, rival: known === knownRivals ? rival : 'sluice' })
+  const checkAll = async (isFirst) => {
+    for (const [rival, gateway] of gateways) {
+      if (wrong[rival] === undefined) await trying(rival, () => job.check(gateway, loads.get(rival), { fixtures, isFirst }))
+    }
   }
-  await check(true)
+  for (const rival of new Set(wanted.map((contestant) => contestant.rival))) {
+    await trying(rival, async () => {
+      const started = await known[rival].start(workshop, cores.gateway, { name: rival, folder: job.folder, values })
+      gateways.set(rival, { ...started, rival: known === knownRivals ? rival : 'sluice' })
+    })
+  }
+  await checkAll(true)
+  const contestants = wanted.filter(({ rival }) => wrong[rival] === undefined)
   const turn = (contestant, seconds) =>
     measure(workshop, cores.load, gateways.get(contestant.rival), loads.get(contestant.name), { ...settings, seconds })
   for (const contestant of contestants) {
@@ -84,9 +102,14 @@ async function runJob({ workshop, fixtures, cores, upstream, known, settings }, 
       console.error(`${name} round ${round}/${settings.rounds} ${contestant.name}: ${rate}`)
     }
   }
-  await check(false)
+  await checkAll(false)
   for (const gateway of gateways.values()) await workshop.stop(gateway.running)
-  return { rounds, summaries: Object.fromEntries(contestants.map((one) => [one.name, summarise(rounds[one.name])])) }
+  const right = contestants.filter(({ rival }) => wrong[rival] === undefined)
+  return {
+    rounds: Object.fromEntries(right.map((one) => [one.name, rounds[one.name]])),
+    summaries: Object.fromEntries(right.map((one) => [one.name, summarise(rounds[one.name])])),
+    wrong,
+  }
 }
 
 async function useAllTokens(contestant, turn) {

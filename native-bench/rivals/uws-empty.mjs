@@ -1,7 +1,7 @@
-// A uWebSockets.js handler that does nothing but refuse: the floor of any refusal. Usage: node uws-empty.mjs PORT
+// A uWebSockets.js handler that does nothing but refuse: the floor of any refusal.
 import uws from 'uWebSockets.js'
+import { port } from './front.mjs'
 
-const port = Number(process.argv[2])
 uws
   .App()
   .any('/*', (response) => {

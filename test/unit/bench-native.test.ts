@@ -132,15 +132,19 @@ describe('jobs', () => {
       'JWT_CONSUMERS',
       'KEY_CONSUMERS',
       'DEAD_PORT',
+      'SHARED',
     ])
     const files: { readonly [rival: string]: string } = {
       sluice: 'sluice.yaml',
+      'sluice-pipelining': 'sluice.yaml',
       nginx: 'nginx.conf',
       haproxy: 'haproxy.cfg',
       'nginx-lua': 'nginx-lua.conf',
+      caddy: 'Caddyfile',
     }
     const file = files[of]
-    if (file === undefined) return expect(['http-proxy', 'http-proxy-default', 'uws-empty']).toContain(of)
+    const programs = ['http-proxy', 'http-proxy-default', '@fastify/http-proxy', 'fast-gateway', 'uws-empty']
+    if (file === undefined) return expect(programs).toContain(of)
     const text = readFileSync(new URL(`../../native-bench/jobs/${job.folder}/${file}`, import.meta.url), 'utf8')
     expect([...text.matchAll(/@([A-Z_]+)@/g)].map(([, key]) => key).filter((key) => !known.has(String(key)))).toEqual([])
   })

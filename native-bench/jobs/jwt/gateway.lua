@@ -2,6 +2,7 @@
 -- There is no JSON library among Debian's packages for nginx, so the claims are found by patterns: quicker than any parser.
 local ffi = require "ffi"
 local base64 = require "ngx.base64"
+local parts = require "parts"
 local crypto = ffi.load("libcrypto.so.3")
 ffi.cdef [[
 typedef struct evp_md_st EVP_MD;
@@ -19,22 +20,13 @@ int CRYPTO_memcmp(const void *a, const void *b, size_t length);
 ]]
 
 local gateway = {}
-local LIMIT, WINDOW = 1000000000, 3600
-local FAILURES, OPEN_SECONDS = 5, 30
-local BOUNDS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000 }
+local LIMIT = 1000000000
 
 local function slurp(path)
   local file = assert(io.open(path, "rb"))
   local text = file:read("*a")
   file:close()
   return text
-end
-
-local function refuse(status, message)
-  ngx.status = status
-  ngx.header["Content-Type"] = "application/json"
-  ngx.print('{"message":"', message, '"}\n')
-  return ngx.exit(status)
 end
 
 local function verifier(algorithm, key)
@@ -57,11 +49,7 @@ local function verifier(algorithm, key)
 end
 
 function gateway.new(options)
-  local consumers = {}
-  for line in io.lines(options.consumers_file) do
-    local key, name = line:match("^(%S+) (%S+)$")
-    if key then consumers[key] = name end
-  end
+  local consumers = parts.consumers(options.consumers_file)
   local genuine = verifier(options.algorithm, slurp(options.key_file))
   local wanted = '"alg":"' .. options.algorithm .. '"'
 
@@ -81,66 +69,23 @@ function gateway.new(options)
     return name
   end
 
-  local counts, breakers, shared = ngx.shared.counts, ngx.shared.breakers, ngx.shared.metrics
-  local pending, histograms = {}, {}
-
-  local function add(name, value)
-    pending[name] = (pending[name] or 0) + value
-  end
-
-  local function observe(name, value)
-    local cells = histograms[name]
-    if not cells then
-      cells = {}
-      for index = 1, #BOUNDS + 1 do cells[index] = 0 end
-      histograms[name] = cells
-    end
-    for index = 1, #BOUNDS do
-      if value <= BOUNDS[index] then
-        cells[index] = cells[index] + 1
-        return
-      end
-    end
-    cells[#BOUNDS + 1] = cells[#BOUNDS + 1] + 1
-  end
-
-  local function flush()
-    for name, value in pairs(pending) do
-      if value ~= 0 then
-        shared:incr(name, value, 0)
-        pending[name] = 0
-      end
-    end
-    for name, cells in pairs(histograms) do
-      for index = 1, #cells do
-        if cells[index] ~= 0 then
-          shared:incr(name .. "_" .. index, cells[index], 0)
-          cells[index] = 0
-        end
-      end
-    end
-  end
-
+  local breaker = parts.breaker("jwt", 5, 30)
   local self = {}
-
-  function self.start_worker()
-    assert(ngx.timer.every(1, flush))
-  end
 
   function self.access()
     local field = ngx.var.http_authorization
-    if not field or field:sub(1, 7) ~= "Bearer " then return refuse(401, "Missing JWT token in request") end
+    if not field or field:sub(1, 7) ~= "Bearer " then return parts.refuse(401, "Missing JWT token in request") end
     local name = consumer_of(field:sub(8))
-    if not name then return refuse(401, "failed to verify jwt") end
+    if not name then return parts.refuse(401, "failed to verify jwt") end
     local id = ngx.var.request_id
     ngx.req.set_header("X-Consumer-Username", name)
     ngx.req.set_header("X-Request-Id", id)
     local context = ngx.ctx
     context.consumer, context.id = name, id
-    if breakers:get("open") then return refuse(503, "the breaker is open") end
-    local left = LIMIT - counts:incr(name, 1, 0, WINDOW)
+    if breaker.is_open() then return parts.refuse(503, "the breaker is open") end
+    local left = parts.take(name, LIMIT)
     context.left = left
-    if left < 0 then return refuse(429, "Too Many Requests") end
+    if left < 0 then return parts.refuse(429, "Too Many Requests") end
   end
 
   function self.header_filter()
@@ -152,27 +97,8 @@ function gateway.new(options)
   end
 
   function self.log()
-    local name = ngx.ctx.consumer or ""
-    local status = ngx.status
-    if status >= 500 then
-      if breakers:incr("failures", 1, 0) >= FAILURES then breakers:set("open", true, OPEN_SECONDS) end
-    elseif breakers:get("failures") ~= 0 then
-      breakers:set("failures", 0)
-    end
-    local var = ngx.var
-    local total = (ngx.now() - ngx.req.start_time()) * 1000
-    local upstream = (tonumber(var.upstream_response_time) or 0) * 1000
-    add("status_" .. status .. "_" .. name, 1)
-    add("ingress_" .. name, tonumber(var.request_length))
-    add("egress_" .. name, tonumber(var.bytes_sent))
-    observe("request_" .. name, total)
-    observe("upstream_" .. name, upstream)
-    observe("gateway_" .. name, total - upstream)
-  end
-
-  function self.metrics()
-    flush()
-    for _, name in ipairs(shared:get_keys(0)) do ngx.say(name, " ", shared:get(name)) end
+    breaker.count(ngx.status)
+    parts.log(ngx.ctx.consumer or "")
   end
 
   return self
