@@ -13,13 +13,8 @@ const allTokensSecondsMax = 10
 /**
  * @param names of jobs.
  * @param options `cores`, `settings` (rounds, seconds, connections), `only` (rivals that may take part), `rivals` (by name, in place of the
-<<<<<<< HEAD
  *   known ones; each takes part as our gateway does), `mayBegin` (asked with the name of each job before it begins).
- * @returns by job: `rounds` and `summaries` by contestant, and `connections`.
-=======
- *   known ones; each takes part as our gateway does).
  * @returns by job: `rounds` and `summaries` by contestant, `connections`, and `wrong`: why a rival was not timed, or its numbers thrown away.
->>>>>>> 20418f9 (native-bench: measure Caddy, @fastify/http-proxy and fast-gateway too, and pipelined clients)
  */
 export async function runJobs(names, { cores, settings, only, rivals, mayBegin = () => true }) {
   const workshop = await new Workshop().open()
