@@ -1,13 +1,13 @@
 /** `sluice bench`: the bundled load suites against a running gateway, or against one started for the purpose. */
-import { writeFile } from 'node:fs/promises'
 import { availableParallelism, cpus, release } from 'node:os'
 import { SingleBar } from 'cli-progress'
 import { wallMs } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
-import { type CaseResult, measure, passed } from './bench/measure.js'
-import { renderReport } from './bench/report.js'
+import { type CaseResult, load, passed, Recorder, resultOf } from './bench/measure.js'
+import { curvesOf, renderReport } from './bench/report.js'
 import { type SelfStarted, selfStart } from './bench/self-start.js'
 import { type BenchCase, benchCases, type SuiteName, suiteNames } from './bench/suites.js'
+import { svgChart, writeOutput } from './bench/svg.js'
 
 export interface BenchOptions {
   readonly suite: SuiteName | 'all'
@@ -24,6 +24,8 @@ export interface BenchOptions {
   readonly pipelining: number
   /** File for the full report as JSON; null = none. */
   readonly json: string | null
+  /** File for the percentile curves as SVG; null = none. */
+  readonly svg: string | null
 }
 
 export const benchDefaults: BenchOptions = {
@@ -35,6 +37,7 @@ export const benchDefaults: BenchOptions = {
   connections: 64,
   pipelining: 1,
   json: null,
+  svg: null,
 }
 
 /**
@@ -48,6 +51,7 @@ export async function runBench(options: BenchOptions): Promise<number> {
   const foreign = options.url === null ? null : targetOf(options.url, options.paths)
   // Which cases there are is decided before anything is started: a usage error must not cost a start.
   if (foreign !== null) benchCases(options.suite, foreign.targets)
+  const chart = options.svg === null ? null : await svgChart()
   const gateway = foreign ?? (await selfStart(options.workers))
   try {
     const { origin, targets } = gateway
@@ -61,6 +65,9 @@ export async function runBench(options: BenchOptions): Promise<number> {
       process.stdout.write('suite "routes" left out: with --url it needs --path, once for every route to mix\n')
     }
     if (options.json !== null) await writeReport(options.json, at, origin, options, results)
+    if (options.svg !== null && chart !== null) {
+      await writeOutput('--svg', options.svg, chart(`Latency, ${options.connections} connections`, curvesOf(results)))
+    }
     return results.every(passed) ? 0 : 1
   } finally {
     await gateway.close()
@@ -113,7 +120,8 @@ async function runCases(cases: readonly BenchCase[], origin: string, options: Be
         second = Math.min(second + 1, (index + 1) * options.duration)
         bar?.update(second, { title: benchCase.title, answers })
       }
-      results.push(await measure(benchCase, settings, onSecond))
+      const recorder = new Recorder()
+      results.push(resultOf(benchCase, recorder, await load(benchCase, settings, recorder, onSecond)))
     }
   } finally {
     bar?.stop()
@@ -135,9 +143,5 @@ async function writeReport(file: string, at: Date, origin: string, options: Benc
     },
     results,
   }
-  try {
-    await writeFile(file, `${JSON.stringify(report, null, 2)}\n`)
-  } catch (error) {
-    throw new UsageError(`--json: cannot write ${file}: ${error instanceof Error ? error.message : String(error)}`, 1)
-  }
+  await writeOutput('--json', file, `${JSON.stringify(report, null, 2)}\n`)
 }

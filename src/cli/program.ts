@@ -211,6 +211,7 @@ interface RawBench {
   connections: number
   pipelining: number
   json?: string
+  svg?: string
 }
 
 function addBench(program: Command, done: (exitCode: number) => void): void {
@@ -236,10 +237,11 @@ function addBench(program: Command, done: (exitCode: number) => void): void {
     .option('--connections <n>', 'client connections', integer('--connections', 1, 100_000), 64)
     .option('--pipelining <n>', 'requests in flight on a connection', integer('--pipelining', 1, 1000), 1)
     .option('--json <file>', 'also write the results here')
+    .option('--svg <file>', 'also draw the percentile curves here, as SVG (needs the package echarts)')
     .action(async (suite: BenchOptions['suite'], raw: RawBench) => {
       const { runBench } = await import('./bench.js')
-      const { url, path, json, ...numbers } = raw
-      done(await runBench({ suite, url: url ?? null, paths: path ?? [], json: json ?? null, ...numbers }))
+      const { url, path, json, svg, ...numbers } = raw
+      done(await runBench({ suite, url: url ?? null, paths: path ?? [], json: json ?? null, svg: svg ?? null, ...numbers }))
     })
 }
 

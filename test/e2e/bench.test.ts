@@ -67,7 +67,8 @@ test('every suite passes against a self-started gateway, which is gone afterward
   const folder = await mkdtemp(join(tmpdir(), 'sluice-bench-e2e-'))
   try {
     const json = join(folder, 'report.json')
-    const running = bench('all', '--duration', '1', '--connections', '4', '--workers', '2', '--json', json)
+    const svg = join(folder, 'report.svg')
+    const running = bench('all', '--duration', '1', '--connections', '4', '--workers', '2', '--json', json, '--svg', svg)
     const port = portOf(await running.line(/ ready: /))
     const { code, stdout, stderr } = await running.ended
     expect(stderr).toBe('')
@@ -84,6 +85,9 @@ test('every suite passes against a self-started gateway, which is gone afterward
       '300 mixed paths',
     ])
     for (const result of report.results) expect(result.statuses).toEqual({ 200: result.requests })
+    for (const result of report.results) expect(result.curve.length).toBeGreaterThan(1)
+    expect(stdout.match(/latency in ms by percentile/g)).toHaveLength(6)
+    expect(await readFile(svg, 'utf8')).toContain('routes: 300 mixed paths')
     expect(await listens(port)).toBe(false)
   } finally {
     await rm(folder, { recursive: true, force: true })

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { UsageError } from '../../src/base/errors.js'
-import { passed, Recorder } from '../../src/cli/bench/measure.js'
+import { passed, Recorder, resultOf } from '../../src/cli/bench/measure.js'
 import { renderReport } from '../../src/cli/bench/report.js'
 import { originOf } from '../../src/cli/bench/self-start.js'
 import { type BenchCase, benchCases, selfStartDocument } from '../../src/cli/bench/suites.js'
@@ -69,7 +69,7 @@ describe('recorder', () => {
   test('percentiles are within the histogram precision, and failures count', () => {
     const recorder = new Recorder()
     for (let i = 1; i <= 1000; i++) recorder.record(i === 1000 ? 503 : 200, i / 10)
-    const result = recorder.result(plain, 2, { errors: 1, timeouts: 0, bytes: 4000 })
+    const result = resultOf(plain, recorder, { seconds: 2, errors: 1, timeouts: 0, bytes: 4000 })
     expect(result.requests).toBe(1000)
     expect(result.requestsPerSecond).toBe(500)
     expect(result.bytesPerSecond).toBe(2000)
@@ -83,7 +83,7 @@ describe('recorder', () => {
   })
 
   test('no answer at all is a failure, and is printed as one', () => {
-    const result = new Recorder().result(plain, 1, { errors: 0, timeouts: 0, bytes: 0 })
+    const result = resultOf(plain, new Recorder(), { seconds: 1, errors: 0, timeouts: 0, bytes: 0 })
     expect(passed(result)).toBe(false)
     expect(renderReport([result], false)).toContain('FAILED plain: plain GET: no answers')
   })

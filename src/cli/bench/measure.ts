@@ -1,7 +1,7 @@
 /** One measured case: autocannon makes the load, an HDR histogram keeps the latencies in microseconds. */
 import autocannon from 'autocannon'
-import { build } from 'hdr-histogram-js'
 import { nowMs } from '../../base/clock.js'
+import { Latencies, type LatencyPoint } from './percentiles.js'
 import type { BenchCase } from './suites.js'
 
 export interface LoadSettings {
@@ -13,20 +13,18 @@ export interface LoadSettings {
   readonly pipelining: number
 }
 
-/** Latency percentiles that are reported. */
-export const reportedPercentiles = [50, 75, 90, 99, 99.9, 99.99, 100] as const
-
 export interface CaseResult {
   readonly suite: string
   readonly title: string
   readonly requests: number
   readonly requestsPerSecond: number
-  /** Bytes of response heads and bodies per second; null where autocannon cannot count them (new connections). */
+  /** Null where they cannot be counted, see `Run.bytes`. */
   readonly bytesPerSecond: number | null
-  /** Milliseconds by percentile, in the order of `reportedPercentiles`. */
-  readonly latencyMs: readonly { readonly percentile: number; readonly value: number }[]
+  /** In the order of `reportedPercentiles`. */
+  readonly latencyMs: readonly LatencyPoint[]
+  /** More points of the same, for a picture. */
+  readonly curve: readonly LatencyPoint[]
   readonly meanMs: number
-  /** Failed or broken connections. */
   readonly errors: number
   readonly timeouts: number
   readonly non2xx: number
@@ -39,55 +37,76 @@ export function passed(result: CaseResult): boolean {
   return result.requests > 0 && result.errors === 0 && result.timeouts === 0 && result.non2xx === 0
 }
 
-/** Collects what the report needs from single answers. Public for its test. */
+/** What is counted of single answers. */
 export class Recorder {
-  readonly #histogram = build({
-    bitBucketSize: 32,
-    lowestDiscernibleValue: 1,
-    highestTrackableValue: 120_000_000,
-    numberOfSignificantValueDigits: 3,
-  })
-  readonly #statuses = new Map<number, number>()
+  readonly latencies: Latencies
+  readonly #statuses: Map<number, number>
+
+  constructor(latencies = new Latencies(), statuses: Readonly<Record<string, number>> = {}) {
+    this.latencies = latencies
+    this.#statuses = new Map(Object.entries(statuses).map(([status, count]) => [Number(status), count]))
+  }
 
   record(status: number, milliseconds: number): void {
     this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + 1)
-    this.#histogram.recordValue(Math.max(1, Math.round(milliseconds * 1000)))
+    this.latencies.record(milliseconds)
   }
 
-  result(of: BenchCase, seconds: number, failures: { errors: number; timeouts: number; bytes: number | null }): CaseResult {
-    let requests = 0
-    let non2xx = 0
-    for (const [status, count] of this.#statuses) {
-      requests += count
-      if (status < 200 || status > 299) non2xx += count
-    }
-    const histogram = this.#histogram
-    return {
-      suite: of.suite,
-      title: of.title,
-      requests,
-      requestsPerSecond: seconds > 0 ? requests / seconds : 0,
-      bytesPerSecond: failures.bytes === null || seconds <= 0 ? null : failures.bytes / seconds,
-      latencyMs: reportedPercentiles.map((percentile) => ({
-        percentile,
-        value: requests === 0 ? 0 : histogram.getValueAtPercentile(percentile) / 1000,
-      })),
-      meanMs: requests === 0 ? 0 : histogram.mean / 1000,
-      errors: failures.errors,
-      timeouts: failures.timeouts,
-      non2xx,
-      statuses: Object.fromEntries([...this.#statuses].sort(([a], [b]) => a - b)),
-    }
+  /** Answers by status code. */
+  get statuses(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#statuses].sort(([a], [b]) => a - b))
+  }
+
+  get requests(): number {
+    return [...this.#statuses.values()].reduce((sum, count) => sum + count, 0)
+  }
+
+  get non2xx(): number {
+    return [...this.#statuses].reduce((sum, [status, count]) => (status < 200 || status > 299 ? sum + count : sum), 0)
+  }
+}
+
+/** What a run of the load generator says besides its answers. */
+export interface Run {
+  readonly seconds: number
+  /** Failed or broken connections. */
+  readonly errors: number
+  readonly timeouts: number
+  /** Bytes of response heads and bodies; null where autocannon cannot count them (new connections). */
+  readonly bytes: number | null
+}
+
+/** The line of a report. */
+export function resultOf(benchCase: BenchCase, recorder: Recorder, { seconds, errors, timeouts, bytes }: Run): CaseResult {
+  const { latencies, requests, non2xx, statuses } = recorder
+  return {
+    suite: benchCase.suite,
+    title: benchCase.title,
+    requests,
+    requestsPerSecond: seconds > 0 ? requests / seconds : 0,
+    bytesPerSecond: bytes === null || seconds <= 0 ? null : bytes / seconds,
+    latencyMs: latencies.reported(),
+    curve: latencies.curve(),
+    meanMs: latencies.meanMs,
+    errors,
+    timeouts,
+    non2xx,
+    statuses,
   }
 }
 
 /**
  * Runs one case to its end.
  *
+ * @param recorder gets every answer.
  * @param onSecond called about once a second with the number of answers so far.
  */
-export async function measure(benchCase: BenchCase, settings: LoadSettings, onSecond: (answers: number) => void): Promise<CaseResult> {
-  const recorder = new Recorder()
+export async function load(
+  benchCase: BenchCase,
+  settings: LoadSettings,
+  recorder: Recorder,
+  onSecond: (answers: number) => void = () => {},
+): Promise<Run> {
   let answers = 0
   const record = (status: number, milliseconds: number): void => {
     answers++
@@ -116,12 +135,12 @@ export async function measure(benchCase: BenchCase, settings: LoadSettings, onSe
     if (!benchCase.reconnect) instance.on('response', (_client, status, _bytes, milliseconds) => record(status, milliseconds))
     instance.on('tick', () => onSecond(answers))
   })
-  const seconds = (nowMs() - started) / 1000
-  return recorder.result(benchCase, seconds, {
+  return {
+    seconds: (nowMs() - started) / 1000,
     errors: result.errors - result.timeouts,
     timeouts: result.timeouts,
     bytes: benchCase.reconnect ? null : result.throughput.total,
-  })
+  }
 }
 
 /**

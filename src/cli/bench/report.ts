@@ -1,8 +1,10 @@
 /** Tables of a bench, as text. */
 import Table from 'cli-table3'
-import { type CaseResult, passed, reportedPercentiles } from './measure.js'
+import { type CaseResult, passed } from './measure.js'
+import { percentileName, reportedPercentiles } from './percentiles.js'
+import { type Curve, drawCurves } from './picture.js'
 
-/** The results as two tables: throughput with failures, and latency percentiles in milliseconds. Ends with a newline. */
+/** The results as two tables (throughput with failures, latency percentiles in milliseconds) and a picture. Ends with a newline. */
 export function renderReport(results: readonly CaseResult[], colour: boolean): string {
   const style = colour ? {} : { style: { head: [], border: [] } }
   const throughput = new Table({
@@ -28,11 +30,12 @@ export function renderReport(results: readonly CaseResult[], colour: boolean): s
     ])
     latency.push([`${result.suite}: ${result.title}`, result.meanMs.toFixed(2), ...result.latencyMs.map(({ value }) => value.toFixed(2))])
   }
-  return `${throughput.toString()}\n${latency.toString()}\n${failureLines(results)}`
+  return `${throughput.toString()}\n${latency.toString()}\n${drawCurves(curvesOf(results), colour)}${failureLines(results)}`
 }
 
-function percentileName(percentile: number): string {
-  return percentile === 100 ? 'max' : `p${percentile}`
+/** The curves of a picture, named as the lines of the tables. */
+export function curvesOf(results: readonly CaseResult[]): Curve[] {
+  return results.map(({ suite, title, curve }) => ({ name: `${suite}: ${title}`, points: curve }))
 }
 
 function failureLines(results: readonly CaseResult[]): string {
