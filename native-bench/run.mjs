@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { goals, jobs } from './jobs/index.mjs'
 import { barChart } from './lib/charts.mjs'
 import { idleRows, runIdle } from './lib/idle.mjs'
+import { judgeLatency, latencyGoals, latencyRows, runLatency } from './lib/latency.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { count, list, runProgram } from './lib/options.mjs'
 import { goalRows, jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
@@ -11,7 +12,7 @@ import { rivals } from './lib/rivals.mjs'
 import { measureSizes, sizeRows } from './lib/route-sizes.mjs'
 import { judge, runJobs } from './lib/run-jobs.mjs'
 
-const specialJobs = ['routes', 'idle']
+const specialJobs = ['routes', 'idle', 'latency']
 const allJobs = [...Object.keys(jobs), ...specialJobs]
 /** They need most of the time of a run and change least. */
 const slowRivals = ['http-proxy', 'http-proxy-default', '@fastify/http-proxy', 'fast-gateway', 'caddy', 'nginx-lua']
@@ -92,7 +93,9 @@ async function runWanted(wanted, only, settings, isQuick) {
     wanted.includes('routes') && only.includes('sluice') && mayBegin('routes') ? await measureSizes(sizes, { cores, settings }) : null
   const idle =
     wanted.includes('idle') && mayBegin('idle') ? await runIdle({ cores, only, count: idleConnections, seconds: settings.seconds }) : null
-  return { results, judged: judge(results), routes, idle }
+  const halfLoad = { ...settings, share: 0.5, arrivals: 'even' }
+  const latency = wanted.includes('latency') && mayBegin('latency') ? await runLatency({ cores, only, settings: halfLoad }) : null
+  return { results, judged: judge(results), routes, idle, latency }
 }
 
 /** Says of a job whether it may still begin; one that may not is named on stderr. */
@@ -105,9 +108,10 @@ function deadline(secondsMax) {
   }
 }
 
-function sectionsOf({ results, judged, routes, idle }) {
+function sectionsOf({ results, judged, routes, idle, latency }) {
   const sections = []
-  if (judged.length > 0) sections.push({ title: 'Goals (requests per CPU second, ratios within a round)', ...goalRows(judged) })
+  const goals = goalRows(judged, judgeLatency(latency))
+  if (goals.rows.length > 0) sections.push({ title: 'Goals (requests per CPU second, ratios within a round; added latency)', ...goals })
   for (const [name, result] of Object.entries(results)) {
     const hasFailed = Object.values(result.summaries).some((summary) => summary.failed > 0) || Object.keys(result.wrong).length > 0
     const notes = Object.entries(result.wrong).map(([rival, reason]) => `${rival} is left out: ${reason}`)
@@ -122,6 +126,7 @@ function sectionsOf({ results, judged, routes, idle }) {
     const title = `J: ${idleConnections.toLocaleString('en-US')} idle client connections, 16 active ones`
     sections.push({ title, ...idleRows(idle), hasFailed })
   }
+  if (latency !== null) sections.push({ title: 'Added latency at half load, constant rate, plain proxy', ...latencyRows(latency) })
   return sections
 }
 
@@ -166,7 +171,7 @@ function resultFiles({ at, machine, settings, found, sections }) {
     `All rounds: [${stamp(at)}.json](${stamp(at)}.json). Written by \`native-bench/run\`.\n`,
   ].join('\n\n')
   return {
-    [`${stamp(at)}.json`]: `${JSON.stringify({ at: at.toISOString(), machine, settings, goals, ...found }, null, 2)}\n`,
+    [`${stamp(at)}.json`]: `${JSON.stringify({ at: at.toISOString(), machine, settings, goals, latencyGoals, ...found }, null, 2)}\n`,
     'README.md': readme,
     ...pictures,
   }

@@ -32,11 +32,14 @@ export interface ProcStat {
   readonly parent: number
   /** User and system time of all threads, in clock ticks. */
   readonly cpuTicks: number
+  /** The same of its children that have ended and were waited for. */
+  readonly endedChildrenTicks: number
 }
 
 export function durationMs(text: string): number
 export function parseWrk(output: string): WrkReport
 export function parseProcStat(text: string): ProcStat
+export function parseCpuTicks(text: string, cores: readonly number[]): number
 export function median(values: readonly number[]): number
 export function percentile(sorted: readonly number[], percent: number): number
 export function summarise(rounds: readonly Round[]): Round

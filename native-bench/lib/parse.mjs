@@ -45,7 +45,19 @@ export function parseProcStat(text) {
     state: fields[0],
     parent: Number(fields[1]),
     cpuTicks: Number(fields[11]) + Number(fields[12]),
+    endedChildrenTicks: Number(fields[13]) + Number(fields[14]),
   }
+}
+
+/** Ticks that programs used on some cores, out of /proc/stat: user, nice and system. */
+export function parseCpuTicks(text, cores) {
+  let ticks = 0
+  for (const core of cores) {
+    const line = new RegExp(`^cpu${core} (\\d+) (\\d+) (\\d+)`, 'm').exec(text)
+    if (line === null) throw new Error(`/proc/stat has no core ${core}`)
+    for (const value of line.slice(1)) ticks += Number(value)
+  }
+  return ticks
 }
 
 export function median(values) {

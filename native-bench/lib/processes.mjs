@@ -5,7 +5,7 @@ import { chmod } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseProcStat } from './parse.mjs'
+import { parseCpuTicks, parseProcStat } from './parse.mjs'
 
 const readyTimeoutMs = 120_000
 const stopTimeoutMs = 5_000
@@ -144,6 +144,17 @@ export function cpuSeconds(pid) {
   let ticks = procStat(pid).cpuTicks
   for (const child of childrenOf(pid)) ticks += procStat(child).cpuTicks
   return ticks / ticksPerSecond
+}
+
+/** CPU seconds of this process and of all its children that have ended: such as every load generator of a run. */
+export function ownCpuSeconds() {
+  const { cpuTicks, endedChildrenTicks } = procStat(process.pid)
+  return (cpuTicks + endedChildrenTicks) / ticksPerSecond
+}
+
+/** CPU seconds that programs of anybody used on some cores, given as taskset writes them; without interrupts. */
+export function busySeconds(cores) {
+  return parseCpuTicks(readFileSync('/proc/stat', 'utf8'), cores.split(',').map(Number)) / ticksPerSecond
 }
 
 export function childrenOf(pid) {

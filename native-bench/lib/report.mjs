@@ -45,17 +45,27 @@ export function jobRows(name, result, { ratios = ['nginx', 'haproxy'], load }) {
   return { head, rows: Object.keys(result.summaries).map((one) => [one, ...cells(result, one, ratios, hasLatencies)]) }
 }
 
-/** @param judged goals with their ratios. */
-export function goalRows(judged) {
-  const head = ['goal', 'at least', 'found', 'from … to', 'met']
-  const rows = judged.map(({ job, of, to, least, ratio: { median, least: from, most } }) => [
-    `${job}: ${of} ÷ ${to}`,
-    least.toFixed(2),
-    median.toFixed(2),
-    `${from.toFixed(2)} … ${most.toFixed(2)}`,
-    median >= least ? 'yes' : 'no',
-  ])
-  return { head, rows }
+/**
+ * @param judged goals with their ratios.
+ * @param latencies goals of the added latency, in microseconds.
+ */
+export function goalRows(judged, latencies = []) {
+  const head = ['goal', 'wanted', 'found', 'from … to', 'met']
+  const row = (goal, wanted, { median, least, most }, show, isMet) => [goal, wanted, show(median), `${show(least)} … ${show(most)}`, isMet]
+  const yes = (isMet) => (isMet ? 'yes' : 'no')
+  const fraction = (value) => value.toFixed(2)
+  const micros = (value) => `${Math.round(value).toLocaleString('en-US')} µs`
+  return {
+    head,
+    rows: [
+      ...judged.map(({ job, of, to, least, ratio }) =>
+        row(`${job}: ${of} ÷ ${to}`, `≥ ${fraction(least)}`, ratio, fraction, yes(ratio.median >= least)),
+      ),
+      ...latencies.map(({ name, most, found, isTrusted }) =>
+        row(`latency: added ${name}`, `≤ ${micros(most)}`, found, micros, isTrusted ? yes(found.median <= most) : 'unknown: disturbed'),
+      ),
+    ],
+  }
 }
 
 export function machineLines(machine) {

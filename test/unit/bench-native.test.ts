@@ -49,7 +49,7 @@ describe('report of wrk', () => {
 
 test('a process name may hold blanks and parentheses', () => {
   const text = '4242 (ng) inx: (w) S 17 4242 1 0 -1 4194560 500 0 0 0 120 30 7 7 20 0 1 0 12345 1000000 900'
-  expect(parseProcStat(text)).toEqual({ pid: 4242, name: 'ng) inx: (w', state: 'S', parent: 17, cpuTicks: 150 })
+  expect(parseProcStat(text)).toEqual({ pid: 4242, name: 'ng) inx: (w', state: 'S', parent: 17, cpuTicks: 150, endedChildrenTicks: 14 })
 })
 
 describe('arithmetic', () => {
