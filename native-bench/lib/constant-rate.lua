@@ -43,11 +43,12 @@ local function checked(what, result)
 end
 
 local moment = ffi.new('struct lat_timespec')
-local epoch = 0
+local startSecond, startMicro = 0, 0
 
+-- Microseconds since the start; before it, below zero.
 local function now()
   C.clock_gettime(CLOCK_MONOTONIC, moment)
-  return (tonumber(moment.tv_sec) - epoch) * 1e6 + tonumber(moment.tv_nsec) / 1e3
+  return (tonumber(moment.tv_sec) - startSecond) * 1e6 + tonumber(moment.tv_nsec) / 1e3 - startMicro
 end
 
 local buffer = ffi.new('uint8_t[?]', BUFFER_BYTES)
@@ -170,11 +171,8 @@ function init(args)
   -- Timers of ordinary threads may be 50 microseconds late.
   C.prctl(PR_SET_TIMERSLACK, 1)
   C.clock_gettime(CLOCK_MONOTONIC, moment)
-  epoch = tonumber(moment.tv_sec)
-  local start = now() + LEAD_US
-  for index = 0, total - 1 do due[index] = due[index] + start end
+  startSecond, startMicro = tonumber(moment.tv_sec), tonumber(moment.tv_nsec) / 1e3 + LEAD_US
   drive(due, total, out, fds, lengths, request, connections)
-  for index = 0, 3 * total - 1 do out[index] = out[index] - start end
   local file = io.open(outputPath, 'wb') or fail('cannot write ' .. outputPath)
   file:write(ffi.string(out, 3 * total * 8))
   file:close()
