@@ -21,16 +21,22 @@ export function gatewayListeners(apisix: ApisixSection, byServerName: readonly S
 
 /** Which implementation serves a listener of `sluice.listeners`; nothing for the default one. */
 export function listenerKind(
-  item: { readonly kind?: 'uws' | 'node'; readonly http2?: boolean; readonly tls?: object; readonly proxy_protocol?: boolean },
+  item: { readonly kind?: 'tcp' | 'uws' | 'node'; readonly http2?: boolean; readonly tls?: object; readonly proxy_protocol?: boolean },
   path: DocumentPath,
   issues: IssueList,
-): Pick<ListenerConfig, 'node'> {
+): Pick<ListenerConfig, 'node' | 'transport'> {
   if (item.kind === 'node' && item.proxy_protocol === true) {
     issues.error([...path, 'proxy_protocol'], 'a listener of kind node does not read the PROXY protocol', 'kind: uws, or false')
   }
   if (item.kind === 'node') return { node: { http2: item.http2 ?? item.tls !== undefined } }
-  if (item.http2 === true) issues.error([...path, 'http2'], 'a listener of kind uws speaks HTTP/1.1 only', 'kind: node beside it, or false')
-  return {}
+  if (item.http2 === true)
+    issues.error([...path, 'http2'], `a listener of kind ${item.kind ?? 'uws'} speaks HTTP/1.1 only`, 'kind: node beside it, or false')
+  if (item.kind !== 'tcp') return item.kind === undefined ? {} : { transport: item.kind }
+  if (item.tls !== undefined) issues.error([...path, 'kind'], 'a listener of kind tcp has no TLS', 'kind: uws, or node')
+  if (item.proxy_protocol === true) {
+    issues.error([...path, 'proxy_protocol'], 'a listener of kind tcp does not read the PROXY protocol', 'kind: uws, or false')
+  }
+  return { transport: 'tcp' }
 }
 
 type Listen = number | { readonly ip?: string; readonly port?: number; readonly enable_http2?: boolean }

@@ -45,7 +45,8 @@ export class AddressedClient {
     const { addresses, client } = this
     if (addresses === null) return
     this.addresses = null
-    const address = client === null ? '' : addresses.text(client.getRemoteAddress())
+    const address =
+      client === null ? '' : client.peerAddress === undefined ? addresses.text(client.getRemoteAddress()) : client.peerAddress()
     this.knownPeer = address
     this.knownClient = address
   }

@@ -202,7 +202,7 @@ export class Exchange extends AddressedClient implements PluginExchange {
 
   /** Bound once per record: the binding wants functions, and a closure per request would be garbage per request. */
   readonly onAborted: () => void
-  readonly onData: (chunk: ArrayBuffer, isLast: boolean) => void
+  readonly onData: (chunk: ArrayBuffer | Uint8Array, isLast: boolean) => void
   readonly onWritable: (offset: number) => boolean
   private readonly callbacks: ExchangeCallbacks
 
@@ -385,6 +385,6 @@ export interface ExchangeCallbacks {
   readBody(exchange: Exchange, maxBytes: number): Promise<Buffer | null>
   replaceBody(exchange: Exchange, body: Buffer): void
   aborted(exchange: Exchange): void
-  data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void
+  data(exchange: Exchange, chunk: ArrayBuffer | Uint8Array, isLast: boolean): void
   writable(exchange: Exchange, offset: number): boolean
 }

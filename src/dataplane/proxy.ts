@@ -300,7 +300,7 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
     }
   }
 
-  data(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void {
+  data(exchange: Exchange, chunk: ArrayBuffer | Uint8Array, isLast: boolean): void {
     if (exchange.stage === Stage.Done || exchange.bodyComplete) return
     exchange.bodyReceivedBytes += chunk.byteLength
     exchange.bodyComplete = isLast

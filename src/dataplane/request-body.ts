@@ -49,12 +49,12 @@ export class RequestBody {
   }
 
   /** A piece from the client; the memory is only lent for this call. */
-  receive(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): void {
+  receive(exchange: Exchange, chunk: ArrayBuffer | Uint8Array, isLast: boolean): void {
     const length = chunk.byteLength
     if (length > 0) {
       if (this.sendDirectly(exchange, chunk, isLast)) return
       const copy = Buffer.allocUnsafe(length)
-      copy.set(new Uint8Array(chunk))
+      copy.set(asBytes(chunk))
       exchange.bodyQueue ??= []
       exchange.bodyQueue.push(copy)
       exchange.bodyQueuedBytes += length
@@ -121,11 +121,11 @@ export class RequestBody {
   }
 
   /** Sends a piece on, joined to the head if that still waits for it, without keeping it. False = it has to be queued. */
-  private sendDirectly(exchange: Exchange, chunk: ArrayBuffer, isLast: boolean): boolean {
+  private sendDirectly(exchange: Exchange, chunk: ArrayBuffer | Uint8Array, isLast: boolean): boolean {
     const connection = exchange.connection
     if (connection === null || !connection.isConnected || exchange.isUpstreamFull) return false
     if (exchange.bodyReplay !== null || exchange.bodyQueuedBytes > 0) return false
-    const taken = connection.sendBody(Buffer.from(chunk), exchange.requestBodyLength < 0, isLast, true)
+    const taken = connection.sendBody(asBytes(chunk), exchange.requestBodyLength < 0, isLast, true)
     if (exchange.connection !== connection || exchange.stage !== Stage.Upstream) return true
     exchange.isUpstreamFull = !taken && !isLast
     this.giveTime(exchange, isLast)
@@ -158,6 +158,11 @@ function wholeBody(exchange: Exchange): Buffer {
   const whole = queue.length === 1 && first !== undefined ? first : Buffer.concat(queue)
   exchange.bodyQueue = [whole]
   return whole
+}
+
+/** The same memory as a buffer. */
+function asBytes(chunk: ArrayBuffer | Uint8Array): Buffer {
+  return chunk instanceof ArrayBuffer ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
 }
 
 function keepForReplay(exchange: Exchange, piece: Buffer): void {

@@ -117,8 +117,10 @@ export interface ListenerConfig extends SocketAddress {
   readonly tls: ListenerTls | null
   /** Connections begin with a PROXY protocol v2 header that names the client. Absent = false. */
   readonly proxyProtocol?: boolean
-  /** The strict listener: HTTP parsers of Node instead of uWebSockets.js, on worker 0 only. Absent = uWebSockets.js. */
+  /** The strict listener: HTTP parsers of Node, on worker 0 only. Absent = another kind. */
   readonly node?: { readonly http2: boolean }
+  /** What serves a listener that is not of kind node. Absent = `tcp` where it can, else `uws`. */
+  readonly transport?: 'tcp' | 'uws'
 }
 
 export interface ListenerTls {

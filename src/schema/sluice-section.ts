@@ -43,10 +43,9 @@ const listener = Type.Union(
           ),
         ),
         kind: Type.Optional(
-          oneOf(['uws', 'node'], {
-            default: 'uws',
+          oneOf(['tcp', 'uws', 'node'], {
             description:
-              '`uws`: uWebSockets.js, fast, HTTP/1.1, on all workers. `node`: the strict listener on the HTTP parsers of Node, for hostile edges, HTTP/2 and HTTP/1.0; slower, and on worker 0 only.',
+              'What serves it. `tcp`: our own HTTP/1 parser on the sockets of Node, the fastest, on all workers; plain HTTP on IP addresses of Linux (x64, arm64) only, without PROXY protocol. `uws`: uWebSockets.js, HTTP/1.1, on all workers. `node`: the HTTP parsers of Node, for HTTP/2 and HTTP/1.0 on TLS; slower, and on worker 0 only. Default: `tcp` where that can serve it, else `uws`.',
           }),
         ),
         http2: Type.Optional(

@@ -20,11 +20,13 @@ import { type Binding, loadBinding } from '../dataplane/listener/binding.js'
 import { Listener } from '../dataplane/listener/listener.js'
 import { nodeBinding } from '../dataplane/listener/node-binding.js'
 import { atQuietTurn } from '../dataplane/listener/quiet-turn.js'
+import { tcpBinding } from '../dataplane/listener/tcp-binding.js'
 import { HttpClients } from '../dataplane/outbound/http-clients.js'
 import { Overload } from '../dataplane/overload.js'
 import { RequestProxy } from '../dataplane/proxy.js'
 import { ResponseWriter } from '../dataplane/response/writer.js'
 import { type LinkEnvironment, LinkedSnapshot } from '../dataplane/snapshot.js'
+import { isBindable } from '../dataplane/tcp/shared-port.js'
 import { PoolRegistry } from '../dataplane/upstream/pool-registry.js'
 import { builtinPlugins } from '../plugins/index.js'
 import { PluginRegistry } from '../plugins/registry.js'
@@ -60,6 +62,7 @@ const RETURN_MS = 1000
 const RETURN_AFTER_FAILURE_MS = 100
 
 const start = workerData as WorkerStart
+const DEFAULT_BINDING = 'uWebSockets.js'
 /** The primary accepts and hands connections to the apps of this thread. */
 const isChild = start.accept === 'primary'
 const port = parentPort
@@ -263,24 +266,23 @@ class WorkerThread {
         ports.push(this.ports?.[index] ?? listener.port)
         continue
       }
-      const existing = this.listeners.get(index)
-      const opened =
-        existing ??
-        new Listener(
-          bindingOf(listener, limits),
-          this.proxy,
-          { listener, limits, realIp, trustIdentityHeaders, connections: this.metrics },
-          () => this.policy,
-        )
-      this.listeners.set(index, opened)
-      if (this.certificates !== null) opened.setCertificates(this.certificates)
-      if (isChild && listener.node === undefined) {
-        const port = this.ports?.[index] ?? listener.port
-        descriptors[index] = opened.adopt(port)
-        ports.push(port)
-        continue
-      }
       try {
+        const opened =
+          this.listeners.get(index) ??
+          new Listener(
+            bindingOf(listener, limits),
+            this.proxy,
+            { listener, limits, realIp, trustIdentityHeaders, connections: this.metrics },
+            () => this.policy,
+          )
+        this.listeners.set(index, opened)
+        if (this.certificates !== null) opened.setCertificates(this.certificates)
+        if (isChild && listener.node === undefined) {
+          const port = this.ports?.[index] ?? listener.port
+          descriptors[index] = opened.adopt(port)
+          ports.push(port)
+          continue
+        }
         ports.push(await opened.listen(this.ports?.[index] ?? listener.port))
       } catch (error) {
         send({
@@ -384,8 +386,27 @@ function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-function bindingOf({ node }: ListenerConfig, limits: LimitsConfig): Binding {
-  return node === undefined ? binding : nodeBinding({ limits, http2: node.http2 })
+/** What serves a listener; throws where its kind cannot. */
+function bindingOf(listener: ListenerConfig, limits: LimitsConfig): Binding {
+  const { node, transport } = listener
+  if (node !== undefined) return nodeBinding({ limits, http2: node.http2 })
+  if (transport === 'uws' || (transport === undefined && !isForTcp(listener))) return binding
+  const found = isBindable(listener.host) ? tcpOf(limits) : null
+  if (found === null && transport === 'tcp') {
+    throw new Error('kind tcp needs an IP address, Linux on x64 or arm64, and the package koffi: take kind uws')
+  }
+  return found ?? binding
+}
+
+/** Whoever asks for a build of uWebSockets.js, or for a primary that accepts, wants that build to serve. */
+function isForTcp({ tls, proxyProtocol }: ListenerConfig): boolean {
+  return tls === null && proxyProtocol !== true && !isChild && start.binding === DEFAULT_BINDING
+}
+
+/** Made once: its listeners share memory. Null = not possible here. */
+function tcpOf(limits: LimitsConfig): Binding | null {
+  if (tcp === undefined) tcp = tcpBinding(limits)
+  return tcp
 }
 
 function fault(kind: 'throw' | 'out-of-memory'): void {
@@ -395,6 +416,7 @@ function fault(kind: 'throw' | 'out-of-memory'): void {
 }
 
 const binding = loadBinding(start.binding)
+let tcp: Binding | null | undefined
 const registry = PluginRegistry.of([...builtinPlugins, ...(await loadUserPlugins(start.process.plugins))])
 const worker = new WorkerThread(registry)
 

@@ -26,7 +26,10 @@ export interface ClientResponse {
   getWriteOffset(): number
   onWritable(handler: (offset: number) => boolean): ClientResponse
   onAborted(handler: () => void): ClientResponse
-  onData(handler: (chunk: ArrayBuffer, isLast: boolean) => void): ClientResponse
+  /** Pieces are lent for the call. */
+  onData(handler: (chunk: ArrayBuffer | Uint8Array, isLast: boolean) => void): ClientResponse
+  /** Where the text of the address is known. */
+  peerAddress?(): string
   getRemoteAddress(): ArrayBuffer
   getProxiedRemoteAddress(): ArrayBuffer
   cork(callback: () => void): ClientResponse

@@ -24,7 +24,7 @@ import { NodeRequest } from './node-request.js'
 /** A connection that does not complete a header section in this time is closed, behind a 408 where something had begun. */
 export const HEADER_TIMEOUT_MS = 10_000
 /** An idle connection is closed. */
-const KEEP_ALIVE_MS = 75_000
+export const KEEP_ALIVE_MS = 75_000
 /** Request line, separators and fields that the guard does not count, beyond the limits that it enforces with better answers. */
 const HEADER_MARGIN_BYTES = 8_192
 const STREAMS_MAX = 128

@@ -25,14 +25,12 @@ export class NodeRequest implements ClientRequest {
       if (indexOfField(fields, 'transfer-encoding') >= 0) failure = failures.BAD_FRAMING
       if (indexOfField(fields, 'host') < 0) fields.push('host', local)
     } else if (version !== '1.1') failure = failures.HTTP_VERSION_NOT_SUPPORTED
-    const absolute = /^https?:\/\/([^/?#]*)(.*)$/is.exec(target)
+    const absolute = splitAbsoluteTarget(method, target)
     if (absolute === null) return NodeRequest.of(method, target, fields, failure)
     // RFC 9112 §3.2.2: the authority decides. A Host that says something else is an attempt to be read in two ways.
-    const [, authority = '', rest = ''] = absolute
     const host = indexOfField(fields, 'host')
-    if (host >= 0 && fields[host + 1]?.toLowerCase() !== authority.toLowerCase()) failure ??= failures.BAD_HOST
-    const asterisk = rest === '' && method === 'OPTIONS'
-    return NodeRequest.of(method, asterisk ? '*' : rest.startsWith('/') ? rest : `/${rest}`, fields, failure)
+    if (host >= 0 && fields[host + 1]?.toLowerCase() !== absolute.authority.toLowerCase()) failure ??= failures.BAD_HOST
+    return NodeRequest.of(method, absolute.target, fields, failure)
   }
 
   /** HTTP/2. `hasBody`: the stream did not end with its header section. */
@@ -92,6 +90,15 @@ export class NodeRequest implements ClientRequest {
   refusal(): Failure | null {
     return this.failure
   }
+}
+
+/** The parts of a target in absolute form (RFC 9112 §3.2.2): who is asked, and for what in origin or asterisk form. Null = another form. */
+export function splitAbsoluteTarget(method: string, target: string): { readonly authority: string; readonly target: string } | null {
+  const absolute = /^https?:\/\/([^/?#]*)(.*)$/is.exec(target)
+  if (absolute === null) return null
+  const [, authority = '', rest = ''] = absolute
+  if (rest === '' && method === 'OPTIONS') return { authority, target: '*' }
+  return { authority, target: rest.startsWith('/') ? rest : `/${rest}` }
 }
 
 function fieldLines(lines: readonly string[]): string[] {

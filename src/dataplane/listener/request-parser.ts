@@ -1,0 +1,434 @@
+/**
+ * Strict parser for the head of a client's HTTP/1 request (RFC 9112 §2, §3, §5, §6.3), for listeners of kind `tcp`.
+ *
+ * Works on bytes and never forgives: a bare LF or CR, blanks before a colon, folded lines, control bytes, empty lines in front of the
+ * request line, any Transfer-Encoding but one `chunked`, more than one length. What it refuses ends the connection, because nobody knows
+ * where the next request would begin. What is left to judge (Host, limits, duplicates of other fields) is the guard's.
+ *
+ * Clients repeat themselves, so each line is first compared with the line at the same place of the request before: it then costs no new
+ * string, and a request that is the same byte for byte is the same object.
+ */
+import { type Failure, failures } from '../../base/errors.js'
+import type { ClientRequest } from './binding.js'
+import { splitAbsoluteTarget } from './node-request.js'
+
+const CR = 13
+const LF = 10
+const SPACE = 32
+const TAB = 9
+const COLON = 58
+const SLASH = 47
+const METHOD_MAX = 64
+const LENGTH_DIGITS_MAX = 15
+/** Heads up to this length are remembered. */
+const REMEMBERED_BYTES = 8_192
+/** Names that are known as text; a power of two. */
+const NAMES = 512
+
+/** What `parse` returns while the head is not complete. */
+export const INCOMPLETE = -1
+
+/** Lower-case form of the bytes of a token (RFC 9110 §5.6.2), 0 for all others. */
+const lowerToken = new Uint8Array(256)
+for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+  lowerToken[char.charCodeAt(0)] = char.toLowerCase().charCodeAt(0)
+}
+
+/** Fields that say where a request ends, or how its connection goes on. */
+enum Role {
+  None = 0,
+  ContentLength = 1,
+  TransferEncoding = 2,
+  Connection = 3,
+  Host = 4,
+  Expect = 5,
+}
+
+const roles = new Map<string, Role>([
+  ['content-length', Role.ContentLength],
+  ['transfer-encoding', Role.TransferEncoding],
+  ['connection', Role.Connection],
+  ['host', Role.Host],
+  ['expect', Role.Expect],
+])
+
+class FieldName {
+  constructor(
+    readonly text: string,
+    readonly role: Role,
+  ) {}
+}
+
+/** A request head that was read, or why it could not be. Immutable: the same object may stand for many requests. */
+export class ParsedRequest implements ClientRequest {
+  constructor(
+    readonly method: string,
+    private readonly path: string,
+    private readonly query: string,
+    /** In lower case. */
+    private readonly names: readonly string[],
+    private readonly values: readonly string[],
+    /** What the framing of it says; after a failure the connection ends. */
+    readonly failure: Failure | null,
+    /** Bytes of body that follow: -1 = chunked. */
+    readonly bodyLength: number,
+    /** The client wants to use the connection again. */
+    readonly keepsAlive: boolean,
+    readonly isHttp10: boolean,
+    readonly expectsContinue: boolean,
+  ) {}
+
+  /** Bytes that are no request. */
+  static refused(failure: Failure): ParsedRequest {
+    return new ParsedRequest('-', '', '', [], [], failure, 0, false, false, false)
+  }
+
+  getUrl(): string {
+    return this.path
+  }
+
+  getQuery(): string {
+    return this.query
+  }
+
+  getCaseSensitiveMethod(): string {
+    return this.method
+  }
+
+  forEachHeader(callback: (name: string, value: string) => void): void {
+    const { names, values } = this
+    for (let index = 0; index < names.length; index++) callback(names[index] as string, values[index] as string)
+  }
+
+  refusal(): Failure | null {
+    return this.failure
+  }
+}
+
+export class RequestParser {
+  /** What `parse` read last. */
+  request = ParsedRequest.refused(failures.BAD_FRAMING)
+  private readonly known: (FieldName | undefined)[] = new Array<FieldName | undefined>(NAMES).fill(undefined)
+
+  // The head before: its bytes, where each line ends, and what the lines said. The request line is number 0.
+  private readonly lastBytes = Buffer.allocUnsafeSlow(REMEMBERED_BYTES)
+  private lastRequest: ParsedRequest | null = null
+  private lastLineEnds: number[] = []
+  private lastNames: FieldName[] = []
+  private lastValues: string[] = []
+  private lastMethod = ''
+  private lastTarget = ''
+  private lastIsHttp10 = false
+
+  // The one at hand.
+  private method = ''
+  private target = ''
+  private isHttp10 = false
+  private failure: Failure | null = null
+  private valueEnd = 0
+  private hasHighBytes = false
+
+  /** `local`: `host:port` that stands in for the Host that HTTP/1.0 need not send. */
+  constructor(private readonly local: () => string) {}
+
+  /**
+   * Reads a head at `start`. Returns the index behind its empty line, with `request` being what it says, or `INCOMPLETE`. For a head
+   * that is refused, `request.failure` says why, and the index means nothing.
+   */
+  parse(bytes: Buffer, start: number, end: number): number {
+    this.failure = null
+    const { lastBytes, lastLineEnds } = this
+    const known = this.lastRequest === null ? 0 : lastLineEnds.length
+    let position = start
+    let isSame = known > 0
+    let line = 0
+    if (known > 0 && startsAs(bytes, start, end, lastBytes, 0, lastLineEnds[0] as number)) {
+      position = start + (lastLineEnds[0] as number)
+      this.method = this.lastMethod
+      this.target = this.lastTarget
+      this.isHttp10 = this.lastIsHttp10
+    } else {
+      isSame = false
+      position = this.requestLine(bytes, start, end)
+      if (position < 0) return this.stop(position)
+    }
+    const names: FieldName[] = []
+    const values: string[] = []
+    const lineEnds: number[] = [position - start]
+    for (;;) {
+      if (position + 1 >= end)
+        return position < end && bytes[position] !== CR && lowerToken[bytes[position] as number] === 0 ? this.refuse() : INCOMPLETE
+      if (bytes[position] === CR) {
+        if (bytes[position + 1] !== LF) return this.refuse()
+        position += 2
+        break
+      }
+      line++
+      if (line < known) {
+        const lineStart = lastLineEnds[line - 1] as number
+        const lineEnd = lastLineEnds[line] as number
+        if (startsAs(bytes, position, end, lastBytes, lineStart, lineEnd)) {
+          names.push(this.lastNames[line - 1] as FieldName)
+          values.push(this.lastValues[line - 1] as string)
+          position += lineEnd - lineStart
+          lineEnds.push(position - start)
+          continue
+        }
+      }
+      isSame = false
+      const next = this.fieldLine(bytes, position, end, names, values)
+      if (next < 0) return this.stop(next)
+      position = next
+      lineEnds.push(position - start)
+    }
+    if (isSame && line + 1 === known && this.lastRequest !== null) {
+      this.request = this.lastRequest
+      return position
+    }
+    const request = this.assemble(names, values)
+    this.request = request
+    if (request.failure === null && position - start <= REMEMBERED_BYTES) {
+      bytes.copy(lastBytes, 0, start, position)
+      this.lastLineEnds = lineEnds
+      this.lastNames = names
+      this.lastValues = values
+      this.lastMethod = this.method
+      this.lastTarget = this.target
+      this.lastIsHttp10 = this.isHttp10
+      this.lastRequest = request
+    }
+    return position
+  }
+
+  /** The index behind the request line; INCOMPLETE, or REFUSED with `failure`. */
+  private requestLine(bytes: Buffer, start: number, end: number): number {
+    let position = start
+    while (position < end && lowerToken[bytes[position] as number] !== 0) position++
+    const methodEnd = position
+    if (methodEnd - start > METHOD_MAX) return this.fail(failures.BAD_FRAMING)
+    if (position === end) return INCOMPLETE
+    if (methodEnd === start || bytes[position] !== SPACE) return this.fail(failures.BAD_FRAMING)
+    position++
+    const targetStart = position
+    while (position < end) {
+      const byte = bytes[position] as number
+      if (byte <= SPACE || byte === 127) break
+      position++
+    }
+    if (position === end) return INCOMPLETE
+    if (position === targetStart) return this.fail(failures.BAD_FRAMING)
+    const targetEnd = position
+    if (bytes[position] !== SPACE) return this.fail(bytes[position] === CR ? failures.BAD_FRAMING : failures.BAD_TARGET)
+    // SP HTTP/1.1 CR LF
+    if (position + 11 > end) return mayBeVersion(bytes, position + 1, end) ? INCOMPLETE : this.fail(failures.BAD_FRAMING)
+    if (!mayBeVersion(bytes, position + 1, position + 11)) return this.fail(failures.BAD_FRAMING)
+    const minor = (bytes[position + 8] as number) - 48
+    if (bytes[position + 6] !== 49 /* 1 */ || minor > 1) {
+      this.method = bytes.toString('latin1', start, methodEnd)
+      return this.fail(failures.HTTP_VERSION_NOT_SUPPORTED)
+    }
+    this.isHttp10 = minor === 0
+    const isGet = methodEnd - start === 3 && bytes[start] === 71 && bytes[start + 1] === 69 && bytes[start + 2] === 84
+    this.method = isGet ? 'GET' : bytes.toString('latin1', start, methodEnd)
+    this.target = bytes.toString('latin1', targetStart, targetEnd)
+    return position + 11
+  }
+
+  /** Reads one line into the lists; the index behind it, INCOMPLETE, or REFUSED with `failure`. */
+  private fieldLine(bytes: Buffer, start: number, end: number, names: FieldName[], values: string[]): number {
+    let position = start
+    let hash = 0
+    let lower = 0
+    while (position < end) {
+      lower = lowerToken[bytes[position] as number] as number
+      if (lower === 0) break
+      hash = (Math.imul(hash, 31) + lower) | 0
+      position++
+    }
+    if (position === end) return INCOMPLETE
+    const nameEnd = position
+    if (nameEnd === start || bytes[position] !== COLON) return this.fail(failures.BAD_HEADER)
+    position++
+    while (position < end && (bytes[position] === SPACE || bytes[position] === TAB)) position++
+    const valueStart = position
+    const next = this.value(bytes, position, end)
+    if (next < 0) return next
+    names.push(this.nameOf(bytes, start, nameEnd, hash))
+    values.push(
+      this.valueEnd <= valueStart
+        ? ''
+        : this.hasHighBytes
+          ? bytes.toString('utf8', valueStart, this.valueEnd)
+          : bytes.toString('latin1', valueStart, this.valueEnd),
+    )
+    return next
+  }
+
+  /** Runs over a value up to its CRLF; leaves where it ends without the blanks behind it. */
+  private value(bytes: Buffer, start: number, end: number): number {
+    let position = start
+    let bits = 0
+    let byte = 0
+    while (position < end) {
+      byte = bytes[position] as number
+      if (byte < SPACE ? byte !== TAB : byte === 127) break
+      bits |= byte
+      position++
+    }
+    if (position === end) return INCOMPLETE
+    if (byte !== CR) return this.fail(failures.BAD_HEADER)
+    if (position + 1 === end) return INCOMPLETE
+    if (bytes[position + 1] !== LF) return this.fail(failures.BAD_HEADER)
+    let last = position
+    while (last > start && (bytes[last - 1] === SPACE || bytes[last - 1] === TAB)) last--
+    this.valueEnd = last
+    this.hasHighBytes = bits > 127
+    return position + 2
+  }
+
+  /** The name in [start, end), from the table of those seen before if it is there. */
+  private nameOf(bytes: Buffer, start: number, end: number, hash: number): FieldName {
+    const place = (hash ^ (hash >>> 9)) & (NAMES - 1)
+    const found = this.known[place]
+    if (found !== undefined && isNamed(found.text, bytes, start, end)) return found
+    const text = bytes.toString('latin1', start, end).toLowerCase()
+    const name = new FieldName(text, roles.get(text) ?? Role.None)
+    this.known[place] = name
+    return name
+  }
+
+  /** Judges what decides framing, and makes the request. */
+  private assemble(fields: readonly FieldName[], values: string[]): ParsedRequest {
+    const names: string[] = []
+    let lengths = 0
+    let codings = 0
+    let bodyLength = 0
+    let keepsAlive = !this.isHttp10
+    let host = -1
+    let expectsContinue = false
+    let failure: Failure | null = null
+    for (let index = 0; index < fields.length; index++) {
+      const field = fields[index] as FieldName
+      names.push(field.text)
+      if (field.role === Role.None) continue
+      const value = values[index] as string
+      switch (field.role) {
+        case Role.ContentLength:
+          lengths++
+          bodyLength = lengthOf(value)
+          if (bodyLength < 0) failure = failures.BAD_FRAMING
+          break
+        case Role.TransferEncoding:
+          codings++
+          if (!isChunked(value) || this.isHttp10) failure = failures.BAD_FRAMING
+          break
+        case Role.Connection:
+          if (value !== 'keep-alive') keepsAlive = staysOpen(value, keepsAlive)
+          else if (this.isHttp10) keepsAlive = true
+          break
+        case Role.Host:
+          host = index
+          break
+        case Role.Expect:
+          expectsContinue = !this.isHttp10
+          break
+      }
+    }
+    if (lengths + codings > 1) failure = failures.BAD_FRAMING
+    if (codings === 1) bodyLength = -1
+    let { target } = this
+    if (target.charCodeAt(0) !== SLASH) {
+      const absolute = splitAbsoluteTarget(this.method, target)
+      if (absolute !== null) {
+        target = absolute.target
+        // RFC 9112 §3.2.2: the authority decides. A Host that says something else is an attempt to be read in two ways.
+        if (host >= 0 && values[host]?.toLowerCase() !== absolute.authority.toLowerCase()) failure ??= failures.BAD_HOST
+      }
+    }
+    if (this.isHttp10 && host < 0) {
+      names.push('host')
+      values = [...values, this.local()]
+    }
+    const mark = target.indexOf('?')
+    const path = mark < 0 ? target : target.slice(0, mark)
+    const query = mark < 0 ? '' : target.slice(mark + 1)
+    const body = failure === null ? bodyLength : 0
+    return new ParsedRequest(this.method, path, query, names, values, failure, body, keepsAlive, this.isHttp10, expectsContinue)
+  }
+
+  private fail(failure: Failure): number {
+    this.failure = failure
+    return REFUSED
+  }
+
+  /** A line that begins with what begins no field. */
+  private refuse(): number {
+    return this.stop(this.fail(failures.BAD_HEADER))
+  }
+
+  private stop(result: number): number {
+    if (result === INCOMPLETE || this.failure === null) return INCOMPLETE
+    this.request = ParsedRequest.refused(this.failure)
+    return 0
+  }
+}
+
+const REFUSED = -2
+
+/** Whether [start, end) of `bytes` begins with [knownStart, knownEnd) of `known`. */
+function startsAs(bytes: Buffer, start: number, end: number, known: Buffer, knownStart: number, knownEnd: number): boolean {
+  if (end - start < knownEnd - knownStart) return false
+  let position = start
+  for (let index = knownStart; index < knownEnd; index++, position++) if (bytes[position] !== known[index]) return false
+  return true
+}
+
+const VERSION = 'HTTP/0.0\r\n'
+
+/** Whether the bytes are, as far as they go, `HTTP/` digit `.` digit CR LF. */
+function mayBeVersion(bytes: Buffer, start: number, end: number): boolean {
+  for (let index = 0; start + index < end; index++) {
+    const byte = bytes[start + index] as number
+    const wanted = VERSION.charCodeAt(index)
+    if (wanted === 48 ? byte < 48 || byte > 57 : byte !== wanted) return false
+  }
+  return true
+}
+
+function isNamed(text: string, bytes: Buffer, start: number, end: number): boolean {
+  if (text.length !== end - start) return false
+  for (let index = 0; index < text.length; index++) {
+    if (text.charCodeAt(index) !== lowerToken[bytes[start + index] as number]) return false
+  }
+  return true
+}
+
+/** Digits only; -1 = it is no length. */
+function lengthOf(value: string): number {
+  if (value.length === 0 || value.length > LENGTH_DIGITS_MAX) return -1
+  let length = 0
+  for (let index = 0; index < value.length; index++) {
+    const digit = value.charCodeAt(index) - 48
+    if (digit < 0 || digit > 9) return -1
+    length = length * 10 + digit
+  }
+  return length
+}
+
+/** Not by toLowerCase(), for which the Kelvin sign is a "k". */
+const CHUNKED = /^chunked$/i
+
+function isChunked(value: string): boolean {
+  return value === 'chunked' || CHUNKED.test(value)
+}
+
+/** What a Connection field says about the connection. */
+function staysOpen(value: string, otherwise: boolean): boolean {
+  let stays = otherwise
+  for (const item of value.split(',')) {
+    const option = item.trim().toLowerCase()
+    if (option === 'close') return false
+    if (option === 'keep-alive') stays = true
+  }
+  return stays
+}

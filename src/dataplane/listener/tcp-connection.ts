@@ -1,0 +1,416 @@
+/**
+ * One client connection of a `tcp` listener.
+ *
+ *   Head ──▶ Body ──▶ Waiting ──▶ Head …          Body: the rest of a request is read; Waiting: all of it is here, its answer is not
+ *     └────────┴─────────┴──────▶ Lingering ──▶ Closed
+ *
+ * Requests are started one after the other: what a client sends ahead is kept, within a bound, until the answer before it is out. Behind
+ * the last answer we end our half and read on until the client ends its own: closing at once would reset the connection, and
+ * a reset can take the answer from a client that has not read it yet (RFC 9112 §9.6).
+ */
+import { recentMs } from '../../base/clock.js'
+import { type Failure, failures } from '../../base/errors.js'
+import type { Reader, TcpHandle, Writer } from '../tcp/handle.js'
+import { ChunkedDecoder } from '../upstream/chunked-decoder.js'
+import type { Bytes } from './binding.js'
+import { INCOMPLETE, ParsedRequest } from './request-parser.js'
+import type { TcpApp } from './tcp-app.js'
+import { TcpClient } from './tcp-client.js'
+
+/** What is read ahead of an answer; beyond, the connection is not read. */
+const AHEAD_BYTES_MAX = 65_536
+
+enum Phase {
+  Head = 0,
+  Body = 1,
+  Waiting = 2,
+  Lingering = 3,
+  Closed = 4,
+}
+
+const emptyBytes = Buffer.alloc(0)
+
+export class TcpConnection implements Reader, Writer {
+  private phase: Phase = Phase.Head
+  private active: TcpClient | null = null
+  /** Bytes of a head that is not complete, or read ahead. */
+  private kept: Buffer | null = null
+  /** Since when the present phase waits for the client. */
+  private sinceMs = recentMs()
+  private served = 0
+  /** A head has begun to arrive. */
+  private hasBegun = false
+  /** Nothing is answered behind what is written. */
+  private isEnding = false
+  private hasShutDown = false
+  private bodyLeft = 0
+  private decoder: ChunkedDecoder | null = null
+  private isDecoding = false
+  private run: Buffer = emptyBytes
+  private runStart = -1
+  private runEnd = -1
+  private isPaused = false
+  private isCorked = false
+  private isReading = true
+  /** Writes that wait for room in the kernel. */
+  private queued = 0
+  private queuedSinceMs = 0
+  private peer: string | null = null
+
+  constructor(
+    private readonly app: TcpApp,
+    readonly handle: TcpHandle,
+  ) {}
+
+  get peerAddress(): string {
+    this.peer ??= this.app.peerOf(this.handle)
+    return this.peer
+  }
+
+  /** The client has not taken all that was written. */
+  get isBehind(): boolean {
+    return this.queued > 0
+  }
+
+  // ---------------------------------------------------------------- reading
+
+  onRead(length: number): void {
+    this.consume(this.app.readBuffer, 0, length)
+  }
+
+  onReadEnd(_error: number): void {
+    this.destroy()
+  }
+
+  private consume(bytes: Buffer, start: number, end: number): void {
+    let position = start
+    while (position < end) {
+      switch (this.phase) {
+        case Phase.Head:
+          if (this.kept !== null) {
+            const joined = Buffer.concat([this.kept, bytes.subarray(position, end)])
+            this.kept = null
+            this.consume(joined, 0, joined.length)
+            return
+          }
+          position = this.readHead(bytes, position, end)
+          break
+        case Phase.Body:
+          position = this.isDecoding ? this.readChunks(bytes, position, end) : this.readLength(bytes, position, end)
+          break
+        case Phase.Waiting:
+          this.keep(bytes, position, end)
+          return
+        default:
+          return
+      }
+    }
+  }
+
+  /** The index behind the head that was read, or `end`. */
+  private readHead(bytes: Buffer, start: number, end: number): number {
+    const { parser, maxHeadBytes } = this.app
+    const headEnd = parser.parse(bytes, start, end)
+    if (headEnd === INCOMPLETE) {
+      if (end - start > maxHeadBytes) this.refuse(failures.HEADERS_TOO_LARGE)
+      else {
+        // Counted from its first bytes, however many more come.
+        if (this.kept === null && !this.hasBegun) this.sinceMs = recentMs()
+        this.hasBegun = true
+        this.kept = Buffer.from(bytes.subarray(start, end))
+      }
+      return end
+    }
+    this.hasBegun = false
+    const { request } = parser
+    if (request.failure === null && headEnd - start > maxHeadBytes) this.refuse(failures.HEADERS_TOO_LARGE)
+    else this.start(request)
+    return headEnd
+  }
+
+  private refuse(failure: Failure): void {
+    this.start(ParsedRequest.refused(failure))
+  }
+
+  private start(request: ParsedRequest): void {
+    const client = new TcpClient(this, request)
+    this.active = client
+    this.served++
+    this.sinceMs = recentMs()
+    const { bodyLength } = request
+    if (bodyLength === 0) this.phase = Phase.Waiting
+    else {
+      this.phase = Phase.Body
+      this.bodyLeft = bodyLength
+      this.isDecoding = bodyLength < 0
+      if (this.isDecoding) {
+        this.decoder ??= new ChunkedDecoder()
+        this.decoder.reset()
+      }
+    }
+    if (request.failure !== null) client.closes = true
+    this.isCorked = true
+    this.app.handle(client, request)
+    this.isCorked = false
+    this.flush()
+  }
+
+  private readLength(bytes: Buffer, start: number, end: number): number {
+    const length = Math.min(this.bodyLeft, end - start)
+    this.bodyLeft -= length
+    this.deliver(bytes, start, start + length, this.bodyLeft === 0)
+    return start + length
+  }
+
+  private readChunks(bytes: Buffer, start: number, end: number): number {
+    const { decoder } = this
+    if (decoder === null) return end
+    this.run = bytes
+    this.runStart = -1
+    const position = decoder.decode(bytes, start, end, this.onRun)
+    this.run = emptyBytes
+    if (this.phase !== Phase.Body) return end
+    if (position < 0) {
+      this.bodyBroke()
+      return end
+    }
+    // One run is held back so that the last one can say that it is the last.
+    const isLast = decoder.isDone
+    if (this.runStart !== -1) this.deliver(bytes, this.runStart, this.runEnd, isLast)
+    else if (isLast) this.deliver(bytes, position, position, true)
+    return position
+  }
+
+  private readonly onRun = (start: number, end: number): void => {
+    if (this.runStart !== -1) this.deliver(this.run, this.runStart, this.runEnd, false)
+    this.runStart = start
+    this.runEnd = end
+  }
+
+  private deliver(bytes: Buffer, start: number, end: number, isLast: boolean): void {
+    if (this.phase !== Phase.Body) return
+    const { active } = this
+    if (isLast) this.moveOn(active === null ? Phase.Head : Phase.Waiting)
+    else this.sinceMs = recentMs()
+    active?.bodyData(bytes.subarray(start, end), isLast)
+  }
+
+  private moveOn(phase: Phase): void {
+    this.phase = phase
+    this.sinceMs = recentMs()
+  }
+
+  /** The chunks of a body make no sense: there is no telling where the next request begins. Who was not answered yet is told why. */
+  private bodyBroke(): void {
+    const { active } = this
+    this.active = null
+    if (active === null || active.hasAnswer) {
+      active?.gone()
+      this.destroy()
+      return
+    }
+    active.gone()
+    this.refuse(failures.BAD_FRAMING)
+  }
+
+  /** Keeps what was sent ahead. */
+  private keep(bytes: Buffer, start: number, end: number): void {
+    const ahead = bytes.subarray(start, end)
+    this.kept = this.kept === null ? Buffer.from(ahead) : Buffer.concat([this.kept, ahead])
+    if (this.kept.length > AHEAD_BYTES_MAX) this.updateReading()
+  }
+
+  pause(): void {
+    this.isPaused = true
+    this.updateReading()
+  }
+
+  resume(): void {
+    this.isPaused = false
+    this.updateReading()
+  }
+
+  /** Reads, or does not: neither what is ahead nor what nobody takes may pile up. */
+  private updateReading(): void {
+    if (this.phase === Phase.Closed) return
+    const wanted = !this.isPaused && (this.kept === null || this.kept.length <= AHEAD_BYTES_MAX || this.phase === Phase.Lingering)
+    if (wanted === this.isReading) return
+    this.isReading = wanted
+    if (wanted) this.handle.readStart()
+    else this.handle.readStop()
+  }
+
+  // ---------------------------------------------------------------- writing
+
+  /** A head: `block` is `200 OK CRLF name: value CRLF name: value`, the others begin with CRLF each. */
+  appendHead(block: Bytes, extra: string, framing: string, persistence: string): void {
+    this.append('HTTP/1.1 ')
+    this.append(block)
+    const { output } = this.app
+    if (!output.fits(256)) this.flush()
+    output.date()
+    if (extra !== '') this.append(extra)
+    if (persistence !== '') this.append(persistence)
+    this.append(`${framing}\r\n\r\n`)
+  }
+
+  append(piece: Bytes): void {
+    if (this.phase === Phase.Closed) return
+    const { output } = this.app
+    if (output.owner !== this) output.turnTo(this)
+    const most = typeof piece === 'string' ? piece.length * 3 : piece.byteLength
+    if (!output.fits(most)) {
+      this.flush()
+      if (!output.fits(most)) {
+        this.writeOwn(Buffer.from(typeof piece === 'string' ? piece : new Uint8Array(piece)))
+        return
+      }
+    }
+    if (typeof piece === 'string' && piece.length <= 64 && isAscii(piece)) output.ascii(piece)
+    else output.put(piece)
+  }
+
+  /** A piece was appended outside of a cork: it goes now. */
+  wrote(): void {
+    if (!this.isCorked) this.flush()
+  }
+
+  cork(callback: () => void): void {
+    if (this.isCorked) {
+      callback()
+      return
+    }
+    this.isCorked = true
+    callback()
+    this.isCorked = false
+    this.flush()
+  }
+
+  flush(): void {
+    const { output } = this.app
+    if (this.phase === Phase.Closed) return
+    if (output.owner === this && !output.isEmpty) this.wroteTo(output.flush(this.handle, this))
+    if (this.isEnding && !this.hasShutDown) this.shutDown()
+  }
+
+  private writeOwn(bytes: Uint8Array): void {
+    if (this.phase !== Phase.Closed) this.wroteTo(this.app.sockets.writeBytes(this.handle, bytes, this))
+  }
+
+  private wroteTo(result: number): void {
+    if (result === 0) return
+    if (result < 0) {
+      this.destroy()
+      return
+    }
+    if (this.queued++ === 0) this.queuedSinceMs = recentMs()
+  }
+
+  written(status: number, bytes: Uint8Array | null): void {
+    this.app.output.released(bytes)
+    this.queued--
+    this.queuedSinceMs = recentMs()
+    if (this.phase === Phase.Closed) return
+    if (status < 0) {
+      this.destroy()
+      return
+    }
+    if (this.queued > 0) return
+    this.active?.drained()
+    // Requests that came ahead waited for room as well.
+    if (this.phase === Phase.Head && this.kept !== null) this.app.goOn(this)
+  }
+
+  // ---------------------------------------------------------------- endings
+
+  /** The answer is complete, and on its way once it is flushed. */
+  answered(client: TcpClient): void {
+    if (this.active !== client) return
+    this.active = null
+    this.isPaused = false
+    if (client.closes) {
+      this.isEnding = true
+      this.kept = null
+      if (this.phase !== Phase.Closed) this.moveOn(Phase.Lingering)
+    } else if (this.phase === Phase.Waiting) {
+      this.moveOn(Phase.Head)
+      if (this.kept !== null && this.queued === 0) this.app.goOn(this)
+    }
+    this.updateReading()
+    this.wrote()
+  }
+
+  /** Reads the requests that came ahead of the last answer. */
+  goOn(): void {
+    const { kept } = this
+    if (this.phase !== Phase.Head || kept === null || this.queued > 0) return
+    this.kept = null
+    this.updateReading()
+    this.consume(kept, 0, kept.length)
+  }
+
+  private shutDown(): void {
+    this.hasShutDown = true
+    this.sinceMs = recentMs()
+    const error = this.app.sockets.shutdown(this.handle, () => undefined)
+    if (error < 0) this.destroy()
+  }
+
+  /** The answer cannot be completed. */
+  cut(withReset: boolean): void {
+    if (this.phase === Phase.Closed) return
+    this.end()
+    if (withReset) this.app.sockets.reset(this.handle)
+    else this.handle.close()
+  }
+
+  destroy(): void {
+    if (this.phase === Phase.Closed) return
+    this.end()
+    this.handle.close()
+  }
+
+  private end(): void {
+    this.phase = Phase.Closed
+    this.kept = null
+    this.app.forget(this)
+    const { active } = this
+    this.active = null
+    active?.gone()
+  }
+
+  /** Ends waits that are over. Called about once a second. */
+  sweep(now: number): void {
+    const { timeouts } = this.app
+    if (this.queued > 0) {
+      if (now - this.queuedSinceMs >= timeouts.sendMs) this.destroy()
+      return
+    }
+    const waited = now - this.sinceMs
+    switch (this.phase) {
+      case Phase.Head:
+        if (this.kept !== null ? waited >= timeouts.headMs : waited >= (this.served > 0 ? timeouts.keepAliveMs : timeouts.headMs))
+          this.timedOut()
+        return
+      case Phase.Body:
+        // While somebody reads the body, the pipeline watches that it goes on.
+        if (this.active === null && waited >= timeouts.bodyMs) this.destroy()
+        return
+      case Phase.Lingering:
+        if (waited >= timeouts.lingerMs) this.destroy()
+    }
+  }
+
+  private timedOut(): void {
+    if (this.kept === null) this.destroy()
+    else {
+      this.kept = null
+      this.refuse(failures.REQUEST_TIMEOUT)
+    }
+  }
+}
+
+function isAscii(text: string): boolean {
+  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 127) return false
+  return true
+}
