@@ -313,6 +313,7 @@ const longFiles: { readonly [path: string]: string } = {
   'src/threads/worker.ts': 'the one place where the parts of a worker are made and messages go to them',
   'src/dataplane/proxy.ts': 'the whole life of an exchange and all of its branches, to be read in one place',
   'src/dataplane/response/writer.ts': 'every way in which an answer leaves; they share the corked functions and their state',
+  'src/dataplane/listener/tcp-connection.ts': 'one state machine: what was read, answered and written on one connection',
   'src/dataplane/upstream/connection.ts': 'one state machine: what was sent and what came back on one connection',
 }
 

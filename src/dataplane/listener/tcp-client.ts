@@ -5,7 +5,7 @@
  * write offset that says that nothing is to be sent again. After the end no callback comes any more.
  */
 import type { Bytes, ClientResponse } from './binding.js'
-import type { ParsedRequest } from './request-parser.js'
+import type { ParsedRequest } from './parsed-request.js'
 import type { TcpConnection } from './tcp-connection.js'
 
 const emptyAddress = new ArrayBuffer(0)
