@@ -55,7 +55,7 @@ async function main() {
   console.log(machineLines(describeMachine()).join('\n'))
   const rivals = values.against === undefined ? {} : { rivals: { sluice: sluiceOf(mainFile), other: sluiceOf(values.against) } }
   const found = await runLatency({ cores: corePair(), settings, only, ...rivals })
-  for (const { head, rows } of [latencyRows(found), goalRows([], judgeLatency(found))]) console.log(textTable(head, rows))
+  for (const { head, rows } of [latencyRows(found), goalRows([], [], judgeLatency(found))]) console.log(textTable(head, rows))
   return 0
 }
 

@@ -3,13 +3,13 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { goals, jobs } from './jobs/index.mjs'
 import { barChart } from './lib/charts.mjs'
-import { idleRows, runIdle } from './lib/idle.mjs'
+import { idleRows, judgeIdle, runIdle } from './lib/idle.mjs'
 import { judgeLatency, latencyGoals, latencyRows, runLatency } from './lib/latency.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { count, list, runProgram } from './lib/options.mjs'
 import { goalRows, jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
 import { rivals } from './lib/rivals.mjs'
-import { measureSizes, sizeRows } from './lib/route-sizes.mjs'
+import { judgeSizes, measureSizes, sizeRows } from './lib/route-sizes.mjs'
 import { judge, runJobs } from './lib/run-jobs.mjs'
 
 const specialJobs = ['routes', 'idle', 'latency']
@@ -33,6 +33,7 @@ const usage = `native-bench/run: our gateway next to others, on this machine, in
                     Without ${slowRivals.join(', ')};
                     without the jobs
                     ${furtherJobs.join(', ')}
+  --check           only checks what the gateways of each job answer (two minutes); writes no results
   --out DIR         where results go (native-bench/results)
   --force           run although there is one core only`
 
@@ -45,6 +46,7 @@ async function main() {
       only: { type: 'string' },
       jobs: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      check: { type: 'boolean', default: false },
       out: { type: 'string' },
       force: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -68,6 +70,7 @@ async function main() {
   requireTwoCores(values.force)
   const machine = describeMachine()
   console.log(machineLines(machine).join('\n'))
+  if (values.check) return checkOnly(wanted, only, settings)
   const found = await runWanted(wanted, only, settings, values.quick)
   const sections = sectionsOf(found)
   for (const { title, head, rows, notes = [] } of sections) console.log([`\n${title}`, textTable(head, rows), ...notes].join('\n'))
@@ -79,6 +82,14 @@ async function main() {
   const failed = sections.filter(({ hasFailed }) => hasFailed)
   for (const { title } of failed) console.error(`some requests failed or were answered wrongly, such rows mean nothing: ${title}`)
   return failed.length > 0 ? 1 : 0
+}
+
+/** Starts the gateways of all jobs and checks their answers. */
+async function checkOnly(wanted, only, settings) {
+  const names = wanted.filter((name) => !specialJobs.includes(name))
+  const results = await runJobs(names, { cores: corePair(), settings: { ...settings, rounds: 0 }, only })
+  for (const [name, { right }] of Object.entries(results)) console.log(`${name}: ${right.join(', ')}`)
+  return Object.values(results).some(({ wrong }) => Object.keys(wrong).length > 0) ? 1 : 0
 }
 
 async function runWanted(wanted, only, settings, isQuick) {
@@ -110,8 +121,9 @@ function deadline(secondsMax) {
 
 function sectionsOf({ results, judged, routes, idle, latency }) {
   const sections = []
-  const goals = goalRows(judged, judgeLatency(latency))
-  if (goals.rows.length > 0) sections.push({ title: 'Goals (requests per CPU second, ratios within a round; added latency)', ...goals })
+  const goals = goalRows([...judged, ...judgeSizes(routes)], judgeIdle(idle), judgeLatency(latency))
+  if (goals.rows.length > 0)
+    sections.push({ title: 'Goals (requests per CPU second, ratios within a round; memory; added latency)', ...goals })
   for (const [name, result] of Object.entries(results)) {
     const hasFailed = Object.values(result.summaries).some((summary) => summary.failed > 0) || Object.keys(result.wrong).length > 0
     const notes = Object.entries(result.wrong).map(([rival, reason]) => `${rival} is left out: ${reason}`)

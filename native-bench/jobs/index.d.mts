@@ -6,6 +6,8 @@ export interface Contestant {
 export interface Job {
   readonly title: string
   readonly folder: string
+  /** Client connections, in place of those of the run. */
+  readonly connections?: number
   readonly contestants: { readonly [name: string]: Contestant }
 }
 

@@ -111,11 +111,18 @@ export const jobs = {
   }),
 }
 
+const furtherPlain = ['plain-c16', 'plain-c256', 'plain-c1024', '16k', '16k-c16', '16k-c256', '16k-c1024']
+
 /** `least`: of the ratio of requests per CPU second, in the same rounds. */
 export const goals = [
   { job: 'plain', of: 'sluice', to: 'nginx', least: 0.9 },
   { job: 'plain', of: 'sluice', to: 'haproxy', least: 1 },
   { job: 'pipelining', of: 'sluice', to: 'nginx', least: 1.2 },
+  ...furtherPlain.flatMap((job) => [
+    { job, of: 'sluice', to: 'nginx', least: 0.9 },
+    { job, of: 'sluice', to: 'haproxy', least: 1 },
+    { job, of: 'sluice-pipelining', to: 'nginx', least: 1.2 },
+  ]),
   { job: 'limit', of: 'sluice', to: 'haproxy', least: 1 },
   { job: 'jwt-hs256', of: 'sluice', to: 'haproxy', least: 1.4 },
   { job: 'jwt-hs256', of: 'sluice', to: 'sluice, plain', least: 0.9 },

@@ -38,23 +38,24 @@ export function fetchTogether(port, paths) {
     socket.on('data', (chunk) => {
       received += chunk
       const bodies = bodiesOf(received)
-      if (bodies.length < paths.length) return
+      if (bodies === null) socket.destroy(new Error(`an answer names no length: ${JSON.stringify(received.slice(0, 200))}`))
+      if (bodies === null || bodies.length < paths.length) return
       resolve(bodies)
       socket.destroy()
     })
     socket.once('error', reject)
-    socket.once('close', () => reject(new Error(`closed behind ${bodiesOf(received).length} of ${paths.length} answers`)))
+    socket.once('close', () => reject(new Error(`closed behind ${bodiesOf(received)?.length} of ${paths.length} answers`)))
   })
 }
 
-/** The bodies of all answers that are complete. */
+/** The bodies of all answers that are complete; null when one names no length. */
 function bodiesOf(text) {
   const bodies = []
   for (let start = 0; ; ) {
     const end = text.indexOf('\r\n\r\n', start)
     if (end < 0) return bodies
     const length = /^content-length: *(\d+)\s*$/im.exec(text.slice(start, end))?.[1]
-    if (length === undefined) throw new Error(`an answer names no length: ${JSON.stringify(text.slice(start, end))}`)
+    if (length === undefined) return null
     start = end + 4 + Number(length)
     if (start > text.length) return bodies
     bodies.push(text.slice(end + 4, start))

@@ -83,6 +83,12 @@ function openOne(port) {
   })
 }
 
+/** The goal for the memory of a connection, with what `runIdle` found. */
+export function judgeIdle(found) {
+  const one = found?.sluice
+  return one === undefined ? [] : [{ name: 'idle: sluice, memory of a connection', most: 8, found: one.bytesPerConnection / 1024 }]
+}
+
 export function idleRows(found) {
   const head = ['gateway', 'KB a connection', 'p50 ms alone', 'p99 ms alone', 'p50 ms with idle', 'p99 ms with idle', 'failed']
   const rows = Object.entries(found).map(([name, one]) => [

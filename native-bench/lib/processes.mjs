@@ -83,8 +83,19 @@ export class Workshop {
   }
 }
 
-/** A TCP port of the loopback that was free a moment ago. */
-export function freePort() {
+const givenPorts = new Set()
+
+/** A TCP port of the loopback that was free a moment ago; never the same twice, so that a port at which nobody shall listen stays so. */
+export async function freePort() {
+  for (;;) {
+    const port = await anyFreePort()
+    if (givenPorts.has(port)) continue
+    givenPorts.add(port)
+    return port
+  }
+}
+
+function anyFreePort() {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once('error', reject)

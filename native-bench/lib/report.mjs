@@ -47,9 +47,10 @@ export function jobRows(name, result, { ratios = ['nginx', 'haproxy'], load }) {
 
 /**
  * @param judged goals with their ratios.
+ * @param memory goals of what a connection takes, in KB.
  * @param latencies goals of the added latency, in microseconds.
  */
-export function goalRows(judged, latencies = []) {
+export function goalRows(judged, memory = [], latencies = []) {
   const head = ['goal', 'wanted', 'found', 'from … to', 'met']
   const row = (goal, wanted, { median, least, most }, show, isMet) => [goal, wanted, show(median), `${show(least)} … ${show(most)}`, isMet]
   const yes = (isMet) => (isMet ? 'yes' : 'no')
@@ -61,6 +62,7 @@ export function goalRows(judged, latencies = []) {
       ...judged.map(({ job, of, to, least, ratio }) =>
         row(`${job}: ${of} ÷ ${to}`, `≥ ${fraction(least)}`, ratio, fraction, yes(ratio.median >= least)),
       ),
+      ...memory.map(({ name, most, found }) => [name, `≤ ${most} KB`, `${found.toFixed(1)} KB`, '–', yes(found <= most)]),
       ...latencies.map(({ name, most, found, isTrusted }) =>
         row(`latency: added ${name}`, `≤ ${micros(most)}`, found, micros, isTrusted ? yes(found.median <= most) : 'unknown: disturbed'),
       ),

@@ -41,6 +41,12 @@ export async function measureSizes(sizes, { cores, settings }) {
   }
 }
 
+/** The goals for many routes, with what `measureSizes` found. */
+export function judgeSizes(points) {
+  const most = (points ?? []).filter(({ label }) => label.startsWith('100,000'))
+  return most.map(({ label, ratio }) => ({ job: 'routes', of: label, to: points[0].label, least: 0.97, ratio }))
+}
+
 /** The check of answers looks at what reaches the upstream. */
 function withEcho(text) {
   const document = JSON.parse(text)

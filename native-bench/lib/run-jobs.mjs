@@ -12,9 +12,10 @@ const allTokensSecondsMax = 10
 
 /**
  * @param names of jobs.
- * @param options `cores`, `settings` (rounds, seconds, connections), `only` (rivals that may take part), `rivals` (by name, in place of the
- *   known ones; each takes part as our gateway does), `mayBegin` (asked with the name of each job before it begins).
- * @returns by job: `rounds` and `summaries` by contestant, `connections`, and `wrong`: why a rival was not timed, or its numbers thrown away.
+ * @param options `cores`, `settings` (rounds, 0 = answers are checked and nothing is timed; seconds; connections), `only` (rivals that may take
+ *   part), `rivals` (by name, in place of the known ones; each takes part as our gateway does), `mayBegin` (asked with the name of each job before it begins).
+ * @returns by job: `rounds` and `summaries` by contestant, `connections`, and `wrong`: why a rival was not timed, or its numbers thrown away;
+ *   `right` when nothing is timed: who answered rightly.
  */
 export async function runJobs(names, { cores, settings, only, rivals, mayBegin = () => true }) {
   const workshop = await new Workshop().open()
@@ -79,6 +80,10 @@ async function runJob({ workshop, fixtures, cores, upstream, known, settings }, 
   }
   await checkAll(true)
   const contestants = wanted.filter(({ rival }) => wrong[rival] === undefined)
+  if (settings.rounds === 0) {
+    for (const gateway of gateways.values()) await workshop.stop(gateway.running)
+    return { rounds: {}, summaries: {}, wrong, right: [...new Set(contestants.map(({ rival }) => rival))] }
+  }
   const turn = (contestant, seconds) =>
     measure(workshop, cores.load, gateways.get(contestant.rival), loads.get(contestant.name), { ...settings, seconds })
   for (const contestant of contestants) {

@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { goals, jobs } from '../../native-bench/jobs/index.mjs'
+import { fetchTogether } from '../../native-bench/lib/http.mjs'
 import { compared, durationMs, median, pairedRatio, parseProcStat, parseWrk, percentile, summarise } from '../../native-bench/lib/parse.mjs'
+import { rivals } from '../../native-bench/lib/rivals.mjs'
 
 const clean = `Running 5s test @ http://127.0.0.1:8000/
   1 threads and 64 connections
@@ -143,10 +146,53 @@ describe('jobs', () => {
       caddy: 'Caddyfile',
     }
     const file = files[of]
-    const programs = ['http-proxy', 'http-proxy-default', '@fastify/http-proxy', 'fast-gateway', 'uws-empty']
-    if (file === undefined) return expect(programs).toContain(of)
+    expect(Object.keys(rivals)).toContain(of)
+    // Programs in Node have no configuration.
+    if (file === undefined) return
     const text = readFileSync(new URL(`../../native-bench/jobs/${job.folder}/${file}`, import.meta.url), 'utf8')
     expect([...text.matchAll(/@([A-Z_]+)@/g)].map(([, key]) => key).filter((key) => !known.has(String(key)))).toEqual([])
+  })
+
+  const namesOf = (job: string) => Object.keys(jobs[job]?.contestants ?? {})
+
+  test('plain proxies are measured with four numbers of connections, small and large answers, and with both ways of pipelining', () => {
+    const all = ['plain', 'plain-c16', 'plain-c256', 'plain-c1024', '16k', '16k-c16', '16k-c256', '16k-c1024', 'pipelined-clients']
+    for (const job of all)
+      expect([job, ...namesOf(job)]).toEqual(expect.arrayContaining(['sluice', 'nginx', 'haproxy', 'caddy', 'http-proxy']))
+    for (const job of all.slice(1)) expect([job, ...namesOf(job)]).toContain('sluice-pipelining')
+    for (const job of ['plain', '16k', 'post1k', 'post100k'])
+      expect([job, ...namesOf(job)]).toEqual(expect.arrayContaining(['@fastify/http-proxy', 'fast-gateway']))
+    expect(all.map((job) => jobs[job]?.connections)).toEqual([undefined, 16, 256, 1024, undefined, 16, 256, 1024, undefined])
+  })
+
+  test('nobody is in a job that it cannot do by itself', () => {
+    const plain = ['caddy', 'http-proxy', 'http-proxy-default', '@fastify/http-proxy', 'fast-gateway']
+    for (const job of ['limit', 'key', 'jwt-hs256', 'jwt-rs256', 'refuse-429'])
+      for (const one of plain) expect(namesOf(job)).not.toContain(one)
+    for (const job of ['jwt-hs256', 'jwt-rs256']) expect(namesOf(job)).not.toContain('nginx')
+  })
+
+  test('requests that are sent at once are answered in their order, however the answers arrive', async () => {
+    const server = createServer((socket) => {
+      socket.once('data', (asked) => {
+        const answers = [...asked.toString().matchAll(/^GET (\S+) /gm)].map(
+          ([, path = '']) => `HTTP/1.1 200 OK\r\nContent-Length: ${path.length}\r\n\r\n${path}`,
+        )
+        const text = answers.join('')
+        socket.write(text.slice(0, 50))
+        setImmediate(() => socket.end(text.slice(50)))
+      })
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    try {
+      const { port } = server.address() as AddressInfo
+      await expect(fetchTogether(port, ['/a', '/longer', '/'])).resolves.toEqual(['/a', '/longer', '/'])
+      server.removeAllListeners('connection')
+      server.on('connection', (socket) => socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')))
+      await expect(fetchTogether(port, ['/a', '/b'])).rejects.toThrow(/closed behind 1 of 2 answers/)
+    } finally {
+      server.close()
+    }
   })
 
   test('goals are about jobs and contestants that there are', () => {
