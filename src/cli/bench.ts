@@ -1,8 +1,8 @@
 /** `sluice bench`: the bundled load suites against a running gateway, or against one started for the purpose. */
-import { availableParallelism, cpus, release } from 'node:os'
 import { SingleBar } from 'cli-progress'
 import { wallMs } from '../base/clock.js'
 import { UsageError } from '../base/errors.js'
+import { thisMachine } from './bench/machine.js'
 import { type CaseResult, load, passed, Recorder, resultOf } from './bench/measure.js'
 import { curvesOf, renderReport } from './bench/report.js'
 import { type SelfStarted, selfStart } from './bench/self-start.js'
@@ -133,7 +133,7 @@ async function writeReport(file: string, at: Date, origin: string, options: Benc
   const report = {
     at: at.toISOString(),
     origin,
-    machine: { cpu: cpus()[0]?.model ?? 'unknown', cores: availableParallelism(), kernel: release(), node: process.version },
+    machine: thisMachine(),
     options: {
       suite: options.suite,
       workers: options.workers,

@@ -104,6 +104,34 @@ test('an interrupted bench leaves no gateway behind', async () => {
   expect(await listens(port)).toBe(false)
 })
 
+test('--tune measures candidates beside the start, says what is best, and leaves nothing behind', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'sluice-tune-e2e-'))
+  try {
+    const [json, svg] = [join(folder, 'tune.json'), join(folder, 'tune.svg')]
+    const small = ['--knobs', 'pool', '--workers', '1', '--connections', '4', '--duration', '1', '--rounds', '1']
+    const { code, stdout, stderr } = await bench('--tune', ...small, '--json', json, '--svg', svg).ended
+    expect(stderr).toBe('')
+    expect(stdout).toMatch(/^start: 1 worker, pipelining 1, pool 320; suite plain, 4 connections/)
+    expect(stdout).toMatch(/^pool 2: [\d,]+ → [\d,]+ requests\/s/m)
+    expect(stdout).toMatch(/│ the start +│ +[\d,]+ │/)
+    // Which one was quicker on a busy machine is nobody's to say.
+    expect(stdout).toMatch(/^Best found: .*1 worker, pipelining 1, pool (2|320)/m)
+    expect(code).toBe(0)
+    const report = JSON.parse(await readFile(json, 'utf8'))
+    expect(report).toMatchObject({
+      margin: 0.05,
+      options: { knobs: ['pool'], rounds: 1 },
+      start: { failed: 0, settings: { poolSize: 320 } },
+    })
+    expect(report.steps).toHaveLength(1)
+    expect(report.steps[0].candidate).toMatchObject({ failed: 0, settings: { workers: 1, pipelining: 1, poolSize: 2 } })
+    expect(report.steps[0].candidate.cpuMicrosPerRequest).toBeGreaterThan(0)
+    expect(await readFile(svg, 'utf8')).toMatch(/^<svg/)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+})
+
 test('nobody at the address: exit code 1 and a clear line', async () => {
   const { code, stdout } = await bench('plain', '--url', 'http://127.0.0.1:9/', '--duration', '1', '--connections', '1').ended
   expect(stdout).toMatch(/FAILED plain: plain GET: no answers, \d+ connection errors/)

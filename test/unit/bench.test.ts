@@ -5,10 +5,11 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { UsageError } from '../../src/base/errors.js'
 import { passed, Recorder, resultOf } from '../../src/cli/bench/measure.js'
+import { originOf } from '../../src/cli/bench/processes.js'
 import { renderReport } from '../../src/cli/bench/report.js'
-import { originOf } from '../../src/cli/bench/self-start.js'
 import { type BenchCase, benchCases, selfStartDocument } from '../../src/cli/bench/suites.js'
 import { benchDefaults, runBench } from '../../src/cli/bench.js'
+import { runCommandLine } from '../../src/cli/program.js'
 
 const servers: Server[] = []
 
@@ -163,4 +164,21 @@ describe('runBench against a running server', () => {
     expect(error).toBeInstanceOf(UsageError)
     expect(error).toMatchObject({ exitCode: 2, message: expect.stringMatching(text) })
   })
+})
+
+test.each([
+  [['--tune', '--url', 'http://127.0.0.1:1/'], /--url: a gateway that runs cannot be given other flags/],
+  [['--tune', '--path', '/x'], /--path: works only together with --url/],
+  [['post', '--tune'], /suite "post": --tune compares one number/],
+  [['--tune', '--knobs', 'workers,colour'], /--knobs: found "colour"; expected one or more of workers, pipelining, pool/],
+  [['--rounds', '2'], /--rounds: works only together with --tune/],
+  [['--knobs', 'pool'], /--knobs: works only together with --tune/],
+])('the command line refuses %j', async (args, text) => {
+  let told = ''
+  vi.spyOn(process.stderr, 'write').mockImplementation((chunk) => {
+    told += String(chunk)
+    return true
+  })
+  expect(await runCommandLine(['bench', ...args])).toBe(2)
+  expect(told).toMatch(text)
 })

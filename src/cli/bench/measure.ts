@@ -39,17 +39,22 @@ export function passed(result: CaseResult): boolean {
 
 /** What is counted of single answers. */
 export class Recorder {
-  readonly latencies: Latencies
-  readonly #statuses: Map<number, number>
-
-  constructor(latencies = new Latencies(), statuses: Readonly<Record<string, number>> = {}) {
-    this.latencies = latencies
-    this.#statuses = new Map(Object.entries(statuses).map(([status, count]) => [Number(status), count]))
-  }
+  readonly latencies = new Latencies()
+  readonly #statuses = new Map<number, number>()
 
   record(status: number, milliseconds: number): void {
-    this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + 1)
+    this.#count(status, 1)
     this.latencies.record(milliseconds)
+  }
+
+  /** What another one recorded. */
+  add(latencies: Latencies, statuses: Readonly<Record<string, number>>): void {
+    this.latencies.add(latencies)
+    for (const [status, count] of Object.entries(statuses)) this.#count(Number(status), count)
+  }
+
+  #count(status: number, more: number): void {
+    this.#statuses.set(status, (this.#statuses.get(status) ?? 0) + more)
   }
 
   /** Answers by status code. */

@@ -26,13 +26,22 @@ export interface SuiteTargets {
   readonly mixedPaths: readonly string[]
 }
 
+/** `keepalive_pool` of an upstream, as far as a bench sets it. */
+export interface KeepalivePool {
+  readonly size?: number
+  readonly pipelining?: number
+}
+
 const mixedRoutesOfEachKind = 100
 
 /**
  * The routes of a self-started gateway as an APISIX document, and the targets that reach them: exact paths, prefixes and `:params`,
  * a hundred of each, so that no lookup hits the same route twice in a row.
  */
-export function selfStartDocument(upstreamPort: number): { readonly document: object; readonly targets: SuiteTargets } {
+export function selfStartDocument(
+  upstreamPort: number,
+  keepalive: KeepalivePool = {},
+): { readonly document: object; readonly targets: SuiteTargets } {
   const routes: object[] = [{ id: 'plain', uri: '/plain', upstream_id: 'bench' }]
   const mixedPaths: string[] = []
   for (let i = 0; i < mixedRoutesOfEachKind; i++) {
@@ -43,7 +52,9 @@ export function selfStartDocument(upstreamPort: number): { readonly document: ob
   }
   const document = {
     routes,
-    upstreams: [{ id: 'bench', type: 'roundrobin', nodes: [{ host: '127.0.0.1', port: upstreamPort, weight: 1 }] }],
+    upstreams: [
+      { id: 'bench', type: 'roundrobin', nodes: [{ host: '127.0.0.1', port: upstreamPort, weight: 1 }], keepalive_pool: keepalive },
+    ],
     sluice: { router: { mode: 'radixtree_uri_with_parameter' }, log: { level: 'error', access: { format: 'off' } } },
   }
   return { document, targets: { path: '/plain', mixedPaths } }

@@ -1,0 +1,63 @@
+/** What a sweep turns: the settings, in which order, and which values it tries. */
+
+export interface TunedSettings {
+  /** Worker threads. */
+  readonly workers: number
+  /** Requests in flight on one upstream connection. */
+  readonly pipelining: number
+  /** Idle upstream connections kept per worker and node. */
+  readonly poolSize: number
+}
+
+export const knobNames = ['workers', 'pipelining', 'pool'] as const
+
+export type KnobName = (typeof knobNames)[number]
+
+export interface Knob {
+  readonly name: KnobName
+  readonly setting: keyof TunedSettings
+  /**
+   * Whether as many requests for less CPU count as a win. Not for workers: with fewer of them the same requests nearly always cost less, and
+   * what counts is how many more they could answer.
+   */
+  readonly isJudgedByCpu: boolean
+  /** Values to try, from the near to the far; one list for each direction. A list is left as soon as a value is worse. */
+  readonly ladders: readonly (readonly number[])[]
+}
+
+/** What the gateway does without any flag or option. */
+export const settingDefaults = { pipelining: 1, poolSize: 320 } as const
+
+/** Shares of the most workers that are tried. */
+const workerShares = [3 / 4, 1 / 2, 1 / 4, 1 / 8, 1 / 16]
+const pipeliningDepths = [4, 16, 64]
+
+/**
+ * The knobs in the order in which they are turned: what changes most comes first.
+ *
+ * @param workersMost where the sweep starts.
+ * @param connections of the load: a pool of more connections than can be busy at once changes nothing, so none is tried.
+ */
+export function knobsFor(wanted: readonly KnobName[], workersMost: number, connections: number): Knob[] {
+  const fewer = [...new Set([...workerShares.map((share) => Math.round(workersMost * share)), 1])].filter(
+    (workers) => workers >= 1 && workers < workersMost,
+  )
+  const smaller = [powerOfTwoBelow(Math.min(connections, settingDefaults.poolSize))]
+  const larger = connections > settingDefaults.poolSize ? [powerOfTwoFrom(connections)] : []
+  const all: readonly Knob[] = [
+    { name: 'workers', setting: 'workers', isJudgedByCpu: false, ladders: [fewer] },
+    { name: 'pipelining', setting: 'pipelining', isJudgedByCpu: true, ladders: [pipeliningDepths] },
+    { name: 'pool', setting: 'poolSize', isJudgedByCpu: true, ladders: [larger, smaller] },
+  ]
+  return all
+    .filter(({ name }) => wanted.includes(name))
+    .map((knob) => ({ ...knob, ladders: knob.ladders.filter((ladder) => ladder.length > 0) }))
+}
+
+function powerOfTwoFrom(value: number): number {
+  return 2 ** Math.ceil(Math.log2(value))
+}
+
+function powerOfTwoBelow(value: number): number {
+  return value <= 2 ? 1 : 2 ** (Math.ceil(Math.log2(value)) - 1)
+}

@@ -1,0 +1,116 @@
+/** `sluice bench --tune`: a short sweep over what can be set, on the machine of whoever asks. */
+import { SingleBar } from 'cli-progress'
+import { wallMs } from '../../base/clock.js'
+import { UsageError } from '../../base/errors.js'
+import { type KnobName, knobNames, knobsFor, settingDefaults } from './knobs.js'
+import { thisMachine } from './machine.js'
+import { BenchProcesses } from './processes.js'
+import type { SuiteName } from './suites.js'
+import { svgChart, writeOutput } from './svg.js'
+import { describe, type SweepPlan, type SweepResult, stepsMost, sweep, winMargin } from './sweep.js'
+import { renderTune, stepLine, tuneData, tunedCurves } from './tune-report.js'
+import { TunedGateways, type TunedLoad } from './tuned-gateways.js'
+
+export interface TuneOptions {
+  readonly suite: SuiteName
+  readonly knobs: readonly KnobName[]
+  /** Most worker threads, where the sweep starts; 0 = the cores available. */
+  readonly workers: number
+  /** Seconds of each measurement. */
+  readonly duration: number
+  /** Measurements of each side per candidate. */
+  readonly rounds: number
+  readonly connections: number
+  /** Requests in flight on one client connection. */
+  readonly pipelining: number
+  readonly json: string | null
+  readonly svg: string | null
+}
+
+export const tuneDefaults: TuneOptions = {
+  suite: 'plain',
+  knobs: knobNames,
+  workers: 0,
+  duration: 2,
+  rounds: 3,
+  connections: 64,
+  pipelining: 1,
+  json: null,
+  svg: null,
+}
+
+/** The names of `--knobs`, separated by commas. @throws UsageError for one that is none. */
+export function parseKnobs(text: string): KnobName[] {
+  const names = text.split(',').map((name) => name.trim())
+  for (const name of names) {
+    if (!knobNames.some((known) => known === name)) {
+      throw new UsageError(`--knobs: found "${name}"; expected one or more of ${knobNames.join(', ')}, separated by commas`)
+    }
+  }
+  return knobNames.filter((known) => names.includes(known))
+}
+
+/** Enough for a started gateway to have its code compiled. */
+const warmUpSecondsMost = 2
+const startSeconds = 1
+
+/**
+ * Sweeps, and prints what was tried, what is best, and what could not be known.
+ *
+ * @returns the exit code: 0, or 1 when requests failed at the best settings.
+ * @throws UsageError when a gateway does not come up or answers nothing (exit code 1), or --svg cannot be (exit code 2).
+ */
+export async function runTune(options: TuneOptions): Promise<number> {
+  const chart = options.svg === null ? null : await svgChart()
+  const machine = thisMachine()
+  const workers = options.workers === 0 ? machine.cores : options.workers
+  const plan: SweepPlan = {
+    start: { workers, ...settingDefaults },
+    knobs: knobsFor(options.knobs, workers, options.connections),
+    rounds: options.rounds,
+  }
+  const at = new Date(wallMs())
+  process.stdout.write(introduction(options, plan))
+  const result = await measured(options, plan, machine.cores)
+  const report = { result, cores: machine.cores }
+  process.stdout.write(`\n${renderTune(report, process.stdout.isTTY === true)}`)
+  if (options.json !== null) {
+    const { json: _json, svg: _svg, ...chosen } = options
+    const data = { at: at.toISOString(), machine, options: chosen, ...tuneData(report) }
+    await writeOutput('--json', options.json, `${JSON.stringify(data, null, 2)}\n`)
+  }
+  if (options.svg !== null && chart !== null) {
+    await writeOutput('--svg', options.svg, chart(`Latency, ${options.connections} connections`, tunedCurves(result)))
+  }
+  return result.best.failed === 0 ? 0 : 1
+}
+
+function introduction({ connections, duration, rounds, suite }: TuneOptions, plan: SweepPlan): string {
+  const candidateSeconds = 2 * rounds * duration + Math.min(warmUpSecondsMost, duration) + startSeconds
+  const most = stepsMost(plan)
+  const minutes = Math.max(1, Math.round((most * candidateSeconds) / 60))
+  return [
+    `start: ${describe(plan.start)}; suite ${suite}, ${connections} connections; each candidate beside the best so far in ${rounds} rounds of ${duration} s\n`,
+    `at most ${most} candidates of about ${candidateSeconds} s, ${minutes} min; one must be better by ${winMargin * 100} % to win\n\n`,
+  ].join('')
+}
+
+async function measured(options: TuneOptions, plan: SweepPlan, cores: number): Promise<SweepResult> {
+  const { suite, connections, pipelining, duration, rounds } = options
+  const warmUpSeconds = Math.min(warmUpSecondsMost, duration)
+  const load: TunedLoad = { suite, connections, pipelining, seconds: duration, warmUpSeconds }
+  const bar = process.stderr.isTTY
+    ? new SingleBar({ format: '[{bar}] {value}/{total} measurements', stream: process.stderr, clearOnComplete: true })
+    : null
+  const processes = await BenchProcesses.open()
+  try {
+    // Half of the cores each: load and upstream cost more per request than the gateway, and with fewer they would be the limit.
+    const helpers = Math.max(1, Math.ceil(cores / 2))
+    const gateways = await TunedGateways.start(processes, load, helpers, () => bar?.increment())
+    bar?.start(stepsMost(plan) * 2 * rounds + 1, 0)
+    return await sweep(gateways, plan, (step) => process.stdout.write(stepLine(step)))
+  } finally {
+    bar?.stop()
+    await processes.close()
+  }
+}
