@@ -87,19 +87,24 @@ async function runJob({ workshop, fixtures, cores, upstream, known, settings }, 
   const turn = (contestant, seconds) =>
     measure(workshop, cores.load, gateways.get(contestant.rival), loads.get(contestant.name), { ...settings, seconds })
   for (const contestant of contestants) {
-    await turn(contestant, Math.min(warmUpSeconds, settings.seconds))
-    if (job.algorithm !== undefined) await useAllTokens(contestant, turn)
+    await trying(contestant.rival, async () => {
+      await turn(contestant, Math.min(warmUpSeconds, settings.seconds))
+      if (job.algorithm !== undefined) await useAllTokens(contestant, turn)
+    })
   }
   const rounds = Object.fromEntries(contestants.map((contestant) => [contestant.name, []]))
   for (let round = 1; round <= settings.rounds; round++) {
     for (const contestant of contestants) {
-      // Tokens have to be verified anew every minute. While the others had their turns, those of this contestant grew old all at once, which
-      // under load without pauses they do one by one: the share of fresh verifications shall be that of continuous load.
-      if (job.algorithm !== undefined) await useAllTokens(contestant, turn)
-      const measured = await turn(contestant, settings.seconds)
-      rounds[contestant.name].push(measured)
-      const rate = `${Math.round(measured.requestsPerSecond)}/s, ${Math.round(measured.requestsPerCpuSecond)} per CPU second`
-      console.error(`${name} round ${round}/${settings.rounds} ${contestant.name}: ${rate}`)
+      if (wrong[contestant.rival] !== undefined) continue
+      await trying(contestant.rival, async () => {
+        // Tokens have to be verified anew every minute. While the others had their turns, those of this contestant grew old all at once,
+        // which under load without pauses they do one by one: the share of fresh verifications shall be that of continuous load.
+        if (job.algorithm !== undefined) await useAllTokens(contestant, turn)
+        const measured = await turn(contestant, settings.seconds)
+        rounds[contestant.name].push(measured)
+        const rate = `${Math.round(measured.requestsPerSecond)}/s, ${Math.round(measured.requestsPerCpuSecond)} per CPU second`
+        console.error(`${name} round ${round}/${settings.rounds} ${contestant.name}: ${rate}`)
+      })
     }
   }
   await checkAll(false)
