@@ -8,6 +8,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import Table from 'cli-table3'
 import { loadBinding } from '../dataplane/listener/binding.js'
+import { rawSockets } from '../dataplane/tcp/handle.js'
+import { canSharePorts } from '../dataplane/tcp/shared-port.js'
 import { buildLimits } from '../doctor/build-limits.js'
 import { GatewayProcess } from '../doctor/gateway-process.js'
 import { type MachineCheck, machineChecks, readTextFile } from '../doctor/machine-checks.js'
@@ -20,9 +22,11 @@ export interface DoctorOptions {
   readonly json?: boolean
   /** uWebSockets.js package to probe. Default `uWebSockets.js`. */
   readonly binding?: string
-  /** Kind of the listener to probe. Default `uws`. */
-  readonly listener?: 'uws' | 'node'
+  /** Kind of the listener to probe. Default: what serves plain HTTP here. */
+  readonly listener?: ListenerKind
 }
+
+export type ListenerKind = 'tcp' | 'uws' | 'node'
 
 const DEFAULT_BINDING = 'uWebSockets.js'
 
@@ -31,7 +35,7 @@ export async function runDoctor(options: DoctorOptions): Promise<number> {
   const bindingName = options.binding ?? DEFAULT_BINDING
   const checks = checkMachine(bindingName)
   if (options.json !== true) await print(machineTable(checks))
-  const kind = options.listener ?? 'uws'
+  const kind = options.listener ?? (bindingName === DEFAULT_BINDING && canServeTcp() ? 'tcp' : 'uws')
   const reports = await probeGateway(bindingName, kind)
   const open = reports.filter((report) => report.probe.smuggling && report.verdict === 'leak')
   if (options.json === true)
@@ -51,7 +55,11 @@ function checkMachine(bindingName: string): MachineCheck[] {
   })
 }
 
-async function probeGateway(binding: string, kind: 'uws' | 'node'): Promise<ProbeReport[]> {
+function canServeTcp(): boolean {
+  return rawSockets() !== null && canSharePorts()
+}
+
+async function probeGateway(binding: string, kind: ListenerKind): Promise<ProbeReport[]> {
   const folder = await mkdtemp(join(tmpdir(), 'sluice-doctor-'))
   const upstream = await RecordingUpstream.start()
   try {
@@ -63,7 +71,7 @@ async function probeGateway(binding: string, kind: 'uws' | 'node'): Promise<Prob
     const entry = fileURLToPath(new URL('../main.js', import.meta.url))
     const gateway = await GatewayProcess.start({ entry, file, workers: 1, listen: null, binding })
     try {
-      return await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(kind === 'node' ? kind : binding) })
+      return await runProbes({ host: '127.0.0.1', port: gateway.port, upstream, limits: buildLimits(kind === 'uws' ? binding : kind) })
     } finally {
       await gateway.stop()
     }
@@ -107,16 +115,17 @@ function happened(report: ProbeReport): string {
   return [`${answer}, ${connection}, ${upstream}`, ...report.faults].join('; ')
 }
 
-function summary(reports: readonly ProbeReport[], open: number, kind: 'uws' | 'node'): string {
+function summary(reports: readonly ProbeReport[], open: number, kind: ListenerKind): string {
   const covered = reports.filter((report) => report.verdict === 'covered').length
   const rest = reports
     .filter((report) => report.verdict !== 'covered')
     .map((report) => `  ${report.probe.group}: ${report.probe.name} (${report.verdict})`)
   const limits = reports.filter((report) => report.verdict === 'build limit').length
+  const decided = `${limits} are decided inside ${kind === 'node' ? 'llhttp' : 'the uWebSockets.js build (kind tcp and kind node read strictly)'}`
   const line =
-    open === 0
-      ? `no smuggling probe got past the guard; ${limits} are decided inside ${kind === 'node' ? 'llhttp' : 'the uWebSockets.js build (use a listener of kind node where clients are hostile)'}`
-      : `${open} smuggling probes got through`
+    open > 0
+      ? `${open} smuggling probes got through`
+      : `no smuggling probe got past the ${kind} listener${kind === 'tcp' ? '' : `; ${decided}`}`
   return [`${covered} of ${reports.length} probes covered; ${line}`, ...rest].join('\n')
 }
 

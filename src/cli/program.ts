@@ -6,6 +6,7 @@ import type { AcceptMode, LogConfig, RedisConfig, SocketAddress } from '../schem
 import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
 import { parseAddress, parseInteger, parseSeconds } from './address.js'
 import type { BenchOptions } from './bench.js'
+import type { ListenerKind } from './doctor.js'
 import { chooseFile, type StartFlags } from './flags.js'
 import { addResourceCommands } from './program-resources.js'
 import { packageRoot, version } from './version.js'
@@ -193,13 +194,19 @@ function addHealth(program: Command, done: (exitCode: number) => void): void {
 function addDoctor(program: Command, done: (exitCode: number) => void): void {
   program
     .command('doctor')
-    .description('send malformed requests to the loaded uWebSockets.js build and look at the machine; exit 1 if one gets through')
+    .description('send malformed requests to a listener and look at the machine; exit 1 if one gets through')
     .option('--json', 'print the report as JSON', false)
-    .addOption(new Option('--listener <kind>', 'kind of the listener to probe').choices(['uws', 'node']).default('uws'))
+    .addOption(
+      new Option('--listener <kind>', 'kind of the listener to probe (default: what serves plain HTTP here)').choices([
+        'tcp',
+        'uws',
+        'node',
+      ]),
+    )
     .addOption(new Option('--binding <package>', 'package of the uWebSockets.js build').hideHelp())
-    .action(async ({ json, listener, binding }: { json: boolean; listener: 'uws' | 'node'; binding?: string }) => {
+    .action(async ({ json, listener, binding }: { json: boolean; listener?: ListenerKind; binding?: string }) => {
       const { runDoctor } = await import('./doctor.js')
-      done(await runDoctor({ json, listener, ...(binding !== undefined && { binding }) }))
+      done(await runDoctor({ json, ...(listener !== undefined && { listener }), ...(binding !== undefined && { binding }) }))
     })
 }
 

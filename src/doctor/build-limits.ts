@@ -1,7 +1,7 @@
 /**
  * What the native parser of a uWebSockets.js build decides before JavaScript sees a byte, so that no guard can cover it. Every entry
- * is a probe (`group: name`) with the reason; a test holds the list exact in both directions. The way out is the strict listener, whose
- * own list has one harmless entry.
+ * is a probe (`group: name`) with the reason; a test holds the list exact in both directions. The way out are listeners of kind `tcp`,
+ * which have no such list, and of kind `node`, whose own list has one harmless entry.
  */
 
 const CHUNKS = 'the build reads chunk framing loosely and hands over a body that looks well-formed; it goes upstream framed anew'
@@ -50,8 +50,9 @@ const strict: readonly (readonly [string, string])[] = [
   ],
 ]
 
-/** Limits of a build by its package name; `node` = the strict listener. */
+/** Limits of a build by its package name; `node` = the strict listener, `tcp` = our own parser, which has none. */
 export function buildLimits(binding: string): ReadonlyMap<string, string> {
+  if (binding === 'tcp') return new Map()
   if (binding === 'node') return new Map(strict)
   return new Map([...common, ...(byBinding[binding] ?? [])])
 }

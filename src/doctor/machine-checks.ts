@@ -101,7 +101,7 @@ function tls(binding: MachineFacts['binding']): MachineCheck {
   return { name: 'TLS listeners', level: 'note', found: 'not in this build', advice: 'terminate TLS with the default build' }
 }
 
-/** What the build does before JavaScript sees a byte: nothing in front of routing can cover it, so it is said here. */
+/** What the build, which serves TLS, does before JavaScript sees a byte: nothing in front of routing can cover it, so it is said here. */
 function bindingTruths(name: string): MachineCheck[] {
   if (name !== 'uWebSockets.js') return []
   return [
@@ -109,13 +109,13 @@ function bindingTruths(name: string): MachineCheck[] {
       name: 'chunk extensions',
       level: 'warning',
       found: 'the bundled build corrupts the body of a request with a chunk extension',
-      advice: 'this cannot be seen from JavaScript; put the strict listener in front of clients that you do not trust',
+      advice: 'this cannot be seen from JavaScript; listeners of kind tcp (plain HTTP) and kind node (TLS too) read chunks strictly',
     },
     {
       name: 'request trailers',
       level: 'note',
       found: 'the bundled build misreads trailers of a request',
-      advice: 'the request is answered and the connection then closed; clients that send trailers must reconnect',
+      advice: 'the request is answered and the connection then closed; kind tcp and kind node read trailers, and drop them',
     },
   ]
 }

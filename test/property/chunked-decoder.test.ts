@@ -210,3 +210,11 @@ test('bytes behind the end are an error, not a body', () => {
   expect(decoder.decode(bytes, 0, bytes.length, () => expect.unreachable())).toBe(5)
   expect(decoder.decode(bytes, 5, bytes.length, () => expect.unreachable())).toBe(-1)
 })
+
+test('blanks behind a size are padding for answers, and refused in requests; an extension may follow them in both', () => {
+  const padded = Buffer.from('5 \t\r\nabcde\r\n0\r\n\r\n')
+  const extended = Buffer.from('5 \t;a\r\nabcde\r\n0\r\n\r\n')
+  expect(decode([padded]).isDone).toBe(true)
+  expect(decode([padded], new ChunkedDecoder(false)).consumed).toBe(-1)
+  expect(decode([extended], new ChunkedDecoder(false)).body).toBe('abcde')
+})

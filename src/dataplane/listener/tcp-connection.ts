@@ -145,7 +145,7 @@ export class TcpConnection implements Reader, Writer {
       this.bodyLeft = bodyLength
       this.isDecoding = bodyLength < 0
       if (this.isDecoding) {
-        this.decoder ??= new ChunkedDecoder()
+        this.decoder ??= new ChunkedDecoder(false)
         this.decoder.reset()
       }
     }

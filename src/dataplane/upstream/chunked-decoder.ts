@@ -1,5 +1,5 @@
 /**
- * Strict incremental decoder of chunked bodies (RFC 9112 §7.1) from an upstream.
+ * Strict incremental decoder of chunked bodies (RFC 9112 §7.1) from an upstream or a client.
  *
  * Feeds on slices of the read buffer; reports runs of body bytes in place, copying nothing. Chunk extensions are skipped up to a
  * bound; trailers are checked and dropped (the binding cannot send them). LF without CR, missing CRLF behind data, sizes beyond
@@ -38,6 +38,9 @@ export class ChunkedDecoder {
   private overhead = 0
   /** What is wrong, after `decode` returned -1. */
   problem = ''
+
+  /** `allowsPadding`: blanks behind a size without an extension, as some servers write; two readers of a request may not agree on them. */
+  constructor(private readonly allowsPadding = true) {}
 
   reset(): void {
     this.state = State.Size
@@ -82,7 +85,7 @@ export class ChunkedDecoder {
           break
         }
         case State.SizeBlank:
-          if (byte === 13) this.state = State.SizeLf
+          if (byte === 13 && this.allowsPadding) this.state = State.SizeLf
           else if (byte === SEMICOLON) this.state = State.Extension
           else if (byte !== 32 && byte !== 9) return this.fail('malformed chunk size')
           else if (++this.overhead > EXTENSION_BYTES_MAX) return this.fail('chunk extension too long')
