@@ -315,13 +315,13 @@ export class Tries {
       return
     }
     const pool = connection.pool
-    const nothingSent = !connection.isConnected
+    const nothingSent = !connection.isConnected || connection.closedUnsent
     const bodyIntact = exchange.requestBodyLength === 0 || nothingSent || this.requestBody.rewind(exchange)
     const repeatable = bodyIntact && (nothingSent || exchange.retry.nonIdempotent || isIdempotent(exchange.upstreamMethod))
     // The upstream closed a connection that it had kept open, just as we used it: not a failure of the node.
     const isStale = repeatable && !answered && connection.isReused && failure === failures.UPSTREAM_RESET && !exchange.staleRetryUsed
     // Requests that were pipelined all fail with their connection: none is given up for that.
-    if (isStale && exchange.upstream !== null && this.takeRetry(exchange.upstream, nowMs(), connection.isLane)) {
+    if (isStale && exchange.upstream !== null && (nothingSent || this.takeRetry(exchange.upstream, nowMs(), connection.isLane))) {
       exchange.staleRetryUsed = true
       this.nodes.dropped(exchange)
       exchange.tryCount--

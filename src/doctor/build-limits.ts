@@ -30,6 +30,7 @@ const common: readonly (readonly [string, string])[] = [
   ['chunked: trailer that is a request', 'the build ends a chunked body at its last chunk and takes trailers for the next request'],
   ['pipelining: two requests at once', PIPELINE],
   ['pipelining: three requests, a body in the middle', PIPELINE],
+  ['pipelining: a good request, then two lengths', PIPELINE],
   ['header: UTF-8 at the end of a value', CUT],
   ['header: empty name', 'the build ends the list of fields at an empty name: it and what follows stays unseen and is not forwarded'],
   ['header: 90 fields', 'the build does not answer requests with more than about 45 fields'],

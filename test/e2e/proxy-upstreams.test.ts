@@ -1,6 +1,10 @@
-/** Choosing and reaching upstream nodes over real sockets, with 1, 2 and 4 workers: weights, Host, TLS, Unix sockets, retries, timeouts. */
+/**
+ * Choosing and reaching upstream nodes over real sockets, with 1, 2 and 4 workers: weights, Host, TLS, Unix sockets, retries, timeouts.
+ * Two of them have to do without raw sockets.
+ */
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { fieldOf, type RawConnection, textOf } from '../../src/doctor/raw-connection.js'
 import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
@@ -10,6 +14,8 @@ import type { Gateway } from '../support/gateway.js'
 import { ownPort } from '../support/ports.js'
 import { TestBed } from '../support/test-bed.js'
 import { TestAuthority } from '../support/tls-certificates.js'
+
+const withoutRawSockets = fileURLToPath(new URL('../support/without-raw-sockets.cjs', import.meta.url))
 
 describe.each([1, 2, 4])('upstreams with %i workers', (workers) => {
   const bed = new TestBed()
@@ -68,7 +74,8 @@ describe.each([1, 2, 4])('upstreams with %i workers', (workers) => {
       routes: Object.entries(routes).map(([id, upstream]) => ({ id, uri: `/${id}/*`, upstream })),
       sluice: { log: { level: 'error' } },
     }
-    gateway = await bed.gateway({ config, workers })
+    const env = workers === 2 ? { NODE_OPTIONS: `--require ${withoutRawSockets}` } : {}
+    gateway = await bed.gateway({ config, workers, env })
   })
   afterAll(() => bed.close())
   afterEach(async () => {
@@ -79,6 +86,11 @@ describe.each([1, 2, 4])('upstreams with %i workers', (workers) => {
   const client = (): Promise<RawConnection> => perTest.client({ port: gateway.port })
   const get = async (target: string): Promise<StrictResponse> =>
     (await client()).request(`GET ${target} HTTP/1.1\r\nHost: front.test\r\n\r\n`)
+
+  test('the sockets are what this Node has', async () => {
+    expect(textOf(await get('/host-pass/x'))).toBe('ok')
+    expect(gateway.process.stderr.includes('no tcp_wrap in this Node')).toBe(workers === 2)
+  })
 
   test('weights are exact over whole cycles, over all workers and connections together', async () => {
     const cycles = 20

@@ -70,7 +70,7 @@ export function outcomeOf(pieces: readonly Buffer[], shared: NodePool | null = n
       maxResponseHeaderBytes: 1024,
       tally: silentTally(),
     },
-    Buffer.alloc(65536),
+    shared?.readBuffer ?? Buffer.alloc(65536),
     {
       connected: () => {},
       whole: (_, head, bytes, start, end) => {
@@ -93,7 +93,11 @@ export function outcomeOf(pieces: readonly Buffer[], shared: NodePool | null = n
   if (shared !== null) pool.memo = shared.memo
   const connection = new UpstreamConnection(pool)
   connection.send(exchangeOf(), 'GET / HTTP/1.1\r\nhost: a\r\n\r\n', false, false)
-  for (const piece of pieces) connection.onBytes(piece, piece.length)
+  connection.onConnected()
+  for (const piece of pieces) {
+    piece.copy(pool.readBuffer)
+    connection.onBytes(pool.readBuffer, piece.length)
+  }
   if (shared !== null) shared.memo = pool.memo
   if (pool.idleCount > 0 && connection.isClosed) throw new Error('a closed connection rests in the pool')
   const state = isDone ? `${body.length} ${connection.isClosed ? 'closed' : 'kept'}` : failed !== '' ? 'cut' : 'waiting'

@@ -6,7 +6,6 @@
  * Response bytes are handed on in place, as [start, end) of the read buffer, which is only valid during the call. Any byte that
  * arrives while nothing is outstanding closes the connection, as does anything that the strict parsers refuse.
  */
-import type { Socket } from 'node:net'
 import { nowMs, recentMs } from '../../base/clock.js'
 import { type Failure, failures } from '../../base/errors.js'
 import type { Exchange } from '../exchange.js'
@@ -14,6 +13,7 @@ import { ChunkedDecoder } from './chunked-decoder.js'
 import type { NodePool } from './pool.js'
 import { Framing, findHeadEnd, mayBeHead, parseResponseHead, type ResponseHead } from './response-head.js'
 import { takeScratch, writeScratch } from './scratch.js'
+import { type SocketEvents, Taken, type UpstreamSocket } from './upstream-socket.js'
 
 /** What the proxy does with what a connection meets. Calls come in this order per exchange: head, body*, or failed at any point. */
 export interface ConnectionEvents {
@@ -31,9 +31,6 @@ export interface ConnectionEvents {
   turnEnded(): void
 }
 
-/** Consecutive misses after which a pool stops looking for repeated heads. */
-const MEMO_MISSES_MAX = 64
-
 enum Phase {
   Head = 0,
   Length = 1,
@@ -41,21 +38,29 @@ enum Phase {
   Close = 3,
 }
 
-/** Connections of this worker with something to write at the end of this turn: one immediate for all of them. */
+/**
+ * Connections of this worker with something to write at the end of this turn of the event loop: one immediate for all of them. Written
+ * together, requests wake an upstream once, not once each.
+ */
 let unflushed: UpstreamConnection[] = []
+let flushing: UpstreamConnection[] = []
 
 function flushAll(): void {
   const connections = unflushed
-  unflushed = []
-  for (const connection of connections) connection.flush()
+  unflushed = flushing
+  flushing = connections
+  for (let index = 0; index < connections.length; index++) (connections[index] as UpstreamConnection).flush()
+  connections.length = 0
 }
 
-export class UpstreamConnection {
+export class UpstreamConnection implements SocketEvents {
   isLane = false
   isConnected = false
   /** It did not connect in time; said before it is closed, for the accounts. */
   hasTimedOut = false
   isClosed = false
+  /** It was closed before any of the requests that waited on it was written. */
+  closedUnsent = false
   /** Exchanges answered on this connection. */
   served = 0
   idleSinceMs = 0
@@ -68,6 +73,8 @@ export class UpstreamConnection {
   /** Exchange whose response is awaited or read; null entries stand for clients that went away. */
   private current: Exchange | null = null
   private outstanding = 0
+  /** How many of these have their head in `outgoing`: the last ones. */
+  private unsent = 0
   private behind: (Exchange | null)[] = []
   private behindSentMs: number[] = []
   private currentIsHead = false
@@ -81,7 +88,9 @@ export class UpstreamConnection {
   private anyBytes = false
   private readonly decoder = new ChunkedDecoder()
   private partial: Buffer | null = null
-  private socket: Socket | null = null
+  private socket: UpstreamSocket | null = null
+  /** A piece of a body filled the socket. */
+  private awaitsDrain = false
   private outgoing = ''
   private flushScheduled = false
   private runBytes: Buffer | null = null
@@ -105,20 +114,17 @@ export class UpstreamConnection {
     for (const exchange of [...this.behind]) if (exchange !== null) callback(exchange)
   }
 
-  attach(socket: Socket): void {
+  attach(socket: UpstreamSocket): void {
     this.socket = socket
-    const secure = this.pool.settings.tls !== null
-    socket.on(secure ? 'secureConnect' : 'connect', () => {
-      this.isConnected = true
-      this.pool.tally.opened()
-      this.pool.events.connected(this)
-    })
-    socket.on('error', (error: NodeJS.ErrnoException) => this.onError(error))
-    socket.on('end', () => this.onEnd())
-    socket.on('close', () => this.close(failures.UPSTREAM_RESET))
-    socket.on('drain', () => {
-      if (this.current !== null) this.pool.events.drained(this.current)
-    })
+  }
+
+  onConnected(): void {
+    if (this.isClosed) return
+    this.isConnected = true
+    this.pool.tally.opened()
+    // The pieces of a body that are here already leave with their head.
+    this.pool.events.connected(this)
+    this.flush()
   }
 
   /** Starts an exchange with its request head. The body, if any, follows through `sendBody`. */
@@ -135,18 +141,10 @@ export class UpstreamConnection {
     }
     this.outstanding++
     this.requestComplete = !hasBody
-    if (hasBody) {
-      // The first piece of the body is usually in the same read as its head: both then leave in one write.
-      this.outgoing = head
-      this.flushSoon()
-      return
-    }
-    if (!this.isLane) {
-      this.socket?.write(head, 'utf8')
-      return
-    }
-    // All requests that one turn of the event loop puts on a lane leave in one write.
+    // All requests that one turn of the event loop puts on a lane leave in one write. The first piece of a body is usually in the same
+    // read as its head: both leave in one write too.
     this.outgoing += head
+    this.unsent++
     this.flushSoon()
   }
 
@@ -156,13 +154,14 @@ export class UpstreamConnection {
     if (unflushed.push(this) === 1) setImmediate(flushAll)
   }
 
-  /** Writes the heads that waited for this turn of the event loop to end. */
+  /** Writes the heads that waited for this turn of the event loop to end, or for the socket to connect. */
   flush(): void {
     this.flushScheduled = false
     const outgoing = this.outgoing
-    if (outgoing === '') return
+    if (outgoing === '' || !this.isConnected || this.isClosed) return
     this.outgoing = ''
-    if (!this.isClosed) this.socket?.write(outgoing, 'utf8')
+    this.unsent = 0
+    this.socket?.writeText(outgoing)
   }
 
   /**
@@ -174,17 +173,31 @@ export class UpstreamConnection {
     const socket = this.socket
     const head = this.outgoing
     this.outgoing = ''
+    this.unsent = 0
     if (socket === null) return true
-    if (head === '' && !chunked && (!isLent || piece.length === 0)) return piece.length === 0 || socket.write(piece)
-    const size = chunked && piece.length > 0 ? `${piece.length.toString(16)}\r\n` : ''
-    const end = chunked ? (piece.length > 0 ? (isLast ? '\r\n0\r\n\r\n' : '\r\n') : isLast ? '0\r\n\r\n' : '') : ''
-    // The head is text that may not be ASCII: up to three bytes for each of its characters.
-    const joined = takeScratch(head.length * 3 + size.length + piece.length + end.length)
-    let offset = joined.write(head + size, 0, 'utf8')
-    joined.set(piece, offset)
-    offset += piece.length
-    offset += joined.write(end, offset, 'latin1')
-    return writeScratch(socket, joined, offset)
+    let taken = Taken.Whole
+    if (head === '' && !chunked && (!isLent || piece.length === 0)) {
+      if (piece.length > 0) taken = socket.writeBytes(piece)
+    } else {
+      const size = chunked && piece.length > 0 ? `${piece.length.toString(16)}\r\n` : ''
+      const end = chunked ? (piece.length > 0 ? (isLast ? '\r\n0\r\n\r\n' : '\r\n') : isLast ? '0\r\n\r\n' : '') : ''
+      // The head is text that may not be ASCII: up to three bytes for each of its characters.
+      const joined = takeScratch(head.length * 3 + size.length + piece.length + end.length)
+      let offset = joined.write(head + size, 0, 'utf8')
+      joined.set(piece, offset)
+      offset += piece.length
+      offset += joined.write(end, offset, 'latin1')
+      taken = writeScratch(socket, joined, offset)
+    }
+    if (taken !== Taken.Full) return true
+    this.awaitsDrain = true
+    return false
+  }
+
+  onDrained(): void {
+    if (!this.awaitsDrain) return
+    this.awaitsDrain = false
+    if (this.current !== null) this.pool.events.drained(this.current)
   }
 
   pause(): void {
@@ -253,9 +266,9 @@ export class UpstreamConnection {
   private consume(bytes: Buffer, start: number, end: number): void {
     let position = start
     while (position < end && !this.isClosed) {
-      if (this.outstanding === 0) {
-        // Nobody asked for these bytes.
-        this.close(failures.UPSTREAM_BAD_RESPONSE)
+      if (this.outstanding === this.unsent) {
+        // Nobody asked for these bytes: whoever is about to is better served elsewhere.
+        this.close(failures.UPSTREAM_RESET)
         return
       }
       this.anyBytes = true
@@ -285,17 +298,8 @@ export class UpstreamConnection {
   /** Returns the index behind the head (and behind the body when that came with it), or -1 when no more can be done now. */
   private consumeHead(bytes: Buffer, start: number, end: number): number {
     const pool = this.pool
-    let head: ResponseHead | null = null
-    let headEnd = -1
-    const memo = pool.memo
-    if (memo !== null) {
-      const length = memo.raw.length
-      if (end - start >= length && bytes.compare(memo.raw, 0, length, start, start + length) === 0) {
-        head = memo
-        headEnd = start + length
-        pool.memoMisses = 0
-      } else if (++pool.memoMisses > MEMO_MISSES_MAX) pool.memo = null
-    }
+    let head = pool.memo.find(bytes, start, end)
+    let headEnd = head === null ? -1 : start + head.raw.length
     if (head === null) {
       headEnd = findHeadEnd(bytes, start, end)
       if (headEnd === -1) {
@@ -321,7 +325,7 @@ export class UpstreamConnection {
         return headEnd
       }
       head = parsed
-      if (pool.memoMisses <= MEMO_MISSES_MAX) pool.memo = parsed
+      pool.memo.remember(parsed)
     }
     return this.startBody(head, bytes, headEnd, end)
   }
@@ -411,7 +415,7 @@ export class UpstreamConnection {
     this.pool.release(this, this.idleSinceMs)
   }
 
-  private onEnd(): void {
+  onEnd(): void {
     if (this.phase === Phase.Close && this.outstanding > 0) {
       const exchange = this.current
       this.keepAliveAfter = false
@@ -422,15 +426,20 @@ export class UpstreamConnection {
     this.close(failures.UPSTREAM_RESET)
   }
 
-  private onError(error: NodeJS.ErrnoException): void {
-    const tlsFailed = this.pool.settings.tls !== null && !this.isConnected && !isConnectError(error.code)
+  onError(code: string | undefined): void {
+    const tlsFailed = this.pool.settings.tls !== null && !this.isConnected && !isConnectError(code)
     this.close(tlsFailed ? failures.UPSTREAM_TLS_FAILED : this.isConnected ? failures.UPSTREAM_RESET : failures.UPSTREAM_CONNECT_FAILED)
+  }
+
+  onClosed(): void {
+    this.close(failures.UPSTREAM_RESET)
   }
 
   /** Ends the connection with a reason, and every exchange that still waits on it. */
   close(failure: Failure): void {
     if (this.isClosed) return
     this.isClosed = true
+    this.closedUnsent = this.unsent > 0 && this.unsent === this.outstanding
     this.pool.forget(this)
     this.socket?.destroy()
     const exchange = this.current

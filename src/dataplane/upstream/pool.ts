@@ -5,11 +5,11 @@
  * closed by the other side). With `pipelining` > 1 safe requests without a body share *lanes* instead: see `lane()`.
  * Pools outlive snapshots: a reload that leaves a node unchanged keeps its warm connections.
  */
-import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, createSecureContext, type SecureContext } from 'node:tls'
 import type { CompiledKeepalive, CompiledNode, CompiledUpstreamTls } from '../../schema/compiled.js'
+import { type RawSockets, rawSockets } from '../tcp/handle.js'
 import { type ConnectionEvents, UpstreamConnection } from './connection.js'
-import type { ResponseHead } from './response-head.js'
+import { HeadMemo } from './head-memo.js'
+import { SocketOpener } from './socket-opener.js'
 
 /** Lanes opened before requests are put behind one another. */
 const LANES_MIN = 4
@@ -46,23 +46,23 @@ export class NodePool {
   private readonly lanes: UpstreamConnection[] = []
   private readonly all = new Set<UpstreamConnection>()
   private discarding: UpstreamConnection[] = []
-  private secureContext: SecureContext | null = null
-  /** The last head seen and what it parsed to: upstreams repeat themselves (within a second, byte for byte). */
-  memo: ResponseHead | null = null
-  memoMisses = 0
+  private readonly opener: SocketOpener
+  memo: HeadMemo
   /** When it last held a connection; kept by the registry's sweep. */
   lastUsedMs = 0
-  /** Lets later connections resume the TLS session. */
-  tlsSession: Buffer | null = null
 
   constructor(
     readonly settings: PoolSettings,
+    /** All plain sockets of the worker read into it. */
     readonly readBuffer: Buffer,
     readonly events: ConnectionEvents,
+    raw: RawSockets | null = rawSockets(),
   ) {
+    this.memo = new HeadMemo(readBuffer)
     this.keepalive = settings.keepalive
     this.tally = settings.tally
     this.maxResponseHeaderBytes = settings.maxResponseHeaderBytes
+    this.opener = new SocketOpener(settings.node, settings.tls, readBuffer, raw)
     const { address, port } = settings.node
     this.address = address.startsWith('/') ? `unix:${address}` : address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
   }
@@ -136,7 +136,7 @@ export class NodePool {
 
   /** Closes connections that rested longer than the idle timeout, or that read for too long what nobody wants. */
   sweepIdle(nowMs: number): void {
-    this.memoMisses = 0
+    this.memo.sweep()
     if (this.discarding.length > 0) this.sweepDiscarding(nowMs)
     this.closeOldest((oldest) => this.idle.length > this.keepalive.size && nowMs - oldest.idleSinceMs >= SURPLUS_MS)
     const timeout = this.keepalive.idleTimeoutMs
@@ -167,41 +167,8 @@ export class NodePool {
     const connection = new UpstreamConnection(this)
     this.all.add(connection)
     this.tally.connections++
-    connection.attach(this.createSocket(connection))
+    connection.attach(this.opener.open(connection))
     return connection
-  }
-
-  private createSocket(connection: UpstreamConnection): Socket {
-    const { node, tls } = this.settings
-    const where = node.address.startsWith('/') ? { path: node.address } : { host: node.address, port: node.port }
-    if (tls === null) {
-      return connectTcp({
-        ...where,
-        noDelay: true,
-        // One buffer serves all plain sockets of the worker: a read fills it and is consumed before the next one starts.
-        onread: { buffer: this.readBuffer, callback: (length, buffer) => connection.onBytes(buffer as Buffer, length) },
-      })
-    }
-    this.secureContext ??= createSecureContext({
-      ...(tls.ca === '' ? {} : { ca: tls.ca }),
-      ...(tls.clientCert === '' ? {} : { cert: tls.clientCert, key: tls.clientKey }),
-    })
-    const serverName = tls.serverName === '' ? node.host : tls.serverName
-    const isName = !/^[\d.]+$|:/.test(serverName)
-    const socket = connectTls({
-      ...where,
-      secureContext: this.secureContext,
-      rejectUnauthorized: tls.verify,
-      ...(isName ? { servername: serverName } : {}),
-      ...(this.tlsSession === null ? {} : { session: this.tlsSession }),
-      ALPNProtocols: ['http/1.1'],
-    })
-    socket.setNoDelay(true)
-    socket.on('session', (session) => {
-      this.tlsSession = session
-    })
-    socket.on('data', (chunk: Buffer) => connection.onBytes(chunk, chunk.length))
-    return socket
   }
 }
 

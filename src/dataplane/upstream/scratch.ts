@@ -4,7 +4,7 @@
  *
  * One buffer per power of two, so that one that a slow socket keeps is at most twice as large as what it holds. One set per worker.
  */
-import type { Socket } from 'node:net'
+import { Taken, type UpstreamSocket } from './upstream-socket.js'
 
 const SMALLEST_BITS = 14
 /** One read of the binding and a head. Larger pieces get memory of their own. */
@@ -27,11 +27,11 @@ export function takeScratch(length: number): Buffer {
   return Buffer.allocUnsafeSlow(index >= spare.length ? length : 2 ** (index + SMALLEST_BITS))
 }
 
-/** Writes the first `length` bytes; false = the socket wants no more for now. What the kernel took at once serves again. */
-export function writeScratch(socket: Socket, buffer: Buffer, length: number): boolean {
-  const taken = socket.write(buffer.subarray(0, length))
+/** Writes the first `length` bytes. What the kernel took at once serves again. */
+export function writeScratch(socket: UpstreamSocket, buffer: Buffer, length: number): Taken {
+  const taken = socket.writeBytes(buffer.subarray(0, length))
   // Otherwise the socket still reads from it.
   const index = classOf(buffer.length)
-  if (socket.writableLength === 0 && index < spare.length) spare[index] = buffer
+  if (taken === Taken.Whole && index < spare.length) spare[index] = buffer
   return taken
 }

@@ -2,13 +2,24 @@
  * Connections and pools against a real server on loopback: which connection a request gets, and that no answer goes to the wrong
  * exchange whatever the upstream does. Time is passed in; every wait is for an event.
  */
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
-import { afterEach, describe, expect, test } from 'vitest'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Exchange } from '../../../src/dataplane/exchange.js'
+import { rawSockets } from '../../../src/dataplane/tcp/handle.js'
 import type { UpstreamConnection } from '../../../src/dataplane/upstream/connection.js'
 import { NodePool } from '../../../src/dataplane/upstream/pool.js'
-import type { CompiledKeepalive } from '../../../src/schema/compiled.js'
+import type { CompiledKeepalive, CompiledNode } from '../../../src/schema/compiled.js'
 import { exchangeOf, nodeOf, silentTally } from './parts.js'
+
+const kinds = [
+  ['raw', rawSockets()],
+  ['stream', null],
+] as const
+/** What connections are made of at present. */
+let raw = rawSockets()
 
 const cleanups: (() => Promise<void> | void)[] = []
 afterEach(async () => {
@@ -32,15 +43,15 @@ class Upstream {
         this.arrived += chunk.toString('latin1')
         this.wake?.()
       })
+      socket.on('close', () => this.wake?.())
     })
   }
 
-  static async start(): Promise<Upstream> {
+  static async start(path = ''): Promise<Upstream> {
     const server = createServer()
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    await new Promise<void>((resolve) => server.listen(path === '' ? { port: 0, host: '127.0.0.1' } : { path }, resolve))
     const address = server.address()
-    if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
-    const upstream = new Upstream(server, address.port)
+    const upstream = new Upstream(server, typeof address === 'object' && address !== null ? address.port : 0)
     cleanups.push(() => {
       for (const socket of upstream.sockets) socket.destroy()
       return new Promise((resolve) => server.close(() => resolve()))
@@ -55,6 +66,15 @@ class Upstream {
 
   write(text: string, index = 0): void {
     this.sockets[index]?.write(text, 'latin1')
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => (this.wake = resolve))
+  }
+
+  /** All that arrived, on all sockets. */
+  get text(): string {
+    return this.arrived
   }
 
   get targets(): string[] {
@@ -74,11 +94,12 @@ interface Answer {
 class Bed {
   readonly pool: NodePool
   readonly answers = new Map<Exchange, Answer>()
+  drainedCount = 0
   /** Called at the end of each answer, before it is noted. */
   onBody: (exchange: Exchange, isLast: boolean) => void = () => {}
   private readonly waiting: { readonly condition: () => boolean; readonly resolve: () => void }[] = []
 
-  constructor(upstream: Upstream, keepalive: Partial<CompiledKeepalive> = {}) {
+  constructor(upstream: Upstream, keepalive: Partial<CompiledKeepalive> = {}, where: Partial<CompiledNode> = {}) {
     const note = (exchange: Exchange, change: (answer: Answer) => void) => {
       const answer = this.answers.get(exchange)
       if (answer === undefined) throw new Error('an event for an exchange that was never sent')
@@ -88,7 +109,7 @@ class Bed {
     }
     this.pool = new NodePool(
       {
-        node: nodeOf({ port: upstream.port }),
+        node: nodeOf({ port: upstream.port, ...where }),
         tls: null,
         keepalive: { size: 8, idleTimeoutMs: 1000, requests: 1000, pipelining: 1, ...keepalive },
         maxResponseHeaderBytes: 4096,
@@ -116,9 +137,13 @@ class Bed {
             answer.failure = failure.code
             answer.answered = answered
           }),
-        drained: () => {},
+        drained: () => {
+          this.drainedCount++
+          this.check()
+        },
         turnEnded: () => this.check(),
       },
+      raw,
     )
     cleanups.push(() => this.pool.destroy())
   }
@@ -136,12 +161,13 @@ class Bed {
     return condition() ? Promise.resolve() : new Promise((resolve) => this.waiting.push({ condition, resolve }))
   }
 
-  send(connection: UpstreamConnection, target = '/', nowMs = 0): Exchange {
+  send(connection: UpstreamConnection, target = '/', nowMs = 0, bodyLength = 0): Exchange {
     const exchange = exchangeOf({ target })
     exchange.upstreamStartMs = nowMs
     exchange.connection = connection
     this.answers.set(exchange, { status: 0, body: '', isDone: false, failure: '', answered: false })
-    connection.send(exchange, `GET ${target} HTTP/1.1\r\nhost: a\r\n\r\n`, false, false)
+    const length = bodyLength === 0 ? '' : `content-length: ${bodyLength}\r\n`
+    connection.send(exchange, `GET ${target} HTTP/1.1\r\nhost: a\r\n${length}\r\n`, false, bodyLength > 0)
     return exchange
   }
 
@@ -158,7 +184,11 @@ class Bed {
 
 const ok = (body: string): string => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`
 
-describe('exclusive connections', () => {
+describe.each(kinds)('exclusive connections on %s sockets', (_, kind) => {
+  beforeAll(() => {
+    raw = kind
+  })
+
   test('rest and are used again, the latest first; the pool keeps so many', async () => {
     const upstream = await Upstream.start()
     const bed = new Bed(upstream, { size: 2, idleTimeoutMs: 60_000 })
@@ -307,7 +337,164 @@ describe('exclusive connections', () => {
   })
 })
 
-describe('lanes', () => {
+describe.each(kinds)('what leaves at the end of a turn, on %s sockets', (_, kind) => {
+  beforeAll(() => {
+    raw = kind
+  })
+
+  /** A connection that has answered one request. */
+  async function warm() {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, { idleTimeoutMs: 60_000 })
+    const connection = bed.pool.exclusive()
+    const first = bed.send(connection, '/first')
+    await upstream.requests(1)
+    upstream.write(ok('x'))
+    await bed.ended(first)
+    return { upstream, bed, connection }
+  }
+
+  test('a request that is given up in its turn is never written', async () => {
+    const { upstream, bed, connection } = await warm()
+    expect(bed.pool.exclusive()).toBe(connection)
+    const exchange = bed.send(connection, '/given-up')
+    connection.cancel(exchange)
+    expect(connection.isClosed).toBe(true)
+    await upstream.until(() => upstream.sockets[0]?.destroyed === true)
+    const connecting = bed.pool.exclusive()
+    const early = bed.send(connecting, '/early')
+    connecting.cancel(early)
+    const last = bed.send(bed.pool.exclusive(), '/last')
+    await upstream.requests(2)
+    upstream.write(ok('x'), upstream.sockets.length - 1)
+    await bed.ended(last)
+    expect(upstream.targets).toEqual(['/first', '/last'])
+  })
+
+  test('bytes that came before the request left are not its answer, and nothing of it was sent', async () => {
+    const { upstream, bed, connection } = await warm()
+    expect(bed.pool.exclusive()).toBe(connection)
+    const exchange = bed.send(connection, '/unsent')
+    const evil = Buffer.from(ok('evil'))
+    connection.onBytes(evil, evil.length)
+    await bed.ended(exchange)
+    expect(bed.answer(exchange)).toMatchObject({ failure: 'UPSTREAM_RESET', answered: false, status: 0 })
+    expect([connection.isReused, connection.closedUnsent]).toEqual([true, true])
+    await upstream.until(() => upstream.sockets[0]?.destroyed === true)
+    expect(upstream.targets).toEqual(['/first'])
+  })
+
+  test('a request that left is sent, however its connection ends', async () => {
+    const { upstream, bed, connection } = await warm()
+    expect(bed.pool.exclusive()).toBe(connection)
+    const exchange = bed.send(connection, '/sent')
+    await upstream.requests(2)
+    upstream.sockets[0]?.end()
+    await bed.ended(exchange)
+    expect([bed.answer(exchange).failure, connection.closedUnsent]).toEqual(['UPSTREAM_RESET', false])
+  })
+
+  test('a head and the first piece of its body leave together, also behind a connect', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    bed.send(connection, '/body', 0, 4)
+    await bed.until(() => connection.isConnected)
+    expect(connection.sendBody(Buffer.from('ab'), false, false)).toBe(true)
+    expect(connection.sendBody(Buffer.from('cd'), false, true, true)).toBe(true)
+    await upstream.until(() => upstream.text.endsWith('\r\n\r\nabcd'))
+    expect(upstream.targets).toEqual(['/body'])
+  })
+
+  test('a full socket says so, and when it is empty again; nothing is lost or doubled', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const pieces = Array.from({ length: 200 }, (_, index) => Buffer.alloc(50_000, 65 + (index % 26)))
+    const total = pieces.length * 50_000
+    bed.send(connection, '/upload', 0, total)
+    await bed.until(() => connection.isConnected)
+    await upstream.until(() => upstream.sockets.length === 1)
+    upstream.sockets[0]?.pause()
+    const queue = [...pieces]
+    const lent = Buffer.alloc(50_000)
+    let waits = 0
+    for (let piece = queue.shift(); piece !== undefined; piece = queue.shift()) {
+      // Half of them in memory that is another's right after the call.
+      const isLent = queue.length % 2 === 0
+      if (isLent) lent.set(piece)
+      const taken = connection.sendBody(isLent ? lent : piece, false, queue.length === 0, isLent)
+      if (isLent) lent.fill(0)
+      if (taken) continue
+      const seen = bed.drainedCount
+      waits++
+      upstream.sockets[0]?.resume()
+      await bed.until(() => bed.drainedCount > seen)
+    }
+    expect(waits).toBeGreaterThan(0)
+    upstream.sockets[0]?.resume()
+    await upstream.until(() => upstream.text.length - upstream.text.indexOf('\r\n\r\n') - 4 === total)
+    expect(upstream.text.slice(upstream.text.indexOf('\r\n\r\n') + 4) === Buffer.concat(pieces).toString('latin1')).toBe(true)
+  })
+
+  test('a write that fails ends the connection, but not within the call', async () => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream)
+    const connection = bed.pool.exclusive()
+    const exchange = bed.send(connection, '/upload', 0, 1e9)
+    await bed.until(() => connection.isConnected)
+    await upstream.requests(1)
+    // Whoever reads learns of the reset that way.
+    connection.pause()
+    const closed = new Promise((resolve) => upstream.sockets[0]?.once('close', resolve))
+    upstream.sockets[0]?.resetAndDestroy()
+    await closed
+    const piece = Buffer.alloc(1000)
+    while (!connection.isClosed) {
+      const { failure } = bed.answer(exchange)
+      connection.sendBody(piece, false, false)
+      expect(bed.answer(exchange).failure).toBe(failure)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(bed.answer(exchange)).toMatchObject({ failure: 'UPSTREAM_RESET', answered: false })
+    expect(connection.sendBody(piece, false, false)).toBe(true)
+  })
+
+  test.each([
+    ['an IPv6 address', { address: '::1', port: 9 }],
+    ['a path that is not there', { address: '/nowhere/at/all', port: 0 }],
+    ['a name', { address: 'localhost', port: 9 }],
+    ['an address that cannot be reached', { address: '255.255.255.255', port: 9 }],
+  ])('%s that nobody listens at: the connect fails, behind the call', async (_, where) => {
+    const upstream = await Upstream.start()
+    const bed = new Bed(upstream, {}, where)
+    const connection = bed.pool.exclusive()
+    const exchange = bed.send(connection)
+    expect([connection.isClosed, bed.answer(exchange).failure]).toEqual([false, ''])
+    await bed.ended(exchange)
+    expect(bed.answer(exchange)).toMatchObject({ failure: 'UPSTREAM_CONNECT_FAILED', answered: false })
+    expect([connection.closedUnsent, bed.pool.connectionCount]).toEqual([true, 0])
+  })
+
+  test('an upstream behind a unix socket', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'upstream-'))
+    cleanups.push(() => rmSync(folder, { recursive: true }))
+    const path = join(folder, 'socket')
+    const upstream = await Upstream.start(path)
+    const bed = new Bed(upstream, {}, { address: path, port: 0 })
+    const exchange = bed.send(bed.pool.exclusive(), '/unix')
+    await upstream.requests(1)
+    upstream.write(ok('over a path'))
+    await bed.ended(exchange)
+    expect([bed.answer(exchange).body, upstream.targets]).toEqual(['over a path', ['/unix']])
+  })
+})
+
+describe.each(kinds)('lanes on %s sockets', (_, kind) => {
+  beforeAll(() => {
+    raw = kind
+  })
+
   /** So many requests on one lane, which has arrived at the server. */
   async function lane(count: number, keepalive: { readonly requests?: number } = {}) {
     const upstream = await Upstream.start()
