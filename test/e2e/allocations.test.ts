@@ -122,7 +122,7 @@ describe.runIf(isBaselineNode)('bytes allocated per request', () => {
   }
 
   test.each([
-    { what: 'a plain request', path: '/plain', status: 200, baseline: 4160 },
+    { what: 'a plain request', path: '/plain', status: 200, baseline: 4400 },
     { what: 'key, limit', path: '/key', fields: () => ['apikey: jacks-key'], status: 200, baseline: 5740 },
     {
       what: 'token, limit, breaker, request id',
