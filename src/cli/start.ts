@@ -10,6 +10,7 @@ import { RotorAllocator } from '../shared/rotors.js'
 import { openProcessLog, type ProcessLog } from '../telemetry/process-log.js'
 import { availableCores } from '../threads/cores.js'
 import { supervise } from '../threads/supervise.js'
+import { setV8Flags } from '../threads/v8-flags.js'
 import { resolveAccept } from './accept.js'
 import { ConfigurationSource } from './configuration.js'
 import type { StartFlags } from './flags.js'
@@ -50,6 +51,7 @@ async function runGateway(flags: StartFlags, demo: DemoUpstreams | null): Promis
   log = processLog
   for (const warning of first.warnings) processLog.warn(warning)
 
+  setV8Flags(first.process)
   // Read by the native code when it is loaded, in whichever thread: so it is set before any of them.
   process.env['UWS_HTTP_MAX_HEADERS_SIZE'] = String(headerBytes(first.process.limits))
   const binding = loadBuild(flags.binding)

@@ -82,6 +82,7 @@ export function processConfig(
     store: storeConfig(sections, file, sharedRedis, issues),
     rateLimitTable: { keys: sluice.rate_limit_table?.keys ?? 1_000_000 },
     gatewayNodes: sluice.gateway_nodes ?? 1,
+    parallelGc: sluice.parallel_gc ?? false,
     overload: {
       maxLagMs: milliseconds(sluice.overload?.max_lag ?? 0),
       maxMemoryBytes: sluice.overload?.max_memory ?? 0,

@@ -33,6 +33,8 @@ export interface ProcessConfig {
   readonly rateLimitTable: { readonly keys: number }
   /** How many gateways serve the same traffic, for the checks of configurations. */
   readonly gatewayNodes: number
+  /** V8's helper threads collect young objects too. */
+  readonly parallelGc: boolean
   readonly overload: OverloadConfig
   /** Where changes of circuit breakers are told; null = nowhere. */
   readonly breakers: { readonly webhook: WebhookConfig | null }

@@ -334,6 +334,13 @@ export const sluiceSchema = Type.Object(
         description: 'How many gateways serve the same traffic. Only for checks: with more than one, local limits are warned about.',
       }),
     ),
+    parallel_gc: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'Let helper threads of V8 take part when the young objects of a thread are collected. Hardly any of them survive in a gateway, so there is nothing to help with, and a worker waits until its helpers got a core.',
+      }),
+    ),
     secrets: Type.Optional(
       Type.Object(
         {

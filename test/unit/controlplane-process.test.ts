@@ -76,6 +76,7 @@ describe('settings of the process', () => {
     store: { kind: 'file' },
     rateLimitTable: { keys: 1_000_000 },
     gatewayNodes: 1,
+    parallelGc: false,
     overload: { maxLagMs: 0, maxMemoryBytes: 0, retryAfterSeconds: 1 },
     breakers: { webhook: null },
   }
