@@ -44,6 +44,13 @@ enum Role {
   Expect = 5,
 }
 
+/** What the Connection fields of a request ask for (RFC 9112 §9.3): `close` beats all others. */
+enum Persistence {
+  Default = 0,
+  KeepAlive = 1,
+  Close = 2,
+}
+
 const roles = new Map<string, Role>([
   ['content-length', Role.ContentLength],
   ['transfer-encoding', Role.TransferEncoding],
@@ -257,7 +264,7 @@ export class RequestParser {
     let lengths = 0
     let codings = 0
     let bodyLength = 0
-    let keepsAlive = !this.isHttp10
+    let persistence = Persistence.Default
     let host = -1
     let expectsContinue = false
     let failure: Failure | null = null
@@ -277,8 +284,7 @@ export class RequestParser {
           if (!isChunked(value) || this.isHttp10) failure = failures.BAD_FRAMING
           break
         case Role.Connection:
-          if (value !== 'keep-alive') keepsAlive = staysOpen(value, keepsAlive)
-          else if (this.isHttp10) keepsAlive = true
+          persistence = Math.max(persistence, value === 'keep-alive' ? Persistence.KeepAlive : persistenceOf(value))
           break
         case Role.Host:
           host = index
@@ -291,22 +297,25 @@ export class RequestParser {
     if (lengths + codings > 1) failure = failures.BAD_FRAMING
     if (codings === 1) bodyLength = -1
     let { target } = this
+    let standIn = ''
     if (target.charCodeAt(0) !== SLASH) {
       const absolute = splitAbsoluteTarget(this.method, target)
       if (absolute !== null) {
         target = absolute.target
+        standIn = absolute.authority
         // RFC 9112 §3.2.2: the authority decides. A Host that says something else is an attempt to be read in two ways.
         if (host >= 0 && values[host]?.toLowerCase() !== absolute.authority.toLowerCase()) failure ??= failures.BAD_HOST
       }
     }
     if (this.isHttp10 && host < 0) {
       names.push('host')
-      values = [...values, this.local()]
+      values = [...values, standIn === '' ? this.local() : standIn]
     }
     const mark = target.indexOf('?')
     const path = mark < 0 ? target : target.slice(0, mark)
     const query = mark < 0 ? '' : target.slice(mark + 1)
     const body = failure === null ? bodyLength : 0
+    const keepsAlive = persistence === Persistence.Default ? !this.isHttp10 : persistence === Persistence.KeepAlive
     return new ParsedRequest(this.method, path, query, names, values, failure, body, keepsAlive, this.isHttp10, expectsContinue)
   }
 
@@ -376,13 +385,13 @@ function isChunked(value: string): boolean {
   return value === 'chunked' || CHUNKED.test(value)
 }
 
-/** What a Connection field says about the connection. */
-function staysOpen(value: string, otherwise: boolean): boolean {
-  let stays = otherwise
+/** What a Connection field says about the connection; of several the highest counts. */
+function persistenceOf(value: string): Persistence {
+  let found = Persistence.Default
   for (const item of value.split(',')) {
     const option = item.trim().toLowerCase()
-    if (option === 'close') return false
-    if (option === 'keep-alive') stays = true
+    if (option === 'close') return Persistence.Close
+    if (option === 'keep-alive') found = Persistence.KeepAlive
   }
-  return stays
+  return found
 }
