@@ -5,7 +5,7 @@ import { jobs } from '../jobs/index.mjs'
 import { evenSchedule, isDisturbed, percentNames, poissonSchedule, readTimes, summariseRounds } from './latency-times.mjs'
 import { benchFolder } from './machine.mjs'
 import { measure } from './measure.mjs'
-import { busySeconds, cpuSeconds, ownCpuSeconds, run, Workshop } from './processes.mjs'
+import { cpuSeconds, cpuSecondsOfAll, idleSeconds, run, Workshop } from './processes.mjs'
 import { available, rivals as knownRivals, startUpstream } from './rivals.mjs'
 
 const script = join(benchFolder, 'lib', 'constant-rate.lua')
@@ -53,9 +53,8 @@ export async function runLatency({ cores, settings, only, rivals }) {
       const maximum = maxima.get(gateway.name) ?? null
       found[gateway.name] = { maximum, rate: settings.rate ?? Math.floor(maximum * settings.share), rounds: [] }
     }
-    const processes = [upstream, ...gateways].map(({ running }) => running)
     const used = [...new Set([cores.gateway, cores.load])].join(',')
-    await runRounds({ workshop, cores: { ...cores, used }, upstream, settings, processes }, gateways, found)
+    await runRounds({ workshop, cores: { ...cores, used }, upstream, settings }, gateways, found)
     for (const gateway of gateways) await jobs.plain.check(gateway, jobs.plain.load)
     for (const one of Object.values(found)) one.summary = summariseRounds(one.rounds, limits)
     return found
@@ -108,15 +107,13 @@ function causesOf({ direct, through }) {
 }
 
 /** One run of the generator. */
-async function drive({ workshop, cores, settings, processes }, port, due) {
+async function drive({ workshop, cores, settings }, port, due) {
   const [schedule, output] = [join(workshop.folder, 'schedule'), join(workshop.folder, 'times')]
   writeFileSync(schedule, due)
   const args = ['-t1', '-c1', '-d1s', '-s', script, `http://127.0.0.1:${port}/`, '--', schedule, output, String(settings.connections)]
-  const used = () => busySeconds(cores.used) - ownCpuSeconds() - processes.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0)
-  const [begun, usedBefore] = [performance.now(), used()]
+  const before = { at: performance.now(), cpu: cpuSecondsOfAll(), idle: idleSeconds(cores.used) }
   await run(workshop, 'the generator', cores.load, 'wrk', args)
-  const seconds = (performance.now() - begun) / 1000
-  const others = Math.max(0, used() - usedBefore) / seconds / cores.used.split(',').length
+  const others = shareOfOthers(before, { at: performance.now(), cpu: cpuSecondsOfAll(), idle: idleSeconds(cores.used) }, cores.used)
   const bytes = readFileSync(output)
   const times = new Float64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength))
   return { ...readTimes(due, times, skippedSeconds * 1e6), others }
@@ -132,6 +129,17 @@ export function judgeLatency(found) {
     found: summary.added[goal.percentile],
     isTrusted: summary.isTrusted,
   }))
+}
+
+/**
+ * Share of the cores that others had at most: not more than all others used together, wherever it was, and not more than these cores were
+ * busy beyond what ours used, whatever it was (interrupts, or another guest of the same host).
+ */
+function shareOfOthers(before, after, cores) {
+  const available = ((after.at - before.at) / 1000) * cores.split(',').length
+  const others = after.cpu.others - before.cpu.others
+  const busy = available - (after.idle - before.idle) - (after.cpu.own - before.cpu.own)
+  return Math.max(0, Math.min(others, busy)) / available
 }
 
 export function latencyRows(found) {

@@ -39,7 +39,8 @@ export interface ProcStat {
 export function durationMs(text: string): number
 export function parseWrk(output: string): WrkReport
 export function parseProcStat(text: string): ProcStat
-export function parseCpuTicks(text: string, cores: readonly number[]): number
+export function parseIdleTicks(text: string, cores: readonly number[]): number
+export function divideByDescent(processes: readonly ProcStat[], root: number): { readonly own: number; readonly others: number }
 export function median(values: readonly number[]): number
 export function percentile(sorted: readonly number[], percent: number): number
 export function summarise(rounds: readonly Round[]): Round

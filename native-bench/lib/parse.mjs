@@ -49,15 +49,27 @@ export function parseProcStat(text) {
   }
 }
 
-/** Ticks that programs used on some cores, out of /proc/stat: user, nice and system. */
-export function parseCpuTicks(text, cores) {
+/** Ticks in which some cores had nothing to do, out of /proc/stat: idle, and waiting for disks. */
+export function parseIdleTicks(text, cores) {
   let ticks = 0
   for (const core of cores) {
-    const line = new RegExp(`^cpu${core} (\\d+) (\\d+) (\\d+)`, 'm').exec(text)
+    const line = new RegExp(`^cpu${core} \\d+ \\d+ \\d+ (\\d+) (\\d+)`, 'm').exec(text)
     if (line === null) throw new Error(`/proc/stat has no core ${core}`)
-    for (const value of line.slice(1)) ticks += Number(value)
+    ticks += Number(line[1]) + Number(line[2])
   }
   return ticks
+}
+
+/**
+ * Ticks of the process `root` and everything it started, and of all others. Time of ended children counts where they were waited for, so that
+ * nothing is lost, nor counted twice, when a process ends between two looks.
+ */
+export function divideByDescent(processes, root) {
+  const parents = new Map(processes.map(({ pid, parent }) => [pid, parent]))
+  const isOwn = (pid) => pid === root || (parents.has(pid) && isOwn(parents.get(pid)))
+  const divided = { own: 0, others: 0 }
+  for (const { pid, cpuTicks, endedChildrenTicks } of processes) divided[isOwn(pid) ? 'own' : 'others'] += cpuTicks + endedChildrenTicks
+  return divided
 }
 
 export function median(values) {

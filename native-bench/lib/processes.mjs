@@ -5,7 +5,7 @@ import { chmod } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseCpuTicks, parseProcStat } from './parse.mjs'
+import { divideByDescent, parseIdleTicks, parseProcStat } from './parse.mjs'
 
 const readyTimeoutMs = 120_000
 const stopTimeoutMs = 5_000
@@ -157,15 +157,25 @@ export function cpuSeconds(pid) {
   return ticks / ticksPerSecond
 }
 
-/** CPU seconds of this process and of all its children that have ended: such as every load generator of a run. */
-export function ownCpuSeconds() {
-  const { cpuTicks, endedChildrenTicks } = procStat(process.pid)
-  return (cpuTicks + endedChildrenTicks) / ticksPerSecond
+/** Seconds that some cores, given as taskset writes them, had nothing to do. */
+export function idleSeconds(cores) {
+  return parseIdleTicks(readFileSync('/proc/stat', 'utf8'), cores.split(',').map(Number)) / ticksPerSecond
 }
 
-/** CPU seconds that programs of anybody used on some cores, given as taskset writes them; without interrupts. */
-export function busySeconds(cores) {
-  return parseCpuTicks(readFileSync('/proc/stat', 'utf8'), cores.split(',').map(Number)) / ticksPerSecond
+/** CPU seconds of all processes there are, in two parts: this one with everything it started, and all the others. */
+export function cpuSecondsOfAll() {
+  const processes = readdirSync('/proc').flatMap((entry) => (/^\d+$/.test(entry) ? statsOf(entry) : []))
+  const { own, others } = divideByDescent(processes, process.pid)
+  return { own: own / ticksPerSecond, others: others / ticksPerSecond }
+}
+
+function statsOf(pid) {
+  try {
+    return [procStat(pid)]
+  } catch {
+    // Ended between the listing and the reading: whoever waits for it takes over its time.
+    return []
+  }
 }
 
 export function childrenOf(pid) {

@@ -16,7 +16,7 @@ import {
   readTimes,
   summariseRounds,
 } from '../../native-bench/lib/latency-times.mjs'
-import { parseCpuTicks, parseProcStat } from '../../native-bench/lib/parse.mjs'
+import { divideByDescent, parseIdleTicks, parseProcStat } from '../../native-bench/lib/parse.mjs'
 
 describe('when requests are due', () => {
   test('at equal distances, starting at once', () => {
@@ -102,16 +102,21 @@ describe('rounds', () => {
 })
 
 describe('CPU time of others', () => {
-  test('ticks of programs on the cores that are used; interrupts and waiting are nobody’s', () => {
-    const text =
-      'cpu  111 222 333 1 1 1 1 1 0 0\ncpu0 10 20 30 400 50 60 70 8 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\ncpu10 500 500 500 0 0 0 0 0 0 0\nintr 1\n'
-    expect(parseCpuTicks(text, [0])).toBe(60)
-    expect(parseCpuTicks(text, [0, 1])).toBe(66)
-    expect(() => parseCpuTicks(text, [2])).toThrow('no core 2')
+  test('idle ticks of the cores that are used', () => {
+    const text = 'cpu  9 9 9 9 9 9\ncpu0 10 20 30 400 50 60 70\ncpu1 1 2 3 4 5 6 7\ncpu10 500 500 500 500 500 0 0\nintr 1\n'
+    expect(parseIdleTicks(text, [0])).toBe(450)
+    expect(parseIdleTicks(text, [0, 1])).toBe(459)
+    expect(() => parseIdleTicks(text, [2])).toThrow('no core 2')
   })
 
-  test('children that ended count for those who waited for them', () => {
-    expect(parseProcStat('7 (node) S 1 7 7 0 -1 0 0 0 0 0 120 30 70 5 20 0').endedChildrenTicks).toBe(75)
+  test('processes are ours by descent; what ended counts for those who waited for it', () => {
+    const line = (pid: number, parent: number, cpu: number, ended: number) =>
+      parseProcStat(`${pid} (node) S ${parent} 1 1 0 -1 0 0 0 0 0 ${cpu} 1 ${ended} 1 20 0`)
+    const processes = [line(1, 0, 10, 20), line(5, 1, 100, 200), line(7, 5, 1000, 2000), line(8, 7, 1, 1), line(9, 1, 50, 0)]
+    expect(divideByDescent(processes, 5)).toEqual({ own: 3302 + 3 * 2, others: 80 + 2 * 2 })
+    // 8 has ended, and 7 has waited for it.
+    const later = [line(1, 0, 10, 20), line(5, 1, 100, 200), line(7, 5, 1000, 2004), line(9, 1, 50, 0)]
+    expect(divideByDescent(later, 5)).toEqual(divideByDescent(processes, 5))
   })
 })
 
