@@ -1,12 +1,11 @@
 /** What gateways add to the latency of a request at half load; see README.md. Exit codes as `run`. */
 import { parseArgs } from 'node:util'
-import { judgeLatency, latencyRows, runLatency } from './lib/latency.mjs'
+import { contestants, judgeLatency, latencyRows, runLatency } from './lib/latency.mjs'
 import { corePair, describeMachine, mainFile, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
 import { amount, count, list, runProgram } from './lib/options.mjs'
 import { goalRows, machineLines, textTable } from './lib/report.mjs'
 import { sluiceOf } from './lib/rivals.mjs'
 
-const contestants = ['sluice', 'nginx', 'haproxy']
 const schedules = ['even', 'poisson']
 
 const usage = `node native-bench/latency.mjs: latency that gateways add at half load (constant rate, timed from the moment a request was due)
@@ -55,7 +54,9 @@ async function main() {
   console.log(machineLines(describeMachine()).join('\n'))
   const rivals = values.against === undefined ? {} : { rivals: { sluice: sluiceOf(mainFile), other: sluiceOf(values.against) } }
   const found = await runLatency({ cores: corePair(), settings, only, ...rivals })
-  for (const { head, rows } of [latencyRows(found), goalRows([], [], judgeLatency(found))]) console.log(textTable(head, rows))
+  const judged = judgeLatency(found)
+  const tables = [latencyRows(found), ...(judged.length > 0 ? [goalRows([], [], judged)] : [])]
+  for (const { head, rows } of tables) console.log(textTable(head, rows))
   return 0
 }
 

@@ -9,7 +9,8 @@ import { cpuSeconds, cpuSecondsOfAll, idleSeconds, run, Workshop } from './proce
 import { available, rivals as knownRivals, startUpstream } from './rivals.mjs'
 
 const script = join(benchFolder, 'lib', 'constant-rate.lua')
-const contestants = ['sluice', 'nginx', 'haproxy']
+/** Who takes part when nobody else is said to. */
+export const contestants = ['sluice', 'nginx', 'haproxy']
 const maximumRounds = 3
 const warmUpSeconds = 3
 /** At the start of a run caches are cold and the generator is not compiled yet. */
