@@ -3,6 +3,9 @@ import { isIP } from 'node:net'
 import { UsageError } from '../base/errors.js'
 import type { SocketAddress } from '../schema/process.js'
 
+/** More workers than this is a typing error, not a machine. */
+export const mostWorkers = 512
+
 /** `127.0.0.1:9080`, `[::1]:9080`, `localhost:9080`, `:9080` (all interfaces), `9080`. Throws UsageError naming the flag. */
 export function parseAddress(text: string, flag: string): SocketAddress {
   const [, bracketed, plain, digits] = /^(?:(?:\[([^\]]+)\]|([^:[\]]*)):)?(\d{1,5})$/.exec(text) ?? []

@@ -22,6 +22,8 @@ export interface BenchOptions {
   readonly connections: number
   /** Requests in flight on one client connection. */
   readonly pipelining: number
+  /** Further request headers. */
+  readonly headers: Readonly<Record<string, string>>
   /** File for the full report as JSON; null = none. */
   readonly json: string | null
   /** File for the percentile curves as SVG; null = none. */
@@ -36,6 +38,7 @@ export const benchDefaults: BenchOptions = {
   duration: 10,
   connections: 64,
   pipelining: 1,
+  headers: {},
   json: null,
   svg: null,
 }
@@ -115,7 +118,8 @@ async function runCases(cases: readonly BenchCase[], origin: string, options: Be
   try {
     for (const [index, benchCase] of cases.entries()) {
       second = index * options.duration
-      const settings = { origin, connections: options.connections, durationSeconds: options.duration, pipelining: options.pipelining }
+      const { connections, duration, pipelining, headers } = options
+      const settings = { origin, connections, durationSeconds: duration, pipelining, headers }
       const onSecond = (answers: number): void => {
         second = Math.min(second + 1, (index + 1) * options.duration)
         bar?.update(second, { title: benchCase.title, answers })
@@ -140,6 +144,7 @@ async function writeReport(file: string, at: Date, origin: string, options: Benc
       durationSeconds: options.duration,
       connections: options.connections,
       pipelining: options.pipelining,
+      headers: Object.keys(options.headers),
     },
     results,
   }

@@ -4,15 +4,12 @@ import { Command, CommanderError, Option } from 'commander'
 import { UsageError } from '../base/errors.js'
 import type { AcceptMode, LogConfig, RedisConfig, SocketAddress } from '../schema/process.js'
 import { parseRedisUrl, redisUrlDefaults, redisUrlForm } from '../schema/redis-url.js'
-import { parseAddress, parseInteger, parseSeconds } from './address.js'
-import type { BenchOptions } from './bench.js'
+import { mostWorkers, parseAddress, parseInteger, parseSeconds } from './address.js'
 import type { ListenerKind } from './doctor.js'
 import { chooseFile, type StartFlags } from './flags.js'
+import { addBench } from './program-bench.js'
 import { addResourceCommands } from './program-resources.js'
 import { packageRoot, version } from './version.js'
-
-/** More workers than this is a typing error, not a machine. */
-const mostWorkers = 512
 
 const examples = `
 Examples:
@@ -208,95 +205,6 @@ function addDoctor(program: Command, done: (exitCode: number) => void): void {
       const { runDoctor } = await import('./doctor.js')
       done(await runDoctor({ json, ...(listener !== undefined && { listener }), ...(binding !== undefined && { binding }) }))
     })
-}
-
-interface RawBench {
-  url?: string
-  path: string[]
-  workers: number
-  duration?: number
-  connections: number
-  pipelining: number
-  json?: string
-  svg?: string
-  tune: boolean
-  rounds?: number
-  knobs?: string
-}
-
-const tuneHelp = `
---tune finds flags for this machine: it starts gateways of its own and a built-in upstream, and measures, in turns with the best so far, fewer
-workers, upstream pipelining and the size of the upstream pool. A candidate must win by 5 %, else the simpler setting stays. Prints what was tried,
-what to paste, and what it could not know: your upstreams, plugins and network. --workers is then where it starts, --duration the length of one
-measurement.
-
-Examples:
-  sluice bench                                       every suite, against a gateway started for the purpose
-  sluice bench plain --url http://127.0.0.1:9080/    a gateway that runs
-  sluice bench --tune                                two to three minutes
-  sluice bench --tune --knobs pipelining,pool --svg latency.svg`
-
-function addBench(program: Command, done: (exitCode: number) => void): void {
-  const integer = (flag: string, least: number, most: number) => (text: string) => parseInteger(text, flag, least, most)
-  program
-    .command('bench')
-    .description('load a running gateway, or one started for the purpose, and print a report')
-    .addArgument(program.createArgument('[suite]', 'what to send').choices(['plain', 'keepalive', 'post', 'routes', 'all']).default('all'))
-    .option('--url <url>', 'a running gateway with the path to ask for (default: start one with a built-in upstream)')
-    .option(
-      '--path <target>',
-      'further target for the routes suite, only with --url; may repeat',
-      (text, earlier: string[]) => [...earlier, text],
-      [],
-    )
-    .option(
-      '--workers <n>',
-      'worker threads of the started gateway (default: the cores available)',
-      integer('--workers', 1, mostWorkers),
-      0,
-    )
-    .option('--duration <seconds>', 'length of each case (default: 10, with --tune 2)', integer('--duration', 1, 3600))
-    .option('--connections <n>', 'client connections', integer('--connections', 1, 100_000), 64)
-    .option('--pipelining <n>', 'requests in flight on a client connection', integer('--pipelining', 1, 1000), 1)
-    .option('--json <file>', 'also write the results here')
-    .option('--svg <file>', 'also draw the percentile curves here, as SVG (needs the package echarts)')
-    .option('--tune', 'find the best flags for this machine by a short sweep', false)
-    .option('--knobs <names>', 'what --tune turns (default: workers,pipelining,pool)')
-    .option('--rounds <n>', 'measurements of each candidate with --tune (default: 3)', integer('--rounds', 1, 100))
-    .addHelpText('after', tuneHelp)
-    .action(async (suite: BenchOptions['suite'], raw: RawBench) => {
-      done(await (raw.tune ? tune(suite, raw) : bench(suite, raw)))
-    })
-}
-
-async function bench(suite: BenchOptions['suite'], { url, path, json, svg, duration, ...raw }: RawBench): Promise<number> {
-  if (raw.knobs !== undefined) throw new UsageError('--knobs: works only together with --tune')
-  if (raw.rounds !== undefined) throw new UsageError('--rounds: works only together with --tune')
-  const { benchDefaults, runBench } = await import('./bench.js')
-  const { workers, connections, pipelining } = raw
-  const numbers = { workers, connections, pipelining, duration: duration ?? benchDefaults.duration }
-  return runBench({ suite, url: url ?? null, paths: path, json: json ?? null, svg: svg ?? null, ...numbers })
-}
-
-async function tune(suite: BenchOptions['suite'], raw: RawBench): Promise<number> {
-  if (raw.url !== undefined) throw new UsageError('--url: a gateway that runs cannot be given other flags; --tune starts its own')
-  if (raw.path.length > 0) throw new UsageError('--path: works only together with --url')
-  if (suite !== 'all' && suite !== 'plain' && suite !== 'routes') {
-    throw new UsageError(`suite "${suite}": --tune compares one number per candidate; expected plain (the default) or routes`)
-  }
-  const { parseKnobs, runTune, tuneDefaults } = await import('./bench/tune.js')
-  const { workers, connections, pipelining } = raw
-  return runTune({
-    suite: suite === 'all' ? tuneDefaults.suite : suite,
-    knobs: raw.knobs === undefined ? tuneDefaults.knobs : parseKnobs(raw.knobs),
-    duration: raw.duration ?? tuneDefaults.duration,
-    rounds: raw.rounds ?? tuneDefaults.rounds,
-    workers,
-    connections,
-    pipelining,
-    json: raw.json ?? null,
-    svg: raw.svg ?? null,
-  })
 }
 
 function addGen(program: Command, done: (exitCode: number) => void): void {

@@ -139,16 +139,18 @@ describe('runBench against a running server', () => {
     expect(output()).not.toMatch(/FAILED post: POST 1 KB/)
   })
 
-  test('the routes suite asks for every path', async () => {
+  test('the routes suite asks for every path, with the headers that were given', async () => {
     const seen = new Set<string>()
     const { origin } = await serve((request, response) => {
-      seen.add(request.url ?? '')
+      seen.add(`${request.url} ${request.headers['apikey']}`)
       response.end()
     })
     captureStdout()
     const paths = ['/a', '/b?x=1', '/c']
-    expect(await runBench({ ...benchDefaults, suite: 'routes', url: origin, paths, duration: 1, connections: 1 })).toBe(0)
-    expect([...seen].sort()).toEqual(paths)
+    expect(
+      await runBench({ ...benchDefaults, suite: 'routes', url: origin, paths, duration: 1, connections: 1, headers: { apikey: 'jack' } }),
+    ).toBe(0)
+    expect([...seen].sort()).toEqual(paths.map((path) => `${path} jack`))
   })
 
   test.each([
@@ -168,9 +170,15 @@ describe('runBench against a running server', () => {
 
 test.each([
   [['--tune', '--url', 'http://127.0.0.1:1/'], /--url: a gateway that runs cannot be given other flags/],
-  [['--tune', '--path', '/x'], /--path: works only together with --url/],
+  [['--tune', '--path', '/x'], /--path: works only together with --url or --config/],
   [['post', '--tune'], /suite "post": --tune compares one number/],
   [['--tune', '--knobs', 'workers,colour'], /--knobs: found "colour"; expected one or more of workers, pipelining, pool/],
+  [['--tune', '-c', 'x.yaml'], /--config: needs --path/],
+  [['--tune', '-c', 'x.yaml', '--path', 'orders'], /--path: found "orders"; expected a target that begins with "\/"/],
+  [['routes', '--tune', '-c', 'x.yaml', '--path', '/'], /suite "routes": with --config/],
+  [['--tune', '-c', 'no-such.yaml', '--path', '/'], /--config: no-such\.yaml is not valid\n.*the file does not exist/],
+  [['-c', 'x.yaml'], /--config: works only together with --tune/],
+  [['--header', 'nonsense'], /--header: found "nonsense"; expected "Name: value"/],
   [['--rounds', '2'], /--rounds: works only together with --tune/],
   [['--knobs', 'pool'], /--knobs: works only together with --tune/],
 ])('the command line refuses %j', async (args, text) => {

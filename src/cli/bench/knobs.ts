@@ -29,29 +29,32 @@ export interface Knob {
 export const settingDefaults = { pipelining: 1, poolSize: 320 } as const
 
 /** Shares of the most workers that are tried. */
-const workerShares = [3 / 4, 1 / 2, 1 / 4, 1 / 8, 1 / 16]
-const pipeliningDepths = [4, 16, 64]
+const workerShares = [1, 3 / 4, 1 / 2, 1 / 4, 1 / 8, 1 / 16]
+const pipeliningDepths = [1, 4, 16, 64]
 
 /**
  * The knobs in the order in which they are turned: what changes most comes first.
  *
- * @param workersMost where the sweep starts.
+ * @param workersMost never more of them than this.
  * @param connections of the load: a pool of more connections than can be busy at once changes nothing, so none is tried.
  */
-export function knobsFor(wanted: readonly KnobName[], workersMost: number, connections: number): Knob[] {
-  const fewer = [...new Set([...workerShares.map((share) => Math.round(workersMost * share)), 1])].filter(
-    (workers) => workers >= 1 && workers < workersMost,
-  )
-  const smaller = [powerOfTwoBelow(Math.min(connections, settingDefaults.poolSize))]
-  const larger = connections > settingDefaults.poolSize ? [powerOfTwoFrom(connections)] : []
+export function knobsFor(wanted: readonly KnobName[], start: TunedSettings, workersMost: number, connections: number): Knob[] {
+  const workers = [...workerShares.map((share) => Math.max(1, Math.round(workersMost * share))), 1]
+  const pools = [powerOfTwoBelow(Math.min(connections, start.poolSize))]
+  if (connections > start.poolSize) pools.push(powerOfTwoFrom(connections))
   const all: readonly Knob[] = [
-    { name: 'workers', setting: 'workers', isJudgedByCpu: false, ladders: [fewer] },
-    { name: 'pipelining', setting: 'pipelining', isJudgedByCpu: true, ladders: [pipeliningDepths] },
-    { name: 'pool', setting: 'poolSize', isJudgedByCpu: true, ladders: [larger, smaller] },
+    { name: 'workers', setting: 'workers', isJudgedByCpu: false, ladders: laddersFrom(start.workers, workers) },
+    { name: 'pipelining', setting: 'pipelining', isJudgedByCpu: true, ladders: laddersFrom(start.pipelining, pipeliningDepths) },
+    { name: 'pool', setting: 'poolSize', isJudgedByCpu: true, ladders: laddersFrom(start.poolSize, pools) },
   ]
-  return all
-    .filter(({ name }) => wanted.includes(name))
-    .map((knob) => ({ ...knob, ladders: knob.ladders.filter((ladder) => ladder.length > 0) }))
+  return all.filter(({ name }) => wanted.includes(name))
+}
+
+/** The values above and those below, each from the near to the far. */
+function laddersFrom(start: number, values: readonly number[]): number[][] {
+  const sorted = [...new Set(values)].sort((a, b) => a - b)
+  const ladders = [sorted.filter((value) => value > start), sorted.filter((value) => value < start).reverse()]
+  return ladders.filter((ladder) => ladder.length > 0)
 }
 
 function powerOfTwoFrom(value: number): number {

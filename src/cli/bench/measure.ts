@@ -11,6 +11,8 @@ export interface LoadSettings {
   readonly durationSeconds: number
   /** Requests in flight on one connection; 1 = no pipelining. Always 1 where every request has its own connection. */
   readonly pipelining: number
+  /** Further request headers. */
+  readonly headers: Readonly<Record<string, string>>
 }
 
 export interface CaseResult {
@@ -124,6 +126,7 @@ export async function load(
     pipelining: benchCase.reconnect ? 1 : settings.pipelining,
     timeout: 10,
     method: benchCase.method,
+    headers: settings.headers,
     requests: benchCase.paths.map((path) => ({ path })),
   }
   if (benchCase.bodyBytes > 0) options.body = Buffer.alloc(benchCase.bodyBytes, 'x')

@@ -84,7 +84,8 @@ export class BenchProcesses {
    */
   async startGateway(document: object, workers: number): Promise<RunningGateway> {
     const file = join(this.#folder, `bench-${this.#files++}.json`)
-    await writeFile(file, JSON.stringify(document))
+    // The configuration of a user may hold secrets.
+    await writeFile(file, JSON.stringify(document), { mode: 0o600 })
     const args = ['start', '-c', file, '--listen', '127.0.0.1:0', '--metrics', '127.0.0.1:0']
     if (workers > 0) args.push('--workers', String(workers))
     const child = this.#launch([programs.gateway, ...args])

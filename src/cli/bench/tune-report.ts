@@ -1,7 +1,7 @@
 /** What a sweep found, as text for people and as plain data. */
 import Table from 'cli-table3'
 import { stringify } from 'yaml'
-import { settingDefaults, type TunedSettings } from './knobs.js'
+import type { TunedSettings } from './knobs.js'
 import type { LatencyPoint } from './percentiles.js'
 import { type Curve, drawCurves } from './picture.js'
 import { describe, type Side, type Step, type SweepResult, winMargin } from './sweep.js'
@@ -13,11 +13,14 @@ const idleWorker = 0.75
 
 export interface TuneReport {
   readonly result: SweepResult
-  /** What the gateway takes as its workers without a flag. */
+  /** What the gateway does without any of the advice: its defaults, or what the configuration of the user says. */
+  readonly now: TunedSettings
   readonly cores: number
+  /** Whether the configuration of the user ran, not the built-in one. */
+  readonly isOwn: boolean
 }
 
-/** What is to be pasted; null = the defaults are best. */
+/** What is to be pasted. */
 export interface Advice {
   /** Empty when no flag is needed. */
   readonly commandLine: string
@@ -93,35 +96,35 @@ function headline({ result: { start, best, steps } }: TuneReport): string {
 }
 
 /** @returns null when the best is what the gateway does without being told. */
-export function adviceOf({ result, cores }: TuneReport): Advice | null {
+export function adviceOf({ result, now }: TuneReport): Advice | null {
   const { workers, pipelining, poolSize } = result.best.settings
   const keepalive: { size?: number; pipelining?: number } = {}
-  if (poolSize !== settingDefaults.poolSize) keepalive.size = poolSize
-  if (pipelining !== settingDefaults.pipelining) keepalive.pipelining = pipelining
+  if (poolSize !== now.poolSize) keepalive.size = poolSize
+  if (pipelining !== now.pipelining) keepalive.pipelining = pipelining
   const hasPool = Object.keys(keepalive).length > 0
-  if (workers === cores && !hasPool) return null
+  if (workers === now.workers && !hasPool) return null
   const document = {
-    ...(workers !== cores && { sluice: { workers } }),
+    ...(workers !== now.workers && { sluice: { workers } }),
     ...(hasPool && { upstreams: [{ id: 'yours', keepalive_pool: keepalive }] }),
   }
-  return { commandLine: workers === cores ? '' : `sluice start --workers ${workers}`, yaml: stringify(document) }
+  return { commandLine: workers === now.workers ? '' : `sluice start --workers ${workers}`, yaml: stringify(document) }
 }
 
 function pasteable(report: TuneReport): string {
   const advice = adviceOf(report)
-  if (advice === null) return 'These are the defaults: no flag and no option is needed.\n'
+  if (advice === null) return 'No flag and no option has to be changed.\n'
   const indented = (text: string): string => `\n  ${text.trimEnd().replaceAll('\n', '\n  ')}\n`
   const flag = advice.commandLine === '' ? '' : `As a flag:\n${indented(advice.commandLine)}\n`
   return `\n${flag}In the configuration:\n${indented(advice.yaml)}`
 }
 
-function notes({ result, cores }: TuneReport): string[] {
+function notes({ result, cores, isOwn }: TuneReport): string[] {
   const { start, best, steps } = result
   const { gatewayCores, machineBusy } = best
   const tried = steps.filter(({ knob }) => knob === 'workers').map(({ candidate }) => candidate)
   const used = gatewayCores === null ? '' : `, ${gatewayCores.toFixed(1)} of ${cores} cores by the gateway`
   const tells = [
-    `Load generators and upstream ran on this machine too: ${Math.round(machineBusy * 100)} % of its CPU was in use${used}. Between machines there is also a network.`,
+    `${isOwn ? 'The load generators' : 'Load generators and upstream'} ran on this machine too: ${Math.round(machineBusy * 100)} % of its CPU was in use${used}. Between machines there is also a network.`,
   ]
   if (tried.length > 0 && machineBusy >= fullMachine) {
     const capacities = [start, ...tried].map(capacityOf).filter((text) => text !== null)
@@ -134,10 +137,12 @@ function notes({ result, cores }: TuneReport): string[] {
       'The gateway had CPU left, so the load was the limit: this cannot tell how many workers more load would need. The default, one for each core, is right then.',
     )
   }
+  const latencies = 'Latencies are those of a closed loop at full load'
+  if (isOwn) return [...tells, `All upstreams had the same settings; what is good for one may not be for another. ${latencies}.`]
   return [
     ...tells,
     'The built-in upstream answers about 150 bytes at once. Yours do not: with pipelining a slow answer delays those behind it on its connection, so use it for quick upstreams that allow it; a small pool costs more where opening a connection does (distance, TLS).',
-    'Latencies are those of a closed loop at full load. `sluice bench --url` measures a gateway with your routes, plugins and upstreams.',
+    `${latencies}. \`--config\` takes your own routes, plugins and upstreams; \`sluice bench --url\` measures a gateway that runs.`,
   ]
 }
 

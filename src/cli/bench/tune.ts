@@ -2,19 +2,25 @@
 import { SingleBar } from 'cli-progress'
 import { wallMs } from '../../base/clock.js'
 import { UsageError } from '../../base/errors.js'
-import { type KnobName, knobNames, knobsFor, settingDefaults } from './knobs.js'
+import { type KnobName, knobNames, knobsFor, settingDefaults, type TunedSettings } from './knobs.js'
 import { thisMachine } from './machine.js'
+import { type OwnConfig, readOwnConfig } from './own-config.js'
 import { BenchProcesses } from './processes.js'
-import type { SuiteName } from './suites.js'
+import { type BenchCase, benchCases, type SuiteName, selfStartDocument } from './suites.js'
 import { svgChart, writeOutput } from './svg.js'
 import { describe, type SweepPlan, type SweepResult, stepsMost, sweep, winMargin } from './sweep.js'
 import { renderTune, stepLine, tuneData, tunedCurves } from './tune-report.js'
-import { TunedGateways, type TunedLoad } from './tuned-gateways.js'
+import { TunedGateways, type TunedLoad, type TunedTarget } from './tuned-gateways.js'
 
 export interface TuneOptions {
   readonly suite: SuiteName
   readonly knobs: readonly KnobName[]
-  /** Most worker threads, where the sweep starts; 0 = the cores available. */
+  /** Configuration of the user to run in place of the built-in one; null = none. */
+  readonly config: string | null
+  /** Targets to ask for, with `config`. */
+  readonly paths: readonly string[]
+  readonly headers: Readonly<Record<string, string>>
+  /** Most worker threads, where the sweep starts; 0 = it starts at those of the configuration, else at the cores available, which are the most. */
   readonly workers: number
   /** Seconds of each measurement. */
   readonly duration: number
@@ -30,6 +36,9 @@ export interface TuneOptions {
 export const tuneDefaults: TuneOptions = {
   suite: 'plain',
   knobs: knobNames,
+  config: null,
+  paths: [],
+  headers: {},
   workers: 0,
   duration: 2,
   rounds: 3,
@@ -63,20 +72,23 @@ const startSeconds = 1
 export async function runTune(options: TuneOptions): Promise<number> {
   const chart = options.svg === null ? null : await svgChart()
   const machine = thisMachine()
-  const workers = options.workers === 0 ? machine.cores : options.workers
+  const own = options.config === null ? null : await readOwnConfig(options.config)
+  const now: TunedSettings = own === null ? { workers: machine.cores, ...settingDefaults } : own.settings
+  const start = options.workers === 0 ? now : { ...now, workers: options.workers }
+  const workersMost = options.workers === 0 ? Math.max(machine.cores, now.workers) : options.workers
   const plan: SweepPlan = {
-    start: { workers, ...settingDefaults },
-    knobs: knobsFor(options.knobs, workers, options.connections),
+    start,
+    knobs: knobsFor(options.knobs, start, workersMost, options.connections),
     rounds: options.rounds,
   }
   const at = new Date(wallMs())
   process.stdout.write(introduction(options, plan))
-  const result = await measured(options, plan, machine.cores)
-  const report = { result, cores: machine.cores }
+  const result = await measured(options, plan, own, machine.cores)
+  const report = { result, now, cores: machine.cores, isOwn: own !== null }
   process.stdout.write(`\n${renderTune(report, process.stdout.isTTY === true)}`)
   if (options.json !== null) {
-    const { json: _json, svg: _svg, ...chosen } = options
-    const data = { at: at.toISOString(), machine, options: chosen, ...tuneData(report) }
+    const { json: _json, svg: _svg, headers, ...chosen } = options
+    const data = { at: at.toISOString(), machine, options: { ...chosen, headers: Object.keys(headers) }, ...tuneData(report) }
     await writeOutput('--json', options.json, `${JSON.stringify(data, null, 2)}\n`)
   }
   if (options.svg !== null && chart !== null) {
@@ -85,20 +97,20 @@ export async function runTune(options: TuneOptions): Promise<number> {
   return result.best.failed === 0 ? 0 : 1
 }
 
-function introduction({ connections, duration, rounds, suite }: TuneOptions, plan: SweepPlan): string {
+function introduction({ config, connections, duration, rounds, suite }: TuneOptions, plan: SweepPlan): string {
   const candidateSeconds = 2 * rounds * duration + Math.min(warmUpSecondsMost, duration) + startSeconds
   const most = stepsMost(plan)
   const minutes = Math.max(1, Math.round((most * candidateSeconds) / 60))
   return [
-    `start: ${describe(plan.start)}; suite ${suite}, ${connections} connections; each candidate beside the best so far in ${rounds} rounds of ${duration} s\n`,
+    `start: ${describe(plan.start)}; ${config ?? `suite ${suite}`}, ${connections} connections; each candidate beside the best so far in ${rounds} rounds of ${duration} s\n`,
     `at most ${most} candidates of about ${candidateSeconds} s, ${minutes} min; one must be better by ${winMargin * 100} % to win\n\n`,
   ].join('')
 }
 
-async function measured(options: TuneOptions, plan: SweepPlan, cores: number): Promise<SweepResult> {
-  const { suite, connections, pipelining, duration, rounds } = options
+async function measured(options: TuneOptions, plan: SweepPlan, own: OwnConfig | null, cores: number): Promise<SweepResult> {
+  const { connections, pipelining, headers, duration, rounds } = options
   const warmUpSeconds = Math.min(warmUpSecondsMost, duration)
-  const load: TunedLoad = { suite, connections, pipelining, seconds: duration, warmUpSeconds }
+  const load: TunedLoad = { connections, pipelining, headers, seconds: duration, warmUpSeconds }
   const bar = process.stderr.isTTY
     ? new SingleBar({ format: '[{bar}] {value}/{total} measurements', stream: process.stderr, clearOnComplete: true })
     : null
@@ -106,11 +118,25 @@ async function measured(options: TuneOptions, plan: SweepPlan, cores: number): P
   try {
     // Half of the cores each: load and upstream cost more per request than the gateway, and with fewer they would be the limit.
     const helpers = Math.max(1, Math.ceil(cores / 2))
-    const gateways = await TunedGateways.start(processes, load, helpers, () => bar?.increment())
+    const target = own === null ? await builtInTarget(processes, options.suite, helpers) : ownTarget(own, options.paths)
+    const gateways = await TunedGateways.start(processes, target, load, helpers, () => bar?.increment())
     bar?.start(stepsMost(plan) * 2 * rounds + 1, 0)
     return await sweep(gateways, plan, (step) => process.stdout.write(stepLine(step)))
   } finally {
     bar?.stop()
     await processes.close()
   }
+}
+
+/** Starts the built-in upstream, as so many processes. */
+async function builtInTarget(processes: BenchProcesses, suite: SuiteName, helpers: number): Promise<TunedTarget> {
+  const port = await processes.startUpstream(helpers)
+  const [benchCase] = benchCases(suite, selfStartDocument(port).targets)
+  if (benchCase === undefined) throw new Error(`suite ${suite} has no case`)
+  return { benchCase, document: (keepalive) => selfStartDocument(port, keepalive).document }
+}
+
+function ownTarget(own: OwnConfig, paths: readonly string[]): TunedTarget {
+  const benchCase: BenchCase = { suite: 'plain', title: 'own paths', method: 'GET', paths, bodyBytes: 0, reconnect: false }
+  return { benchCase, document: (keepalive) => own.document(keepalive) }
 }

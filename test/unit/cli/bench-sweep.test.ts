@@ -43,7 +43,8 @@ class FakeMeasurer implements Measurer {
 }
 
 const start = (workers: number): TunedSettings => ({ workers, ...settingDefaults })
-const allKnobs = (workers: number, connections = 64): Knob[] => knobsFor(['workers', 'pipelining', 'pool'], workers, connections)
+const allKnobs = (workers: number, connections = 64): Knob[] =>
+  knobsFor(['workers', 'pipelining', 'pool'], start(workers), workers, connections)
 
 async function run(measurer: FakeMeasurer, workers = 8, knobs = allKnobs(workers)) {
   const steps: Step[] = []
@@ -64,13 +65,30 @@ describe('knobs', () => {
   })
 
   test('a larger pool is tried only where so many connections can be busy', () => {
-    expect(knobsFor(['pool'], 8, 1000)[0]?.ladders).toEqual([[1024], [256]])
-    expect(knobsFor(['pool'], 8, 320)[0]?.ladders).toEqual([[256]])
-    expect(knobsFor(['pool'], 8, 1)[0]?.ladders).toEqual([[1]])
+    expect(knobsFor(['pool'], start(8), 8, 1000)[0]?.ladders).toEqual([[1024], [256]])
+    expect(knobsFor(['pool'], start(8), 8, 320)[0]?.ladders).toEqual([[256]])
+    expect(knobsFor(['pool'], start(8), 8, 1)[0]?.ladders).toEqual([[1]])
+  })
+
+  test('from a start in the middle, both ways', () => {
+    const ladders = knobsFor(['workers', 'pipelining', 'pool'], { workers: 4, pipelining: 8, poolSize: 16 }, 8, 64).map(
+      (knob) => knob.ladders,
+    )
+    expect(ladders).toEqual([
+      [
+        [6, 8],
+        [2, 1],
+      ],
+      [
+        [16, 64],
+        [4, 1],
+      ],
+      [[64], [8]],
+    ])
   })
 
   test('only those asked for, in the order in which they matter', () => {
-    expect(knobsFor(['pool', 'pipelining'], 8, 64).map(({ name }) => name)).toEqual(['pipelining', 'pool'])
+    expect(knobsFor(['pool', 'pipelining'], start(8), 8, 64).map(({ name }) => name)).toEqual(['pipelining', 'pool'])
   })
 })
 
@@ -205,7 +223,7 @@ describe('sweep', () => {
 
   test('a single win that was measured beside the start is not measured again', async () => {
     const measurer = new FakeMeasurer(({ workers }) => ({ rate: workers === 1 ? 2000 : 1000 }))
-    const result = await run(measurer, 2, knobsFor(['workers'], 2, 64))
+    const result = await run(measurer, 2, knobsFor(['workers'], start(2), 2, 64))
     expect(result.steps.map(({ knob }) => knob)).toEqual(['workers'])
     expect(result.best.settings.workers).toBe(1)
     expect(measurer.opened).toEqual([start(2), { ...start(2), workers: 1 }])
@@ -219,7 +237,7 @@ describe('sweep', () => {
       pipelined++
       return { rate: pipelined > 15 ? 1000 : 1000 + pipelining * 100 }
     })
-    const result = await run(measurer, 1, knobsFor(['pipelining'], 1, 64))
+    const result = await run(measurer, 1, knobsFor(['pipelining'], start(1), 1, 64))
     expect(result.steps.at(-1)).toMatchObject({ knob: 'together', outcome: 'stays' })
     expect(result.best).toBe(result.start)
   })
@@ -249,7 +267,7 @@ describe('sweep', () => {
       order.push(workers)
       return { rate: 1000 }
     })
-    await run(measurer, 2, knobsFor(['workers'], 2, 64))
+    await run(measurer, 2, knobsFor(['workers'], start(2), 2, 64))
     expect(order).toEqual([2, 2, 1, 1, 2, 2, 1])
   })
 })
@@ -262,7 +280,7 @@ describe('report', () => {
 
   test('names the best as a flag and as a configuration, with every candidate in the table', async () => {
     const result = await run(better, 2)
-    const report = { result, cores: 2 }
+    const report = { result, now: start(2), cores: 2, isOwn: false }
     expect(adviceOf(report)).toEqual({
       commandLine: 'sluice start --workers 1',
       yaml: 'sluice:\n  workers: 1\nupstreams:\n  - id: yours\n    keepalive_pool:\n      pipelining: 16\n',
@@ -286,15 +304,15 @@ describe('report', () => {
 
   test('the defaults need no flag', async () => {
     const result = await run(new FakeMeasurer(() => ({ rate: 1000 })), 2)
-    const text = renderTune({ result, cores: 2 }, false)
-    expect(adviceOf({ result, cores: 2 })).toBeNull()
+    const text = renderTune({ result, now: start(2), cores: 2, isOwn: false }, false)
+    expect(adviceOf({ result, now: start(2), cores: 2, isOwn: false })).toBeNull()
     expect(text).toContain(
       'Best found: the settings of the start, 2 workers, pipelining 1, pool 320. Nothing that was tried is better by 5 %.',
     )
-    expect(text).toContain('no flag and no option is needed')
+    expect(text).toContain('No flag and no option has to be changed')
     expect(text).not.toContain('sluice start')
     // A start with fewer workers than cores is not the default.
-    expect(adviceOf({ result, cores: 4 })?.commandLine).toBe('sluice start --workers 2')
+    expect(adviceOf({ result, now: start(4), cores: 4, isOwn: false })?.commandLine).toBe('sluice start --workers 2')
   })
 
   test('a full machine and a gateway with CPU left are told apart', async () => {
@@ -308,16 +326,18 @@ describe('report', () => {
       return measurer
     }
     const full = await run(busy(0.97), 2)
-    expect(renderTune({ result: full, cores: 2 }, false)).toMatch(
+    expect(renderTune({ result: full, now: start(2), cores: 2, isOwn: false }, false)).toMatch(
       /The machine was full.* alone could answer 100,000 requests\/s with 2 workers, 50,000 requests\/s with 1 worker\./,
     )
     const idle = await run(busy(0.4), 2)
-    expect(renderTune({ result: idle, cores: 2 }, false)).toMatch(/The gateway had CPU left, so the load was the limit/)
+    expect(renderTune({ result: idle, now: start(2), cores: 2, isOwn: true }, false)).toMatch(
+      /The gateway had CPU left, so the load was the limit/,
+    )
   })
 
   test('plain data has percentiles and no histograms', async () => {
     const result = await run(better, 2)
-    const data = JSON.parse(JSON.stringify(tuneData({ result, cores: 2 })))
+    const data = JSON.parse(JSON.stringify(tuneData({ result, now: start(2), cores: 2, isOwn: false })))
     expect(data).toMatchObject({
       margin: 0.05,
       best: { settings: { workers: 1, pipelining: 16 } },
