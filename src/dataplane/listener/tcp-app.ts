@@ -7,7 +7,7 @@
  * strict parser, and the address of a client is asked for once per connection. Every worker has a socket of its own on the port.
  */
 import { recentMs } from '../../base/clock.js'
-import { type Acceptor, errorName, type RawSockets, type TcpHandle, type TcpServerHandle } from '../tcp/handle.js'
+import type { Acceptor, RawSockets, TcpHandle, TcpServerHandle } from '../tcp/handle.js'
 import { bindSharedPort } from '../tcp/shared-port.js'
 import type { ClientRequest, ClientResponse, ListenSocket, TlsFiles, UwsApp } from './binding.js'
 import { HEADER_TIMEOUT_MS, KEEP_ALIVE_MS, type NodeLimits } from './node-app.js'
@@ -112,7 +112,7 @@ export class TcpApp implements UwsApp, Acceptor {
       return this
     }
     this.local = `${host.includes(':') ? `[${host}]` : host}:${this.port}`
-    this.timer ??= setInterval(() => this.sweep(), SWEEP_MS)
+    this.timer ??= setInterval(() => setImmediate(this.sweep), SWEEP_MS)
     callback(this)
     return this
   }
@@ -135,7 +135,13 @@ export class TcpApp implements UwsApp, Acceptor {
   }
 
   accepted(handle: TcpHandle): void {
-    const connection = new TcpConnection(this, handle)
+    const peer = this.peerOf(handle)
+    if (peer === '') {
+      // Reset already. Asked any later, this could turn a request loose that no rule about addresses knows what to do with.
+      handle.close()
+      return
+    }
+    const connection = new TcpConnection(this, handle, peer)
     this.connections.add(connection)
     handle.setNoDelay(true)
     if (this.sockets.read(handle, this.readBuffer, connection) < 0) connection.destroy()
@@ -167,18 +173,14 @@ export class TcpApp implements UwsApp, Acceptor {
   }
 
   /** The address of the other side; an IPv4 address that is mapped into IPv6 is written as IPv4. Empty = it is gone. */
-  peerOf(handle: TcpHandle): string {
+  private peerOf(handle: TcpHandle): string {
     const address = this.sockets.peer(handle)?.address.replace(/%.*$/, '') ?? ''
     return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
   }
 
-  private sweep(): void {
+  /** Runs behind the reading of sockets: what came in time, while this thread stood still, is no timeout. */
+  private readonly sweep = (): void => {
     const now = recentMs()
     for (const connection of this.connections) connection.sweep(now)
   }
-}
-
-/** Why `listen` failed, for logs. */
-export function listenProblem(error: number): string {
-  return errorName(error)
 }

@@ -103,6 +103,8 @@ export class TcpClient implements ClientResponse {
   }
 
   close(): ClientResponse {
+    // The connection may be busy with the next request.
+    if (this.isOver) return this
     this.isGone = true
     this.forget()
     // Where its end is that of the connection, only a reset says that an answer is not whole.
@@ -153,11 +155,11 @@ export class TcpClient implements ClientResponse {
   }
 
   pause(): void {
-    this.connection.pause()
+    if (!this.isOver) this.connection.pause()
   }
 
   resume(): void {
-    this.connection.resume()
+    if (!this.isOver) this.connection.resume()
   }
 
   // What the connection tells.

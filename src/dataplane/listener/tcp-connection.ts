@@ -44,6 +44,8 @@ export class TcpConnection implements Reader, Writer {
   /** Nothing is answered behind what is written. */
   private isEnding = false
   private hasShutDown = false
+  /** The client has ended its half. */
+  private hasEnded = false
   private bodyLeft = 0
   private decoder: ChunkedDecoder | null = null
   private isDecoding = false
@@ -56,17 +58,12 @@ export class TcpConnection implements Reader, Writer {
   /** Writes that wait for room in the kernel. */
   private queued = 0
   private queuedSinceMs = 0
-  private peer: string | null = null
 
   constructor(
     private readonly app: TcpApp,
     readonly handle: TcpHandle,
+    readonly peerAddress: string,
   ) {}
-
-  get peerAddress(): string {
-    this.peer ??= this.app.peerOf(this.handle)
-    return this.peer
-  }
 
   /** The client has not taken all that was written. */
   get isBehind(): boolean {
@@ -79,8 +76,17 @@ export class TcpConnection implements Reader, Writer {
     this.consume(this.app.readBuffer, 0, length)
   }
 
-  onReadEnd(_error: number): void {
-    this.destroy()
+  onReadEnd(error: number): void {
+    // Who has ended its half may still take what is on its way to it; who waits for an answer counts as gone.
+    if (error < 0 || this.active !== null || this.queued === 0) {
+      this.destroy()
+      return
+    }
+    this.hasEnded = true
+    this.isEnding = true
+    this.kept = null
+    this.moveOn(Phase.Lingering)
+    this.flush()
   }
 
   private consume(bytes: Buffer, start: number, end: number): void {
@@ -88,6 +94,11 @@ export class TcpConnection implements Reader, Writer {
     while (position < end) {
       switch (this.phase) {
         case Phase.Head:
+          if (this.queued > 0) {
+            // Who does not take answers gets no more of them.
+            this.keep(bytes, position, end)
+            return
+          }
           if (this.kept !== null) {
             const joined = Buffer.concat([this.kept, bytes.subarray(position, end)])
             this.kept = null
@@ -217,7 +228,8 @@ export class TcpConnection implements Reader, Writer {
   /** Keeps what was sent ahead. */
   private keep(bytes: Buffer, start: number, end: number): void {
     const ahead = bytes.subarray(start, end)
-    this.kept = this.kept === null ? Buffer.from(ahead) : Buffer.concat([this.kept, ahead])
+    if (this.kept !== null) this.kept = Buffer.concat([this.kept, ahead])
+    else this.kept = bytes === this.app.readBuffer ? Buffer.from(ahead) : ahead
     if (this.kept.length > AHEAD_BYTES_MAX) this.updateReading()
   }
 
@@ -249,6 +261,8 @@ export class TcpConnection implements Reader, Writer {
     this.append(block)
     const { output } = this.app
     if (!output.fits(256)) this.flush()
+    // What failed to leave has ended the connection, and somebody else may write by now.
+    if (this.phase === Phase.Closed) return
     output.date()
     if (extra !== '') this.append(extra)
     if (persistence !== '') this.append(persistence)
@@ -318,8 +332,11 @@ export class TcpConnection implements Reader, Writer {
     }
     if (this.queued > 0) return
     this.active?.drained()
+    if (this.phase !== Phase.Head) return
+    // It could not be expected to ask again before it had its answer.
+    if (!this.hasBegun) this.sinceMs = recentMs()
     // Requests that came ahead waited for room as well.
-    if (this.phase === Phase.Head && this.kept !== null) this.app.goOn(this)
+    if (this.kept !== null) this.app.goOn(this)
   }
 
   // ---------------------------------------------------------------- endings
@@ -350,10 +367,15 @@ export class TcpConnection implements Reader, Writer {
     this.consume(kept, 0, kept.length)
   }
 
+  /** From here on the client may take its time to end its half. */
+  private readonly onShutDown = (): void => {
+    if (this.hasEnded) this.destroy()
+    else this.sinceMs = recentMs()
+  }
+
   private shutDown(): void {
     this.hasShutDown = true
-    this.sinceMs = recentMs()
-    const error = this.app.sockets.shutdown(this.handle, () => undefined)
+    const error = this.app.sockets.shutdown(this.handle, this.onShutDown)
     if (error < 0) this.destroy()
   }
 

@@ -113,8 +113,9 @@ export class TcpOutput {
 
   /** Another connection writes: what the one before has here leaves first. */
   turnTo(owner: OutputOwner): void {
-    const before = this.owner
-    if (this.used > 0) before?.flush()
+    // To leave may end a connection, and whoever hears of that may write in turn.
+    while (this.used > 0 && this.owner !== null && this.owner !== owner) this.owner.flush()
+    if (this.owner === owner) return
     this.used = 0
     this.owner = owner
   }

@@ -1,0 +1,171 @@
+/** Client connections of a `tcp` listener on fake sockets: what the kernel takes, and when, is decided here. */
+import { expect, test } from 'vitest'
+import { nowMs } from '../../../src/base/clock.js'
+import { connectionOf, FakeListener, ok, readBody, turns } from '../../support/fake-listener.js'
+import { ECONNRESET, FakeTcp } from '../../support/fake-natives.js'
+
+const get = (target = '/', ...fields: string[]): string => `${[`GET ${target} HTTP/1.1`, 'Host: a.test', ...fields].join('\r\n')}\r\n\r\n`
+/** Bodies behind heads with a length. */
+const bodies = (handle: FakeTcp): string[] => handle.text.split(/HTTP\/1\.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n/).slice(1)
+
+/** The clock has moved on. */
+async function later(): Promise<void> {
+  const beganMs = nowMs()
+  while (nowMs() < beganMs + 5) await turns(1)
+}
+
+test('requests that are sent ahead wait while the client takes no answers, and memory with them', async () => {
+  const listener = new FakeListener()
+  const client = listener.connect()
+  client.send(get('/0'))
+  client.isFull = true
+  client.send(Array.from({ length: 1000 }, (_, index) => get(`/${index + 1}`)).join(''))
+  await turns()
+  // The first that did not fit; what is behind it is not even looked at.
+  expect([listener.asked.length, client.waiting]).toEqual([2, 1])
+  while (client.isReading) client.send(get('/more').repeat(100))
+  await turns()
+  expect(listener.asked.length).toBe(2)
+  client.drain(1)
+  await turns()
+  expect([listener.asked.length, client.waiting]).toEqual([3, 1])
+  for (let round = 0; round < 10_000 && !client.isReading; round++) {
+    client.drain()
+    await turns(1)
+  }
+  client.drain()
+  await turns()
+  expect(client.isReading).toBe(true)
+  client.send(get('/last'))
+  await turns()
+  expect(listener.last().target).toBe('/last')
+  expect(bodies(client).slice(0, 1001)).toEqual(Array.from({ length: 1001 }, (_, index) => `/${index}`))
+})
+
+test('an answer that fails to leave in the middle of its head writes nothing into the answer of another', () => {
+  const shared = new FakeListener().shared
+  const listener = new FakeListener(() => undefined, shared)
+  const [broken, other] = [listener.connect(), listener.connect()]
+  broken.send(get('/broken'))
+  other.send(get('/other'))
+  const [first, second] = listener.asked
+  // Whoever hears of the end answers somebody else meanwhile.
+  first?.client.onAborted(() => {
+    second?.client.cork(() => {
+      second.client.writeStatus('200 OK').write('one')
+    })
+  })
+  broken.error = ECONNRESET
+  // A head that does not fit behind what is there leaves by itself.
+  first?.client.writeStatus(Buffer.from(`200 OK\r\nx-big: ${'b'.repeat(70_000)}`)).end('lost')
+  second?.client.end()
+  expect(other.text.replace(/Date: [^\r]+/, 'Date: now')).toBe(
+    'HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n',
+  )
+})
+
+test('what is written while another connection makes room is not lost', () => {
+  const listener = new FakeListener(() => undefined)
+  const [broken, third, last] = [listener.connect(), listener.connect(), listener.connect()]
+  for (const handle of [broken, third, last]) handle.send(get('/x'))
+  const [first, second, another] = listener.asked
+  first?.client.onAborted(() => void second?.client.writeStatus('200 OK').end('second'))
+  broken.error = ECONNRESET
+  second?.client.cork(() => {
+    first?.client.cork(() => {
+      first.client.writeStatus('200 OK').write('first')
+      // Turns to another connection while the first has something in the output, which fails to leave.
+      another?.client.writeStatus('200 OK').end('third')
+    })
+  })
+  expect([bodies(third), bodies(last)]).toEqual([['second'], ['third']])
+})
+
+test('lingering is counted from when the end is out, not from when it was put behind what waits', async () => {
+  const listener = new FakeListener()
+  const client = listener.connect()
+  client.isFull = true
+  client.send(get('/', 'Connection: close'))
+  const { lingerMs, sendMs } = listener.app.timeouts
+  connectionOf(client).sweep(nowMs() + lingerMs * 2)
+  expect(client.closed).toBe('')
+  const beganMs = nowMs()
+  await later()
+  client.drain()
+  await turns()
+  connectionOf(client).sweep(beganMs + lingerMs)
+  expect(client.closed).toBe('')
+  connectionOf(client).sweep(nowMs() + lingerMs)
+  expect(client.closed).toBe('close')
+  expect(sendMs).toBeGreaterThan(lingerMs)
+})
+
+test('a connection that took its answer late is idle from then on', async () => {
+  const listener = new FakeListener()
+  const client = listener.connect()
+  client.isFull = true
+  client.send(get())
+  const { keepAliveMs } = listener.app.timeouts
+  const beganMs = nowMs()
+  await later()
+  client.drain()
+  connectionOf(client).sweep(beganMs + keepAliveMs)
+  expect(client.closed).toBe('')
+  connectionOf(client).sweep(nowMs() + keepAliveMs)
+  expect(client.closed).toBe('close')
+})
+
+test('a client that ends its half takes the rest of its answer; one that waits for an answer counts as gone', async () => {
+  const listener = new FakeListener()
+  const taking = listener.connect()
+  taking.isFull = true
+  taking.send(get('/taken'))
+  taking.end()
+  expect(taking.closed).toBe('')
+  taking.drain()
+  await turns()
+  expect([bodies(taking), taking.hasShutDown, taking.closed]).toEqual([['/taken'], true, 'close'])
+  listener.answer = () => undefined
+  const waiting = listener.connect()
+  waiting.send(get('/waits'))
+  waiting.end()
+  expect([waiting.closed, listener.last().isAborted]).toEqual(['close', true])
+  const broken = listener.connect()
+  broken.isFull = true
+  listener.answer = ok
+  broken.send(get('/broken'))
+  broken.end(ECONNRESET)
+  expect(broken.closed).toBe('close')
+})
+
+test('an answer that is complete cannot stop, cut or pause the connection any more', () => {
+  const listener = new FakeListener()
+  const client = listener.connect()
+  client.send(get('/first'))
+  const first = listener.last()
+  listener.answer = (asked) => readBody(asked, ok)
+  client.send('POST /second HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nab')
+  first.client.pause()
+  expect(client.isReading).toBe(true)
+  listener.last().client.pause()
+  first.client.resume()
+  expect(client.isReading).toBe(false)
+  listener.last().client.resume()
+  first.client.close()
+  client.send('cd')
+  expect(bodies(client)).toEqual(['/first', '/second'])
+})
+
+test('a client whose address cannot be told any more is not served', () => {
+  const listener = new FakeListener()
+  const gone = new FakeTcp()
+  gone.peer = null
+  listener.connect(gone)
+  expect(gone.closed).toBe('close')
+  const mapped = new FakeTcp()
+  mapped.peer = { address: '::ffff:192.0.2.9', port: 1 }
+  const link = new FakeTcp()
+  link.peer = { address: 'fe80::1%eth0', port: 1 }
+  for (const handle of [mapped, link]) listener.connect(handle).send(get())
+  expect(listener.asked.map(({ client }) => client.peerAddress?.())).toEqual(['192.0.2.9', 'fe80::1'])
+})
