@@ -44,32 +44,28 @@ export function addBench(program: Command, done: (exitCode: number) => void): vo
     .option(
       '--path <target>',
       'further target for the routes suite with --url, target to ask for with --config; may repeat',
-      (text, earlier: string[]) => [...earlier, text],
-      [],
+      (text, earlier: string[] | undefined) => [...(earlier ?? []), text],
     )
-    .option('--header <field>', 'request header as "Name: value", such as a key; may repeat', parseHeader, {})
-    .option(
-      '--workers <n>',
-      'worker threads of the started gateway (default: the cores available)',
-      integer('--workers', 1, mostWorkers),
-      0,
-    )
+    .option('--header <field>', 'request header as "Name: value", such as a key; may repeat', parseHeader)
+    .option('--workers <n>', 'worker threads of the started gateway (default: the cores available)', integer('--workers', 1, mostWorkers))
     .option('--duration <seconds>', 'length of each case (default: 10, with --tune 2)', integer('--duration', 1, 3600))
     .option('--connections <n>', 'client connections', integer('--connections', 1, 100_000), 64)
     .option('--pipelining <n>', 'requests in flight on a client connection', integer('--pipelining', 1, 1000), 1)
     .option('--json <file>', 'also write the results here')
     .option('--svg <file>', 'also draw the percentile curves here, as SVG (needs the package echarts)')
-    .option('--tune', 'find the best flags for this machine by a short sweep', false)
+    .option('--tune', 'find the best flags for this machine by a short sweep')
     .option('-c, --config <file>', 'with --tune: your configuration, with its upstreams, instead of the built-in one; needs --path')
     .option('--knobs <names>', 'what --tune turns (default: workers,pipelining,pool)')
     .option('--rounds <n>', 'measurements of each candidate with --tune (default: 3)', integer('--rounds', 1, 100))
     .addHelpText('after', tuneHelp)
-    .action(async (suite: BenchOptions['suite'], raw: RawBench) => {
+    .action(async (suite: BenchOptions['suite'], given: Partial<RawBench>) => {
+      // Not as defaults of the options, which help would print.
+      const raw = { path: [], header: {}, workers: 0, connections: 64, pipelining: 1, tune: false, ...given }
       done(await (raw.tune ? tune(suite, raw) : bench(suite, raw)))
     })
 }
 
-function parseHeader(text: string, earlier: { [name: string]: string }): { [name: string]: string } {
+function parseHeader(text: string, earlier: { [name: string]: string } = {}): { [name: string]: string } {
   const [, name, value] = /^([!#$%&'*+.^_`|~\w-]+): *([\t\x20-\x7e]*)$/.exec(text) ?? []
   if (name === undefined || value === undefined) throw new UsageError(`--header: found "${text}"; expected "Name: value"`)
   return { ...earlier, [name]: value }
