@@ -118,7 +118,8 @@ local function drive(due, total, out, fds, lengths, request, connections)
   local sent, done, quietSince = 0, 0, now()
   while done < total do
     local time = now()
-    while sent < total and free > 0 and due[sent] <= time do
+    -- One at a time: the upstream may run whenever something is written to it, and its answers have to be read as they come.
+    if sent < total and free > 0 and due[sent] <= time then
       local connection = ring[first]
       first = (first + 1) % connections
       free = free - 1
