@@ -20,7 +20,7 @@ const slowRivals = ['http-proxy', 'http-proxy-default', '@fastify/http-proxy', '
 const furtherJobs = ['plain-c16', 'plain-c256', '16k', '16k-c16', '16k-c256', '16k-c1024', 'refuse-403', 'refuse-404', 'post1k']
 const idleConnections = 10_000
 /** A quick run begins nothing new after this, so that it ends within five minutes on a slow machine too. */
-const quickSecondsMax = 270
+const quickSecondsMax = 260
 
 const usage = `native-bench/run: our gateway next to others, on this machine, in one run
 

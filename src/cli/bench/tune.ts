@@ -62,6 +62,11 @@ export function parseKnobs(text: string): KnobName[] {
 /** Enough for a started gateway to have its code compiled. */
 const warmUpSecondsMost = 2
 const startSeconds = 1
+/**
+ * Processes of load and of the built-in upstream, each as many as half of the cores: both cost more per request than the gateway, and with fewer
+ * they would be the limit. No more than this, for the memory that they need.
+ */
+const helpersMost = 16
 
 /**
  * Sweeps, and prints what was tried, what is best, and what could not be known.
@@ -116,8 +121,7 @@ async function measured(options: TuneOptions, plan: SweepPlan, own: OwnConfig | 
     : null
   const processes = await BenchProcesses.open()
   try {
-    // Half of the cores each: load and upstream cost more per request than the gateway, and with fewer they would be the limit.
-    const helpers = Math.max(1, Math.ceil(cores / 2))
+    const helpers = Math.min(helpersMost, Math.ceil(cores / 2))
     const target = own === null ? await builtInTarget(processes, options.suite, helpers) : ownTarget(own, options.paths)
     const gateways = await TunedGateways.start(processes, target, load, helpers, () => bar?.increment())
     bar?.start(stepsMost(plan) * 2 * rounds + 1, 0)
