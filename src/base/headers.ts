@@ -29,6 +29,8 @@ export class HeaderList {
   readonly keys: readonly string[] = this.ownKeys
   readonly names: readonly string[] = this.ownNames
   readonly values: readonly string[] = this.ownValues
+  /** The request whose fields, as they came, these are; null = they are not, or somebody has changed them. It never changes itself. */
+  origin: object | null = null
   protected size = 0
   private checked = 0
   /** Fields behind the others that nobody has looked at yet. */
@@ -64,6 +66,22 @@ export class HeaderList {
     this.size = 0
     this.checked = 0
     this.whole = null
+    this.origin = null
+  }
+
+  /** Becomes what another list is, which nobody has put a block behind. */
+  copyFrom(other: HeaderList): void {
+    const { ownKeys, ownNames, ownValues } = this
+    const { size } = other
+    for (let index = 0; index < size; index++) {
+      ownKeys[index] = other.ownKeys[index] as string
+      ownNames[index] = other.ownNames[index] as string
+      ownValues[index] = other.ownValues[index] as string
+    }
+    this.size = size
+    this.checked = other.checked
+    this.whole = null
+    this.origin = other.origin
   }
 
   /**
@@ -72,6 +90,7 @@ export class HeaderList {
    */
   setBlock(block: HeaderBlock | null): void {
     this.whole = block
+    this.origin = null
   }
 
   private takeApart(block: HeaderBlock): void {
@@ -84,6 +103,7 @@ export class HeaderList {
   /** Appends a field. `key` must be the lower-case form of `name`. */
   push(key: string, name: string, value: string): void {
     if (this.whole !== null) this.takeApart(this.whole)
+    this.origin = null
     const index = this.size++
     this.ownKeys[index] = key
     this.ownNames[index] = name
@@ -123,6 +143,7 @@ export class HeaderList {
       if (this.keys[index] !== key) continue
       this.ownNames[index] = name
       this.ownValues[index] = value
+      this.origin = null
       if (index < this.checked) this.checked = index
       this.removeFrom(index + 1, key)
       return
@@ -158,6 +179,7 @@ export class HeaderList {
       write++
     }
     const removed = write !== this.size
+    if (removed) this.origin = null
     this.size = write
     return removed
   }

@@ -19,6 +19,11 @@ export interface ClientResponse {
   writeHeader(key: Bytes, value: Bytes): ClientResponse
   write(chunk: Bytes): boolean
   end(body?: Bytes, closeConnection?: boolean): ClientResponse
+  /**
+   * A whole answer in one call, where the listener has it: `block` as for `writeStatus`, and as the body [start, end) of `source` (all of it if that is
+   * text). `isLasting`: the block will never change.
+   */
+  answer?(block: Bytes, isLasting: boolean, source: Bytes, start: number, end: number, closeConnection: boolean): void
   endWithoutBody(reportedContentLength?: number, closeConnection?: boolean): ClientResponse
   /** Returns [taken, complete]. Builds without the third parameter ignore it. */
   tryEnd(chunk: Bytes, totalSize: number, closeConnection?: boolean): [boolean, boolean]
@@ -39,6 +44,8 @@ export interface ClientResponse {
 
 /** The request half; only valid inside the handler. */
 export interface ClientRequest {
+  /** The same object may come again, for a request that is the same byte for byte. */
+  readonly isLasting?: boolean
   getUrl(): string
   getQuery(): string | undefined
   getCaseSensitiveMethod(): string

@@ -15,6 +15,7 @@ import type { RequestProxy } from '../proxy.js'
 import type { Binding, ClientRequest, ClientResponse, ListenSocket, TlsFiles, UwsApp } from './binding.js'
 import { AddressBook, TrustedProxies } from './client-address.js'
 import { Guard } from './guard.js'
+import { KnownRequest } from './known-request.js'
 
 const LISTEN_DEFAULT = 0
 /** The answer to `OPTIONS *` (RFC 9110 §9.3.7): the server is there. */
@@ -36,6 +37,7 @@ export class Listener {
   private readonly proxies: TrustedProxies
   private readonly path = new CanonicalPath()
   private socket: ListenSocket | null = null
+  private readonly known = new KnownRequest()
   private lastHostHeader = ''
   private lastHost = ''
   private port: number
@@ -171,8 +173,17 @@ export class Listener {
 
   /** Copies the request into the exchange; a failure says why it is refused. */
   private receive(exchange: Exchange, client: ClientResponse, request: ClientRequest, method: string): Failure | null {
-    const guard = this.guard
+    const { guard, known } = this
     const { listener, limits } = this.settings
+    exchange.scheme = listener.tls === null ? 'http' : 'https'
+    exchange.serverPort = this.port
+    exchange.serverAddress = listener.host
+    exchange.addresses = this.addresses
+    const policy = this.policy()
+    if (known.is(request, policy)) {
+      known.tell(exchange)
+      return null
+    }
     const raw = request.getUrl()
     const query = request.getQuery() ?? ''
     exchange.method = method
@@ -183,10 +194,6 @@ export class Listener {
     exchange.rawTarget = query === '' ? raw : `${raw}?${query}`
     exchange.path = raw
     exchange.upstreamPath = raw
-    exchange.scheme = listener.tls === null ? 'http' : 'https'
-    exchange.serverPort = this.port
-    exchange.serverAddress = listener.host
-    exchange.addresses = this.addresses
 
     guard.begin(exchange.requestHeaders)
     this.binding.forEachHeader(request, guard.line)
@@ -200,7 +207,7 @@ export class Listener {
     if (!isQuery(query)) return failures.BAD_TARGET
     // About the server, not about anything that has a route.
     if (exchange.rawTarget === '*' && method === 'OPTIONS') return null
-    if (!canonicalPath(raw, this.policy(), this.path)) return failures.BAD_TARGET
+    if (!canonicalPath(raw, policy, this.path)) return failures.BAD_TARGET
     if (guard.upgrade !== '' && method === 'GET') return failures.UPGRADE_NOT_SUPPORTED
     exchange.path = this.path.match
     exchange.upstreamPath = this.path.forward
@@ -211,6 +218,8 @@ export class Listener {
     exchange.host = this.lastHost
     if (listener.proxyProtocol === true && !this.applyProxyHeader(exchange, client)) return failures.NO_PROXY_HEADER
     if (guard.sawForwarded) this.applyForwarded(exchange, exchange.peerAddress)
+    // What forwarding fields mean depends on the peer.
+    else if (request.isLasting === true && listener.proxyProtocol !== true) known.learn(request, policy, exchange)
     return null
   }
 

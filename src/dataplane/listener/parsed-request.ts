@@ -4,6 +4,8 @@ import type { ClientRequest } from './binding.js'
 
 /** A request head that was read, or why it could not be. Immutable: the same object may stand for many requests. */
 export class ParsedRequest implements ClientRequest {
+  readonly isLasting = true
+
   constructor(
     readonly method: string,
     private readonly path: string,

@@ -73,7 +73,8 @@ export class RequestParser {
 
   // The head before: its bytes, where each line ends, and what the lines said. The request line is number 0.
   private readonly lastBytes = Buffer.allocUnsafeSlow(REMEMBERED_BYTES)
-  private lastRequest: ParsedRequest | null = null
+  private lastLength = 0
+  private lastRequest = this.request
   private lastLineEnds: number[] = []
   private lastNames: FieldName[] = []
   private lastValues: string[] = []
@@ -98,58 +99,69 @@ export class RequestParser {
    */
   parse(bytes: Buffer, start: number, end: number): number {
     this.failure = null
+    const { lastBytes, lastLength } = this
+    const most = Math.min(lastLength, end - start)
+    let same = 0
+    while (same < most && bytes[start + same] === lastBytes[same]) same++
+    // Nothing in front of its end can be the end of a head: that is where the parser stopped before.
+    if (same === lastLength && same > 0) {
+      this.request = this.lastRequest
+      return start + same
+    }
+    return this.parseNew(bytes, start, end, same)
+  }
+
+  /** A head that has `same` bytes in common with the one before. */
+  private parseNew(bytes: Buffer, start: number, end: number, same: number): number {
     const { lastBytes, lastLineEnds } = this
-    const known = this.lastRequest === null ? 0 : lastLineEnds.length
-    let position = start
-    let isSame = known > 0
+    const known = lastLineEnds.length
     let line = 0
-    if (known > 0 && startsAs(bytes, start, end, lastBytes, 0, lastLineEnds[0] as number)) {
-      position = start + (lastLineEnds[0] as number)
+    while (line < known && (lastLineEnds[line] as number) <= same) line++
+    let position = start
+    let names: FieldName[] = []
+    let values: string[] = []
+    let lineEnds: number[] = []
+    if (line > 0) {
+      // The request line and so many fields behind it are those of before.
+      position = start + (lastLineEnds[line - 1] as number)
       this.method = this.lastMethod
       this.target = this.lastTarget
       this.isHttp10 = this.lastIsHttp10
+      names = this.lastNames.slice(0, line - 1)
+      values = this.lastValues.slice(0, line - 1)
+      lineEnds = lastLineEnds.slice(0, line)
     } else {
-      isSame = false
       position = this.requestLine(bytes, start, end)
       if (position < 0) return this.stop(position)
+      lineEnds.push(position - start)
+      line = 1
     }
-    const names: FieldName[] = []
-    const values: string[] = []
-    const lineEnds: number[] = [position - start]
     for (;;) {
-      if (position + 1 >= end)
-        return position < end && bytes[position] !== CR && lowerToken[bytes[position] as number] === 0 ? this.refuse() : INCOMPLETE
+      if (position + 1 >= end) return this.lineBegins(bytes, position, end) ? INCOMPLETE : this.refuse()
       if (bytes[position] === CR) {
         if (bytes[position + 1] !== LF) return this.refuse()
         position += 2
         break
       }
-      line++
-      if (line < known) {
-        const lineStart = lastLineEnds[line - 1] as number
-        const lineEnd = lastLineEnds[line] as number
-        if (startsAs(bytes, position, end, lastBytes, lineStart, lineEnd)) {
-          names.push(this.lastNames[line - 1] as FieldName)
-          values.push(this.lastValues[line - 1] as string)
-          position += lineEnd - lineStart
-          lineEnds.push(position - start)
-          continue
-        }
+      const lineStart = line < known ? (lastLineEnds[line - 1] as number) : 0
+      const lineEnd = line < known ? (lastLineEnds[line] as number) : 0
+      if (lineEnd > 0 && startsAs(bytes, position, end, lastBytes, lineStart, lineEnd)) {
+        names.push(this.lastNames[line - 1] as FieldName)
+        values.push(this.lastValues[line - 1] as string)
+        position += lineEnd - lineStart
+      } else {
+        const next = this.fieldLine(bytes, position, end, names, values)
+        if (next < 0) return this.stop(next)
+        position = next
       }
-      isSame = false
-      const next = this.fieldLine(bytes, position, end, names, values)
-      if (next < 0) return this.stop(next)
-      position = next
       lineEnds.push(position - start)
-    }
-    if (isSame && line + 1 === known && this.lastRequest !== null) {
-      this.request = this.lastRequest
-      return position
+      line++
     }
     const request = this.assemble(names, values)
     this.request = request
     if (request.failure === null && position - start <= REMEMBERED_BYTES) {
       bytes.copy(lastBytes, 0, start, position)
+      this.lastLength = position - start
       this.lastLineEnds = lineEnds
       this.lastNames = names
       this.lastValues = values
@@ -159,6 +171,11 @@ export class RequestParser {
       this.lastRequest = request
     }
     return position
+  }
+
+  /** Whether the last byte there is, if there is one, can be the first of a field or of the end. */
+  private lineBegins(bytes: Buffer, position: number, end: number): boolean {
+    return position >= end || bytes[position] === CR || lowerToken[bytes[position] as number] !== 0
   }
 
   /** The index behind the request line; INCOMPLETE, or REFUSED with `failure`. */

@@ -75,6 +75,20 @@ export class TcpClient implements ClientResponse {
     return this
   }
 
+  answer(block: Bytes, isLasting: boolean, source: Bytes, start: number, end: number, closeConnection: boolean): void {
+    if (this.isOver) return
+    const { connection, request } = this
+    // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
+    if (closeConnection || !this.isContinued) this.closes = true
+    this.hasHead = true
+    this.written = end - start
+    const persistence = this.closes ? '\r\nConnection: close' : request.isHttp10 ? '\r\nConnection: keep-alive' : ''
+    connection.appendAnswer(block, isLasting, persistence, source, start, end)
+    this.isEnded = true
+    this.forget()
+    connection.answered(this)
+  }
+
   endWithoutBody(reportedContentLength?: number, closeConnection = false): ClientResponse {
     if (this.isOver) return this
     if (closeConnection) this.closes = true

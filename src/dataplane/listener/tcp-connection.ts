@@ -17,6 +17,7 @@ import { ParsedRequest } from './parsed-request.js'
 import { INCOMPLETE } from './request-parser.js'
 import type { TcpApp } from './tcp-app.js'
 import { TcpClient } from './tcp-client.js'
+import { OUTPUT_BYTES } from './tcp-output.js'
 
 /** What is read ahead of an answer; beyond, the connection is not read. */
 const AHEAD_BYTES_MAX = 65_536
@@ -28,6 +29,9 @@ enum Phase {
   Lingering = 3,
   Closed = 4,
 }
+
+/** What a head has beside its block, at most. */
+const HEAD_LINES_BYTES = 256
 
 const emptyBytes = Buffer.alloc(0)
 
@@ -267,6 +271,25 @@ export class TcpConnection implements Reader, Writer {
     if (extra !== '') this.append(extra)
     if (persistence !== '') this.append(persistence)
     this.append(`${framing}\r\n\r\n`)
+  }
+
+  /** A whole answer: the head as `TcpOutput.head` has it, and [start, end) of `source`. */
+  appendAnswer(block: Bytes, isLasting: boolean, persistence: string, source: Bytes, start: number, end: number): void {
+    if (this.phase === Phase.Closed) return
+    const { output } = this.app
+    if (output.owner !== this) output.turnTo(this)
+    const length = end - start
+    const most = (typeof block === 'string' ? block.length * 3 : block.byteLength) + HEAD_LINES_BYTES + length
+    if (most > OUTPUT_BYTES || source instanceof ArrayBuffer) {
+      this.appendHead(block, '', `\r\nContent-Length: ${length}`, persistence)
+      this.append(typeof source === 'string' || source instanceof ArrayBuffer ? source : source.subarray(start, end))
+      return
+    }
+    if (!output.fits(most)) this.flush()
+    output.head(block, isLasting, length, persistence)
+    if (typeof source !== 'string') output.copy(source, start, end)
+    else if (source.length === length) output.ascii(source)
+    else output.put(source, length)
   }
 
   append(piece: Bytes): void {

@@ -8,15 +8,25 @@ import { recentMs, wallMs } from '../../base/clock.js'
 import type { RawSockets, StreamHandle, Writer } from '../tcp/handle.js'
 import type { Bytes } from './binding.js'
 
-const SLAB_BYTES = 65_536
+/** What fits in at once. */
+export const OUTPUT_BYTES = 65_536
 /** Views up to this length are kept: making one costs as much as a small copy. */
 const VIEWS = 4_096
 const SPARE_MAX = 4
+/** A call of the engine costs more than so many bytes by hand. */
+const BY_HAND = 64
+const BODY_BY_HAND = 256
 /** How old the text of the date may be. */
 const DATE_MS = 100
 
 class Slab {
-  readonly bytes = Buffer.allocUnsafeSlow(SLAB_BYTES)
+  readonly bytes = Buffer.allocUnsafeSlow(OUTPUT_BYTES)
+  // The head that the memory begins with, if it is one that may be wanted again.
+  headBlock: Bytes | null = null
+  headLength = 0
+  headPersistence = ''
+  headDate = ''
+  headEnd = 0
   private readonly views: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(VIEWS).fill(undefined)
 
   /** The first `length` bytes. */
@@ -58,18 +68,17 @@ export class TcpOutput {
   ascii(text: string): void {
     const { length } = text
     const bytes = this.room(length)
-    // A call of the engine costs more than some ten characters by hand.
-    if (length <= 24) {
+    if (length <= BY_HAND) {
       let { used } = this
       for (let index = 0; index < length; index++) bytes[used++] = text.charCodeAt(index)
       this.used = used
     } else this.used += bytes.write(text, this.used, 'latin1')
   }
 
-  /** Text, which leaves as UTF-8, or bytes. At most half of `SLAB_BYTES` of text. */
-  put(piece: Bytes): void {
+  /** Text, which leaves as UTF-8, or bytes. `size`: at least as many bytes as it has. */
+  put(piece: Bytes, size = piece instanceof ArrayBuffer || typeof piece !== 'string' ? piece.byteLength : piece.length * 3): void {
     if (typeof piece === 'string') {
-      const bytes = this.room(piece.length * 3)
+      const bytes = this.room(size)
       this.used += bytes.write(piece, this.used, 'utf8')
       return
     }
@@ -79,23 +88,74 @@ export class TcpOutput {
     this.used += view.length
   }
 
+  /** The bytes in [start, end). */
+  copy(source: Uint8Array, start: number, end: number): void {
+    const length = end - start
+    const bytes = this.room(length)
+    if (length <= BODY_BY_HAND) {
+      let { used } = this
+      for (let index = start; index < end; index++) bytes[used++] = source[index] as number
+      this.used = used
+      return
+    }
+    bytes.set(start === 0 && end === source.length ? source : source.subarray(start, end), this.used)
+    this.used += length
+  }
+
+  /**
+   * A head with a body of this length: `block` as for `writeStatus`, `persistence` a line for Connection, with the CRLF in front of it, or
+   * nothing. `isLasting`: the block never changes, so that the same one again means the same bytes; most answers of an upstream begin
+   * as the last one, which is still there.
+   */
+  head(block: Bytes, isLasting: boolean, length: number, persistence: string): void {
+    this.updateDate()
+    const { slab, dateLine } = this
+    const isFirst = this.used === 0
+    if (
+      isFirst &&
+      isLasting &&
+      slab.headBlock === block &&
+      slab.headLength === length &&
+      slab.headDate === dateLine &&
+      slab.headPersistence === persistence
+    ) {
+      this.used = slab.headEnd
+      return
+    }
+    this.ascii('HTTP/1.1 ')
+    this.put(block)
+    this.ascii(dateLine)
+    if (persistence !== '') this.ascii(persistence)
+    this.ascii('\r\nContent-Length: ')
+    this.ascii(`${length}`)
+    this.ascii('\r\n\r\n')
+    if (!isFirst || !isLasting) return
+    slab.headBlock = block
+    slab.headLength = length
+    slab.headDate = dateLine
+    slab.headPersistence = persistence
+    slab.headEnd = this.used
+  }
+
   /** Whether so many bytes fit behind what there is. */
   fits(length: number): boolean {
-    return this.used + length <= SLAB_BYTES
+    return this.used + length <= OUTPUT_BYTES
   }
 
   /** CR LF and the Date field. */
   date(): void {
-    const now = recentMs()
-    if (now - this.dateMs >= DATE_MS) {
-      this.dateMs = now
-      const second = Math.floor(wallMs() / 1000)
-      if (second !== this.dateSecond) {
-        this.dateSecond = second
-        this.dateLine = `\r\nDate: ${new Date(second * 1000).toUTCString()}`
-      }
-    }
+    this.updateDate()
     this.ascii(this.dateLine)
+  }
+
+  private updateDate(): void {
+    const now = recentMs()
+    if (now - this.dateMs < DATE_MS) return
+    this.dateMs = now
+    const second = Math.floor(wallMs() / 1000)
+    if (second === this.dateSecond) return
+    this.dateSecond = second
+    this.dateLine = `\r\nDate: ${new Date(second * 1000).toUTCString()}`
   }
 
   /** Writes what there is, and begins anew: WRITTEN, QUEUED (`writer` is told) or an error. */
@@ -137,7 +197,9 @@ export class TcpOutput {
   }
 
   private room(length: number): Buffer {
-    if (this.used + length > SLAB_BYTES) throw new RangeError(`${length} bytes do not fit behind ${this.used}`)
-    return this.slab.bytes
+    const { slab, used } = this
+    if (used === 0) slab.headBlock = null
+    if (used + length > OUTPUT_BYTES) throw new RangeError(`${length} bytes do not fit behind ${used}`)
+    return slab.bytes
   }
 }

@@ -78,6 +78,15 @@ export class ResponseWriter {
       return
     }
     const bodiless = isBodiless(exchange)
+    const { client } = exchange
+    if (!bodiless && client?.answer !== undefined) {
+      exchange.stage = Stage.Responding
+      exchange.bodyBytesSent = end - start
+      this.events?.ending(exchange)
+      client.answer(plainBlock(exchange, head), true, source, start, end, exchange.closeClient)
+      this.events?.completed(exchange)
+      return
+    }
     this.finishWhole(
       exchange,
       plainBlock(exchange, head),
@@ -91,6 +100,13 @@ export class ResponseWriter {
     const client = exchange.client
     if (client === null) return
     exchange.stage = Stage.Responding
+    if (!bodiless && client.answer !== undefined) {
+      exchange.bodyBytesSent = byteLength(bytes)
+      this.events?.ending(exchange)
+      client.answer(block, typeof block === 'string', bytes, 0, exchange.bodyBytesSent, exchange.closeClient)
+      this.events?.completed(exchange)
+      return
+    }
     this.client = client
     this.block = block
     this.bytes = bytes

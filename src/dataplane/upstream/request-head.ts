@@ -36,6 +36,61 @@ export function buildRequestHead(exchange: Exchange, upstream: CompiledUpstream,
   const { linked, overlaid } = exchange
   // The rewrite phase of the route ran also where a consumer's plugins have joined the chain since.
   const isChanged = !(linked?.chain.keepsHeadSafe === true && (overlaid === null || overlaid.chain.keepsHeadSafe))
+  if (isChanged || exchange.requestHeaders.origin === null || upstream.passHost === 'node')
+    return newHead(exchange, upstream, node, isChanged)
+  if (last.fits(exchange, upstream)) return last.head
+  const head = newHead(exchange, upstream, node, isChanged)
+  last.learn(exchange, upstream, head)
+  return head
+}
+
+/** The last head of a request with the fields that its client sent: the same client often asks for the same again. */
+class LastHead {
+  head = ''
+  private origin: object | null = null
+  private upstream: CompiledUpstream | null = null
+  private method = ''
+  private path = ''
+  private query = ''
+  private host = ''
+  private client = ''
+  private peer = ''
+  private port = 0
+  private bodyLength = 0
+
+  fits(exchange: Exchange, upstream: CompiledUpstream): boolean {
+    return (
+      this.origin === exchange.requestHeaders.origin &&
+      this.upstream === upstream &&
+      this.path === exchange.upstreamPath &&
+      this.query === exchange.upstreamQuery &&
+      this.method === exchange.upstreamMethod &&
+      this.host === exchange.upstreamHost &&
+      this.client === exchange.clientAddress &&
+      this.peer === exchange.peerAddress &&
+      this.port === exchange.serverPort &&
+      this.bodyLength === exchange.requestBodyLength
+    )
+  }
+
+  learn(exchange: Exchange, upstream: CompiledUpstream, head: string): void {
+    this.head = head
+    this.origin = exchange.requestHeaders.origin
+    this.upstream = upstream
+    this.path = exchange.upstreamPath
+    this.query = exchange.upstreamQuery
+    this.method = exchange.upstreamMethod
+    this.host = exchange.upstreamHost
+    this.client = exchange.clientAddress
+    this.peer = exchange.peerAddress
+    this.port = exchange.serverPort
+    this.bodyLength = exchange.requestBodyLength
+  }
+}
+
+const last = new LastHead()
+
+function newHead(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode, isChanged: boolean): string {
   let head = isChanged ? checkedStart(exchange, upstream, node) : plainStart(exchange, upstream, node)
   const headers = exchange.requestHeaders
   const { keys, names, values, checkedCount } = headers
