@@ -9,6 +9,8 @@ import type { ClientRequest } from './binding.js'
 
 export class KnownRequest {
   private request: ClientRequest | null = null
+  /** One that came once: whether it comes again is to be seen. */
+  private candidate: ClientRequest | null = null
   private policy: PathPolicy | null = null
   private readonly headers = new HeaderList()
   private method = ''
@@ -25,8 +27,12 @@ export class KnownRequest {
     return this.request === request && this.policy === policy
   }
 
-  /** Takes what an exchange says that was just filled from this request. */
+  /** Takes what an exchange says that was just filled from this request, if it is seen for the second time. */
   learn(request: ClientRequest, policy: PathPolicy, exchange: Exchange): void {
+    if (this.candidate !== request) {
+      this.candidate = request
+      return
+    }
     exchange.requestHeaders.origin = request
     this.request = request
     this.policy = policy

@@ -50,6 +50,8 @@ export class TcpConnection implements Reader, Writer {
   private hasShutDown = false
   /** The client has ended its half. */
   private hasEnded = false
+  /** A write has failed: the connection is about to be closed. */
+  private isBroken = false
   private bodyLeft = 0
   private decoder: ChunkedDecoder | null = null
   private isDecoding = false
@@ -133,7 +135,8 @@ export class TcpConnection implements Reader, Writer {
         // Counted from its first bytes, however many more come.
         if (this.kept === null && !this.hasBegun) this.sinceMs = recentMs()
         this.hasBegun = true
-        this.kept = Buffer.from(bytes.subarray(start, end))
+        const part = bytes.subarray(start, end)
+        this.kept = bytes === this.app.readBuffer ? Buffer.from(part) : part
       }
       return end
     }
@@ -327,18 +330,23 @@ export class TcpConnection implements Reader, Writer {
   flush(): void {
     const { output } = this.app
     if (this.phase === Phase.Closed) return
-    if (output.owner === this && !output.isEmpty) this.wroteTo(output.flush(this.handle, this))
-    if (this.isEnding && !this.hasShutDown) this.shutDown()
+    if (output.owner === this && !output.isEmpty) {
+      if (this.isBroken) output.leave(this)
+      else this.wroteTo(output.flush(this.handle, this))
+    }
+    if (this.isEnding && !this.hasShutDown && !this.isBroken) this.shutDown()
   }
 
   private writeOwn(bytes: Uint8Array): void {
-    if (this.phase !== Phase.Closed) this.wroteTo(this.app.sockets.writeBytes(this.handle, bytes, this))
+    if (this.phase !== Phase.Closed && !this.isBroken) this.wroteTo(this.app.sockets.writeBytes(this.handle, bytes, this))
   }
 
   private wroteTo(result: number): void {
     if (result === 0) return
     if (result < 0) {
-      this.destroy()
+      // The client has gone. Whoever writes at the moment learns it in a turn of its own, as when the client goes while nobody does.
+      if (!this.isBroken) setImmediate(() => this.destroy())
+      this.isBroken = true
       return
     }
     if (this.queued++ === 0) this.queuedSinceMs = recentMs()
