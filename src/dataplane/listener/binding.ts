@@ -33,8 +33,9 @@ export interface ClientResponse {
   onAborted(handler: () => void): ClientResponse
   /** Pieces are lent for the call. */
   onData(handler: (chunk: ArrayBuffer | Uint8Array, isLast: boolean) => void): ClientResponse
-  /** Where the text of the address is known. */
+  /** Where the text of the address is known, and the port. */
   peerAddress?(): string
+  peerPort?(): number
   getRemoteAddress(): ArrayBuffer
   getProxiedRemoteAddress(): ArrayBuffer
   cork(callback: () => void): ClientResponse

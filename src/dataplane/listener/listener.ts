@@ -179,6 +179,7 @@ export class Listener {
     exchange.serverPort = this.port
     exchange.serverAddress = listener.host
     exchange.addresses = this.addresses
+    if (client.peerPort !== undefined) exchange.clientPort = client.peerPort()
     const policy = this.policy()
     if (known.is(request, policy)) {
       known.tell(exchange)
@@ -241,7 +242,10 @@ export class Listener {
     const proxies = this.proxies
     if (proxies.trusts(peer)) {
       const lines = headers.getAll(proxies.header)
-      if (lines.length > 0) exchange.clientAddress = proxies.clientBehind(peer, lines)
+      if (lines.length === 0) return
+      exchange.clientAddress = proxies.clientBehind(peer, lines)
+      // The port is that of the proxy.
+      exchange.clientPort = 0
       return
     }
     headers.remove('x-forwarded-proto')

@@ -7,7 +7,7 @@
  * strict parser, and the address of a client is asked for once per connection. Every worker has a socket of its own on the port.
  */
 import { recentMs } from '../../base/clock.js'
-import type { Acceptor, RawSockets, TcpHandle, TcpServerHandle } from '../tcp/handle.js'
+import type { Acceptor, RawSockets, SocketAddress, TcpHandle, TcpServerHandle } from '../tcp/handle.js'
 import { bindSharedPort } from '../tcp/shared-port.js'
 import type { ClientRequest, ClientResponse, ListenSocket, TlsFiles, UwsApp } from './binding.js'
 import { HEADER_TIMEOUT_MS, KEEP_ALIVE_MS, type NodeLimits } from './node-app.js'
@@ -24,6 +24,8 @@ const SWEEP_MS = 1_000
 const LINGER_MS = 2_000
 /** Request line and separators, which the guard does not count, beyond the limits that it enforces with better answers. */
 const HEAD_MARGIN_BYTES = 8_192
+
+const noAddress: SocketAddress = { address: '', port: 0 }
 
 type Handler = (response: ClientResponse, request: ClientRequest) => void
 
@@ -136,7 +138,7 @@ export class TcpApp implements UwsApp, Acceptor {
 
   accepted(handle: TcpHandle): void {
     const peer = this.peerOf(handle)
-    if (peer === '') {
+    if (peer.address === '') {
       // Reset already. Asked any later, this could turn a request loose that no rule about addresses knows what to do with.
       handle.close()
       return
@@ -173,9 +175,11 @@ export class TcpApp implements UwsApp, Acceptor {
   }
 
   /** The address of the other side; an IPv4 address that is mapped into IPv6 is written as IPv4. Empty = it is gone. */
-  private peerOf(handle: TcpHandle): string {
-    const address = this.sockets.peer(handle)?.address.replace(/%.*$/, '') ?? ''
-    return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
+  private peerOf(handle: TcpHandle): SocketAddress {
+    const peer = this.sockets.peer(handle)
+    if (peer === null) return noAddress
+    const address = peer.address.replace(/%.*$/, '')
+    return { address: address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address, port: peer.port }
   }
 
   /** Runs behind the reading of sockets: what came in time, while this thread stood still, is no timeout. */

@@ -160,7 +160,11 @@ export class TcpClient implements ClientResponse {
   }
 
   peerAddress(): string {
-    return this.connection.peerAddress
+    return this.connection.peer.address
+  }
+
+  peerPort(): number {
+    return this.connection.peer.port
   }
 
   cork(callback: () => void): ClientResponse {

@@ -10,7 +10,7 @@
  */
 import { recentMs } from '../../base/clock.js'
 import { type Failure, failures } from '../../base/errors.js'
-import type { Reader, TcpHandle, Writer } from '../tcp/handle.js'
+import type { Reader, SocketAddress, TcpHandle, Writer } from '../tcp/handle.js'
 import { ChunkedDecoder } from '../upstream/chunked-decoder.js'
 import type { Bytes } from './binding.js'
 import { ParsedRequest } from './parsed-request.js'
@@ -68,7 +68,7 @@ export class TcpConnection implements Reader, Writer {
   constructor(
     private readonly app: TcpApp,
     readonly handle: TcpHandle,
-    readonly peerAddress: string,
+    readonly peer: SocketAddress,
   ) {}
 
   /** The client has not taken all that was written. */
