@@ -76,6 +76,8 @@ export class RequestParser {
   private lastLength = 0
   private lastRequest = this.request
   private lastLineEnds: number[] = []
+  /** Where the values begin. */
+  private lastValueStarts: number[] = []
   private lastNames: FieldName[] = []
   private lastValues: string[] = []
   private lastMethod = ''
@@ -87,7 +89,7 @@ export class RequestParser {
   private target = ''
   private isHttp10 = false
   private failure: Failure | null = null
-  private valueEnd = 0
+  private valueStart = 0
   private hasHighBytes = false
 
   /** `local`: `host:port` that stands in for the Host that HTTP/1.0 need not send. */
@@ -99,6 +101,7 @@ export class RequestParser {
    */
   parse(bytes: Buffer, start: number, end: number): number {
     this.failure = null
+    this.hasHighBytes = false
     const { lastBytes, lastLength } = this
     const most = Math.min(lastLength, end - start)
     let same = 0
@@ -117,10 +120,13 @@ export class RequestParser {
     const known = lastLineEnds.length
     let line = 0
     while (line < known && (lastLineEnds[line] as number) <= same) line++
+    // What the line that differs has in common with that of before only counts at the same place.
+    const isSameStart = line > 0
     let position = start
     let names: FieldName[] = []
     let values: string[] = []
     let lineEnds: number[] = []
+    let valueStarts: number[] = []
     if (line > 0) {
       // The request line and so many fields behind it are those of before.
       position = start + (lastLineEnds[line - 1] as number)
@@ -130,6 +136,7 @@ export class RequestParser {
       names = this.lastNames.slice(0, line - 1)
       values = this.lastValues.slice(0, line - 1)
       lineEnds = lastLineEnds.slice(0, line)
+      valueStarts = this.lastValueStarts.slice(0, line - 1)
     } else {
       position = this.requestLine(bytes, start, end)
       if (position < 0) return this.stop(position)
@@ -148,10 +155,20 @@ export class RequestParser {
       if (lineEnd > 0 && startsAs(bytes, position, end, lastBytes, lineStart, lineEnd)) {
         names.push(this.lastNames[line - 1] as FieldName)
         values.push(this.lastValues[line - 1] as string)
+        valueStarts.push((this.lastValueStarts[line - 1] as number) - lineStart + position - start)
         position += lineEnd - lineStart
       } else {
-        const next = this.fieldLine(bytes, position, end, names, values)
+        const valueStart = lineEnd > 0 ? (this.lastValueStarts[line - 1] as number) : 0
+        let next: number
+        // Up to where the value of before ends: its CRLF is looked at again.
+        const from = Math.min(same, lineEnd - 2)
+        if (isSameStart && lineStart <= same && valueStart > lineStart && valueStart < from) {
+          // The same field, and its value begins in the same way: a token of the same issuer, as a rule.
+          names.push(this.lastNames[line - 1] as FieldName)
+          next = this.value(bytes, start + valueStart, start + from, end, values)
+        } else next = this.fieldLine(bytes, position, end, names, values)
         if (next < 0) return this.stop(next)
+        valueStarts.push(this.valueStart - start)
         position = next
       }
       lineEnds.push(position - start)
@@ -159,10 +176,11 @@ export class RequestParser {
     }
     const request = this.assemble(names, values)
     this.request = request
-    if (request.failure === null && position - start <= REMEMBERED_BYTES) {
+    if (request.failure === null && !this.hasHighBytes && position - start <= REMEMBERED_BYTES) {
       bytes.copy(lastBytes, 0, start, position)
       this.lastLength = position - start
       this.lastLineEnds = lineEnds
+      this.lastValueStarts = valueStarts
       this.lastNames = names
       this.lastValues = values
       this.lastMethod = this.method
@@ -229,22 +247,14 @@ export class RequestParser {
     position++
     while (position < end && (bytes[position] === SPACE || bytes[position] === TAB)) position++
     const valueStart = position
-    const next = this.value(bytes, position, end)
-    if (next < 0) return next
-    names.push(this.nameOf(bytes, start, nameEnd, hash))
-    values.push(
-      this.valueEnd <= valueStart
-        ? ''
-        : this.hasHighBytes
-          ? bytes.toString('utf8', valueStart, this.valueEnd)
-          : bytes.toString('latin1', valueStart, this.valueEnd),
-    )
+    const next = this.value(bytes, valueStart, valueStart, end, values)
+    if (next >= 0) names.push(this.nameOf(bytes, start, nameEnd, hash))
     return next
   }
 
-  /** Runs over a value up to its CRLF; leaves where it ends without the blanks behind it. */
-  private value(bytes: Buffer, start: number, end: number): number {
-    let position = start
+  /** Runs over a value, of which [start, from) is known to have nothing unusual, up to its CRLF, and puts it into the list. */
+  private value(bytes: Buffer, start: number, from: number, end: number, values: string[]): number {
+    let position = from
     let bits = 0
     let byte = 0
     while (position < end) {
@@ -259,8 +269,10 @@ export class RequestParser {
     if (bytes[position + 1] !== LF) return this.fail(failures.BAD_HEADER)
     let last = position
     while (last > start && (bytes[last - 1] === SPACE || bytes[last - 1] === TAB)) last--
-    this.valueEnd = last
-    this.hasHighBytes = bits > 127
+    // Bytes that are not ASCII leave no head behind that others are compared with.
+    if (bits > 127) this.hasHighBytes = true
+    this.valueStart = start
+    values.push(last === start ? '' : bytes.toString(bits > 127 ? 'utf8' : 'latin1', start, last))
     return position + 2
   }
 

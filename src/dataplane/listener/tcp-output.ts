@@ -13,9 +13,10 @@ export const OUTPUT_BYTES = 65_536
 /** Views up to this length are kept: making one costs as much as a small copy. */
 const VIEWS = 4_096
 const SPARE_MAX = 4
+const PROTOCOL = 'HTTP/1.1 '
+const DIGITS_MAX = 16
 /** A call of the engine costs more than so many bytes by hand. */
 const BY_HAND = 64
-const BODY_BY_HAND = 256
 /** How old the text of the date may be. */
 const DATE_MS = 100
 
@@ -27,6 +28,8 @@ class Slab {
   headPersistence = ''
   headDate = ''
   headEnd = 0
+  /** It begins as every head does. */
+  isBegun = false
   private readonly views: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(VIEWS).fill(undefined)
 
   /** The first `length` bytes. */
@@ -55,6 +58,12 @@ export class TcpOutput {
   /** By the memory of the views that were queued. */
   private readonly busy = new Map<ArrayBufferLike, Slab>()
   private dateLine = ''
+  /** The same, and how the next field begins. */
+  private dateBytes: Uint8Array = new Uint8Array(0)
+  private lastSource: Uint8Array | null = null
+  private lastStart = 0
+  private lastEnd = 0
+  private lastView: Uint8Array = new Uint8Array(0)
   private dateMs = Number.NEGATIVE_INFINITY
   private dateSecond = 0
 
@@ -88,18 +97,16 @@ export class TcpOutput {
     this.used += view.length
   }
 
-  /** The bytes in [start, end). */
+  /** The bytes in [start, end). Answers of an upstream often lie at the same place of the same buffer. */
   copy(source: Uint8Array, start: number, end: number): void {
-    const length = end - start
-    const bytes = this.room(length)
-    if (length <= BODY_BY_HAND) {
-      let { used } = this
-      for (let index = start; index < end; index++) bytes[used++] = source[index] as number
-      this.used = used
-      return
+    if (source !== this.lastSource || start !== this.lastStart || end !== this.lastEnd) {
+      this.lastView = start === 0 && end === source.length ? source : source.subarray(start, end)
+      this.lastSource = source
+      this.lastStart = start
+      this.lastEnd = end
     }
-    bytes.set(start === 0 && end === source.length ? source : source.subarray(start, end), this.used)
-    this.used += length
+    this.room(end - start).set(this.lastView, this.used)
+    this.used += end - start
   }
 
   /**
@@ -122,19 +129,43 @@ export class TcpOutput {
       this.used = slab.headEnd
       return
     }
-    this.ascii('HTTP/1.1 ')
+    if (isFirst) slab.headBlock = null
+    if (isFirst && slab.isBegun) this.used = PROTOCOL.length
+    else this.ascii(PROTOCOL)
     this.put(block)
-    this.ascii(dateLine)
     if (persistence !== '') this.ascii(persistence)
-    this.ascii('\r\nContent-Length: ')
-    this.ascii(`${length}`)
-    this.ascii('\r\n\r\n')
-    if (!isFirst || !isLasting) return
+    this.lengthField(length)
+    if (!isFirst) return
+    slab.isBegun = true
+    if (!isLasting) return
     slab.headBlock = block
     slab.headLength = length
     slab.headDate = dateLine
     slab.headPersistence = persistence
     slab.headEnd = this.used
+  }
+
+  /** The Date field, Content-Length and the end of the head. */
+  private lengthField(length: number): void {
+    const { dateBytes } = this
+    const bytes = this.room(dateBytes.length + DIGITS_MAX + 4)
+    bytes.set(dateBytes, this.used)
+    let { used } = this
+    used += dateBytes.length
+    let digits = 1
+    for (let rest = length; rest >= 10; rest = Math.floor(rest / 10)) digits++
+    let rest = length
+    for (let index = used + digits - 1; index >= used; index--) {
+      const tenth = Math.floor(rest / 10)
+      bytes[index] = 48 + rest - tenth * 10
+      rest = tenth
+    }
+    used += digits
+    bytes[used++] = 13
+    bytes[used++] = 10
+    bytes[used++] = 13
+    bytes[used++] = 10
+    this.used = used
   }
 
   /** Whether so many bytes fit behind what there is. */
@@ -156,6 +187,7 @@ export class TcpOutput {
     if (second === this.dateSecond) return
     this.dateSecond = second
     this.dateLine = `\r\nDate: ${new Date(second * 1000).toUTCString()}`
+    this.dateBytes = Buffer.from(`${this.dateLine}\r\nContent-Length: `)
   }
 
   /** Writes what there is, and begins anew: WRITTEN, QUEUED (`writer` is told) or an error. */
@@ -198,7 +230,10 @@ export class TcpOutput {
 
   private room(length: number): Buffer {
     const { slab, used } = this
-    if (used === 0) slab.headBlock = null
+    if (used === 0) {
+      slab.headBlock = null
+      slab.isBegun = false
+    }
     if (used + length > OUTPUT_BYTES) throw new RangeError(`${length} bytes do not fit behind ${used}`)
     return slab.bytes
   }
