@@ -120,8 +120,6 @@ export class RequestParser {
     const known = lastLineEnds.length
     let line = 0
     while (line < known && (lastLineEnds[line] as number) <= same) line++
-    // What the line that differs has in common with that of before only counts at the same place.
-    const isSameStart = line > 0
     let position = start
     let names: FieldName[] = []
     let values: string[] = []
@@ -162,7 +160,7 @@ export class RequestParser {
         let next: number
         // Up to where the value of before ends: its CRLF is looked at again.
         const from = Math.min(same, lineEnd - 2)
-        if (isSameStart && lineStart <= same && valueStart > lineStart && valueStart < from) {
+        if (lineStart <= same && valueStart > lineStart && valueStart < from) {
           // The same field, and its value begins in the same way: a token of the same issuer, as a rule.
           names.push(this.lastNames[line - 1] as FieldName)
           next = this.value(bytes, start + valueStart, start + from, end, values)
