@@ -370,10 +370,11 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
 
   private reply(exchange: Exchange, parts: ReplyParts): void {
     if (exchange.stage === Stage.Done) return
-    // The binding reads the rest of a short body and drops it. For a long one, or one without a length, ending the connection is
-    // cheaper than reading what nobody wants.
-    const unread = exchange.requestBodyLength !== 0 && !(exchange.isAttached && exchange.bodyComplete)
-    if (unread && (exchange.requestBodyLength < 0 || exchange.requestBodyLength > DRAINED_BODY_BYTES_MAX)) exchange.closeClient = true
+    // The binding reads the rest of a short body and drops it. For a long one, or one without a length that nobody bounds, ending the
+    // connection is cheaper than reading what nobody wants.
+    const length = exchange.requestBodyLength
+    const unread = length !== 0 && !(exchange.isAttached && exchange.bodyComplete)
+    if (unread && (length > DRAINED_BODY_BYTES_MAX || (length < 0 && exchange.client?.dropsBody !== true))) exchange.closeClient = true
     if (exchange.bodyPaused) {
       exchange.bodyPaused = false
       exchange.client?.resume()

@@ -33,6 +33,8 @@ export interface ClientResponse {
   onAborted(handler: () => void): ClientResponse
   /** Pieces are lent for the call. */
   onData(handler: (chunk: ArrayBuffer | Uint8Array, isLast: boolean) => void): ClientResponse
+  /** What is left of any request body behind its answer is read and dropped, within bounds. */
+  readonly dropsBody?: boolean
   /** Where the text of the address is known, and the port. */
   peerAddress?(): string
   peerPort?(): number

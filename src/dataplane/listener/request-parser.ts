@@ -9,6 +9,7 @@
  * string, and a request that is the same byte for byte is the same object.
  */
 import { type Failure, failures } from '../../base/errors.js'
+import { type FieldName, FieldNames, lowerToken, Role } from './field-names.js'
 import { splitAbsoluteTarget } from './node-request.js'
 import { ParsedRequest } from './parsed-request.js'
 
@@ -22,27 +23,9 @@ const METHOD_MAX = 64
 const LENGTH_DIGITS_MAX = 15
 /** Heads up to this length are remembered. */
 const REMEMBERED_BYTES = 8_192
-/** Names that are known as text; a power of two. */
-const NAMES = 512
 
 /** What `parse` returns while the head is not complete. */
 export const INCOMPLETE = -1
-
-/** Lower-case form of the bytes of a token (RFC 9110 §5.6.2), 0 for all others. */
-const lowerToken = new Uint8Array(256)
-for (const char of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-  lowerToken[char.charCodeAt(0)] = char.toLowerCase().charCodeAt(0)
-}
-
-/** Fields that say where a request ends, or how its connection goes on. */
-enum Role {
-  None = 0,
-  ContentLength = 1,
-  TransferEncoding = 2,
-  Connection = 3,
-  Host = 4,
-  Expect = 5,
-}
 
 /** What the Connection fields of a request ask for (RFC 9112 §9.3): `close` beats all others. */
 enum Persistence {
@@ -51,25 +34,10 @@ enum Persistence {
   Close = 2,
 }
 
-const roles = new Map<string, Role>([
-  ['content-length', Role.ContentLength],
-  ['transfer-encoding', Role.TransferEncoding],
-  ['connection', Role.Connection],
-  ['host', Role.Host],
-  ['expect', Role.Expect],
-])
-
-class FieldName {
-  constructor(
-    readonly text: string,
-    readonly role: Role,
-  ) {}
-}
-
 export class RequestParser {
   /** What `parse` read last. */
   request = ParsedRequest.refused(failures.BAD_FRAMING)
-  private readonly known: (FieldName | undefined)[] = new Array<FieldName | undefined>(NAMES).fill(undefined)
+  private readonly fieldNames = new FieldNames()
 
   // The head before: its bytes, where each line ends, and what the lines said. The request line is number 0.
   private readonly lastBytes = Buffer.allocUnsafeSlow(REMEMBERED_BYTES)
@@ -246,7 +214,7 @@ export class RequestParser {
     while (position < end && (bytes[position] === SPACE || bytes[position] === TAB)) position++
     const valueStart = position
     const next = this.value(bytes, valueStart, valueStart, end, values)
-    if (next >= 0) names.push(this.nameOf(bytes, start, nameEnd, hash))
+    if (next >= 0) names.push(this.fieldNames.at(bytes, start, nameEnd, hash))
     return next
   }
 
@@ -272,17 +240,6 @@ export class RequestParser {
     this.valueStart = start
     values.push(last === start ? '' : bytes.toString(bits > 127 ? 'utf8' : 'latin1', start, last))
     return position + 2
-  }
-
-  /** The name in [start, end), from the table of those seen before if it is there. */
-  private nameOf(bytes: Buffer, start: number, end: number, hash: number): FieldName {
-    const place = (hash ^ (hash >>> 9)) & (NAMES - 1)
-    const found = this.known[place]
-    if (found !== undefined && isNamed(found.text, bytes, start, end)) return found
-    const text = bytes.toString('latin1', start, end).toLowerCase()
-    const name = new FieldName(text, roles.get(text) ?? Role.None)
-    this.known[place] = name
-    return name
   }
 
   /** Judges what decides framing, and makes the request. */
@@ -381,14 +338,6 @@ function mayBeVersion(bytes: Buffer, start: number, end: number): boolean {
     const byte = bytes[start + index] as number
     const wanted = VERSION.charCodeAt(index)
     if (wanted === 48 ? byte < 48 || byte > 57 : byte !== wanted) return false
-  }
-  return true
-}
-
-function isNamed(text: string, bytes: Buffer, start: number, end: number): boolean {
-  if (text.length !== end - start) return false
-  for (let index = 0; index < text.length; index++) {
-    if (text.charCodeAt(index) !== lowerToken[bytes[start + index] as number]) return false
   }
   return true
 }

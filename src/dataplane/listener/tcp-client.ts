@@ -11,6 +11,7 @@ import type { TcpConnection } from './tcp-connection.js'
 const emptyAddress = new ArrayBuffer(0)
 
 export class TcpClient implements ClientResponse {
+  readonly dropsBody = true
   isEnded = false
   /** The connection ends behind the answer. */
   closes: boolean

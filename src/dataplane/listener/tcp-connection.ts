@@ -30,6 +30,10 @@ enum Phase {
   Closed = 4,
 }
 
+/** What is read, and dropped, behind the last answer. */
+const LINGER_BYTES_MAX = 262_144
+/** So much of a body is dropped behind its answer. */
+const DROPPED_BYTES_MAX = 65_536
 /** What a head has beside its block, at most. */
 const HEAD_LINES_BYTES = 256
 
@@ -50,9 +54,13 @@ export class TcpConnection implements Reader, Writer {
   private hasShutDown = false
   /** The client has ended its half. */
   private hasEnded = false
+  /** What came behind the last answer. */
+  private lingered = 0
   /** A write has failed: the connection is about to be closed. */
   private isBroken = false
   private bodyLeft = 0
+  /** What came of a body behind its answer. */
+  private dropped = 0
   private decoder: ChunkedDecoder | null = null
   private isDecoding = false
   private run: Buffer = emptyBytes
@@ -119,6 +127,10 @@ export class TcpConnection implements Reader, Writer {
         case Phase.Waiting:
           this.keep(bytes, position, end)
           return
+        case Phase.Lingering:
+          this.lingered += end - position
+          if (this.lingered > LINGER_BYTES_MAX) this.destroy()
+          return
         default:
           return
       }
@@ -161,6 +173,7 @@ export class TcpConnection implements Reader, Writer {
     else {
       this.phase = Phase.Body
       this.bodyLeft = bodyLength
+      this.dropped = 0
       this.isDecoding = bodyLength < 0
       if (this.isDecoding) {
         this.decoder ??= new ChunkedDecoder(false)
@@ -211,7 +224,17 @@ export class TcpConnection implements Reader, Writer {
     const { active } = this
     if (isLast) this.moveOn(active === null ? Phase.Head : Phase.Waiting)
     else this.sinceMs = recentMs()
-    active?.bodyData(bytes.subarray(start, end), isLast)
+    if (active !== null) active.bodyData(bytes.subarray(start, end), isLast)
+    else this.dropBody(end - start)
+  }
+
+  /** Behind its answer nobody wants the body; too much of it ends the connection. */
+  private dropBody(length: number): void {
+    this.dropped += length
+    if (this.dropped <= DROPPED_BYTES_MAX || this.phase !== Phase.Body) return
+    this.isEnding = true
+    this.moveOn(Phase.Lingering)
+    this.wrote()
   }
 
   private moveOn(phase: Phase): void {
