@@ -21,7 +21,7 @@ export interface Knob {
    * what counts is how many more they could answer.
    */
   readonly isJudgedByCpu: boolean
-  /** Values to try, from the near to the far; one list for each direction. A list is left as soon as a value is worse. */
+  /** Values to try, from the near to the far; one list for each direction. */
   readonly ladders: readonly (readonly number[])[]
 }
 

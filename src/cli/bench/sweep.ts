@@ -11,6 +11,8 @@ import { Latencies } from './percentiles.js'
 export const winMargin = 0.05
 /** Share of the rounds in which it must be better at all: every one of three, all but one of five. A lucky round proves nothing. */
 export const winningRounds = 0.8
+/** A knob is left behind so many values in a row that are worse: behind one there may be a hill, little pipelining may cost and much give. */
+export const worseMost = 2
 /** A candidate whose p99 is so many times as long is no better, however many requests it answers. */
 export const p99GrowthMax = 1.2
 
@@ -42,6 +44,8 @@ export interface Measurer {
 export interface Side {
   readonly settings: TunedSettings
   readonly requestsPerSecond: number
+  /** Of the slowest and of the fastest round. */
+  readonly requestsPerSecondRange: readonly [number, number]
   readonly cpuMicrosPerRequest: number | null
   /** Share of the machine's CPU time that the gateway used, times the cores: how many of them it kept busy. */
   readonly gatewayCores: number | null
@@ -147,9 +151,11 @@ class SweepRun {
 
   async #climb(knob: Knob, ladder: readonly number[]): Promise<boolean> {
     let hasWon = false
+    let worseInRow = 0
     for (const value of ladder) {
       const outcome = await this.#challenge(knob, value)
-      if (outcome === 'worse') break
+      worseInRow = outcome === 'worse' ? worseInRow + 1 : 0
+      if (worseInRow === worseMost) break
       hasWon ||= outcome === 'wins'
     }
     return hasWon
@@ -280,10 +286,12 @@ function ratiosOf(best: readonly Sample[], candidate: readonly Sample[], of: (sa
 }
 
 function sideOf(settings: TunedSettings, samples: readonly Sample[]): Side {
+  const rates = samples.map(rateOf)
   const known = (of: (sample: Sample) => number | null): number[] => samples.map(of).filter((value) => value !== null)
   return {
     settings,
-    requestsPerSecond: median(samples.map(rateOf)) ?? 0,
+    requestsPerSecond: median(rates) ?? 0,
+    requestsPerSecondRange: [Math.min(...rates), Math.max(...rates)],
     cpuMicrosPerRequest: median(known(cpuMicrosOf)),
     gatewayCores: median(known(({ cpuSeconds, seconds }) => (cpuSeconds === null || seconds === 0 ? null : cpuSeconds / seconds))),
     machineBusy: median(samples.map(({ machineBusy }) => machineBusy)) ?? 0,

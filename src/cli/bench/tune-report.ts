@@ -6,6 +6,8 @@ import type { LatencyPoint } from './percentiles.js'
 import { type Curve, drawCurves } from './picture.js'
 import { describe, type Side, type Step, type SweepResult, winMargin } from './sweep.js'
 
+/** When the same settings were so many times as fast in one round as in another, something else worked on the machine. */
+const unsteady = 1.3
 /** From this share on the machine has nothing left to give. */
 const fullMachine = 0.9
 /** A gateway whose workers have so much of a core left was not the limit. */
@@ -121,10 +123,12 @@ function pasteable(report: TuneReport): string {
 function notes({ result, cores, isOwn }: TuneReport): string[] {
   const { start, best, steps } = result
   const { gatewayCores, machineBusy } = best
+  const restless = unsteadiness(result)
   const tried = steps.filter(({ knob }) => knob === 'workers').map(({ candidate }) => candidate)
   const used = gatewayCores === null ? '' : `, ${gatewayCores.toFixed(1)} of ${cores} cores by the gateway`
   const tells = [
     `${isOwn ? 'The load generators' : 'Load generators and upstream'} ran on this machine too: ${Math.round(machineBusy * 100)} % of its CPU was in use${used}. Between machines there is also a network.`,
+    ...(restless === null ? [] : [restless]),
   ]
   if (tried.length > 0 && machineBusy >= fullMachine) {
     const capacities = [start, ...tried].map(capacityOf).filter((text) => text !== null)
@@ -144,6 +148,19 @@ function notes({ result, cores, isOwn }: TuneReport): string[] {
     'The built-in upstream answers about 150 bytes at once. Yours do not: with pipelining a slow answer delays those behind it on its connection, so use it for quick upstreams that allow it; a small pool costs more where opening a connection does (distance, TLS).',
     `${latencies}. \`--config\` takes your own routes, plugins and upstreams; \`sluice bench --url\` measures a gateway that runs.`,
   ]
+}
+
+/** What is to be said of a machine that was not quiet; null when the best and the start were about as fast in all of their rounds. */
+function unsteadiness({ start, best, steps }: SweepResult): string | null {
+  const sides = steps.flatMap((step) => [step.best, step.candidate])
+  for (const { settings } of [start, best]) {
+    const ranges = sides.filter((side) => describe(side.settings) === describe(settings)).map((side) => side.requestsPerSecondRange)
+    const [least, most] = [Math.min(...ranges.map(([slowest]) => slowest)), Math.max(...ranges.map(([, fastest]) => fastest))]
+    if (most >= least * unsteady) {
+      return `The machine was not quiet: ${describe(settings)} came to ${whole(least)} requests/s in one round and to ${whole(most)} in another. Run it again when nothing else works here, with more --rounds.`
+    }
+  }
+  return null
 }
 
 /** What all workers of a side could answer if each had a core to itself; null where CPU time is not known. */

@@ -188,14 +188,22 @@ describe('sweep', () => {
     expect(result.best).toBe(result.start)
   })
 
-  test('a ladder is left at the first value that is worse', async () => {
+  test('a ladder is left behind two values in a row that are worse', async () => {
     const measurer = new FakeMeasurer(({ workers, pipelining }) => ({ rate: workers < 8 || pipelining > 1 ? 500 : 1000 }))
     const result = await run(measurer)
     expect(result.steps.map(({ knob, candidate }) => [knob, candidate.settings.workers, candidate.settings.pipelining])).toEqual([
       ['workers', 6, 1],
+      ['workers', 4, 1],
       ['pipelining', 8, 4],
+      ['pipelining', 8, 16],
       ['pool', 8, 1],
     ])
+  })
+
+  test('one value that is worse does not hide a better one behind it', async () => {
+    const rates: Readonly<Record<number, number>> = { 1: 1000, 4: 900, 16: 1500, 64: 1400 }
+    const result = await run(new FakeMeasurer(({ pipelining }) => ({ rate: rates[pipelining] ?? 0 })))
+    expect(result.best.settings.pipelining).toBe(16)
   })
 
   test('climbs a ladder to its best value, and proves it beside the start', async () => {
@@ -333,6 +341,17 @@ describe('report', () => {
     expect(renderTune({ result: idle, now: start(2), cores: 2, isOwn: true }, false)).toMatch(
       /The gateway had CPU left, so the load was the limit/,
     )
+  })
+
+  test('a machine that was not quiet is told', async () => {
+    const notes = async (slow: number) => {
+      const result = await run(new FakeMeasurer((_settings, measured) => ({ rate: measured === 4 ? slow : 1000 })), 2)
+      return renderTune({ result, now: start(2), cores: 2, isOwn: false }, false)
+    }
+    expect(await notes(500)).toMatch(
+      /not quiet: 2 workers, pipelining 1, pool 320 came to 500 requests\/s in one round and to 1,000 in another/,
+    )
+    expect(await notes(900)).not.toContain('not quiet')
   })
 
   test('plain data has percentiles and no histograms', async () => {
