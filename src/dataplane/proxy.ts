@@ -506,6 +506,10 @@ export class RequestProxy implements ExchangeCallbacks, ConnectionEvents, Writer
   private expire(exchange: Exchange): void {
     const connection = exchange.connection
     if (exchange.stage === Stage.Responding) {
+      if (exchange.isClientFull && exchange.client?.isTaking?.() === true) {
+        exchange.deadlineMs = nowMs() + this.limits.sendTimeoutMs
+        return
+      }
       exchange.upstreamCut = connection !== null && !exchange.isClientFull
       this.abortClient(exchange)
       return

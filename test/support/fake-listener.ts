@@ -18,8 +18,9 @@ export class Asked {
     readonly client: ClientResponse,
   ) {}
 
+  /** How much of its body an aborted request got does not count. */
   get said(): string {
-    return `${this.method} ${this.target} ${this.failure} ${this.body}${this.isComplete ? '.' : ''}${this.isAborted ? ' aborted' : ''}`
+    return `${this.method} ${this.target} ${this.failure} ${this.isAborted ? 'aborted' : this.body}${this.isComplete ? '.' : ''}`
   }
 }
 

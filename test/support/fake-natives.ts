@@ -35,6 +35,7 @@ export class FakeTcp {
   closed: '' | 'close' | 'reset' = ''
   peer: { readonly address: string; readonly port: number } | null = { address: '192.0.2.7', port: 5000 }
   private readonly queue: { readonly request: NativeRequest; readonly bytes: Uint8Array | null }[] = []
+  private partlyTaken = 0
   private buffer: Uint8Array = new Uint8Array(0)
   private onReadCallback: () => void = () => undefined
 
@@ -78,12 +79,18 @@ export class FakeTcp {
 
   /** Bytes of them. */
   get writeQueueSize(): number {
-    return this.queue.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0)
+    return this.queue.reduce((sum, { bytes }) => sum + (bytes?.length ?? 0), 0) - this.partlyTaken
+  }
+
+  /** The kernel takes some bytes of the write that waits first, and not all. */
+  take(length: number): void {
+    this.partlyTaken += length
   }
 
   /** The kernel takes `count` of the writes that wait, by default all, and goes on taking if none is left. */
   drain(count = Number.POSITIVE_INFINITY): void {
     for (let taken = 0; taken < count; taken++) {
+      this.partlyTaken = 0
       const next = this.queue.shift()
       if (next === undefined) {
         this.isFull = false

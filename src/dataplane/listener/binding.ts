@@ -29,6 +29,8 @@ export interface ClientResponse {
   tryEnd(chunk: Bytes, totalSize: number, closeConnection?: boolean): [boolean, boolean]
   close(): ClientResponse
   getWriteOffset(): number
+  /** Where pieces are taken whole, and only their end is told: the client has taken some bytes of them lately. */
+  isTaking?(): boolean
   onWritable(handler: (offset: number) => boolean): ClientResponse
   onAborted(handler: () => void): ClientResponse
   /** Pieces are lent for the call. */

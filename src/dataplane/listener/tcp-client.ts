@@ -160,6 +160,10 @@ export class TcpClient implements ClientResponse {
     return emptyAddress
   }
 
+  isTaking(): boolean {
+    return this.connection.isTaking
+  }
+
   peerAddress(): string {
     return this.connection.peer.address
   }

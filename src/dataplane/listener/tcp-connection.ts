@@ -36,8 +36,11 @@ const LINGER_BYTES_MAX = 262_144
 const DROPPED_BYTES_MAX = 65_536
 /** What a head has beside its block, at most. */
 const HEAD_LINES_BYTES = 256
+/** Up to here a head that is not complete is read with every piece, so that what is none is refused at once. */
+const EAGER_BYTES_MAX = 4_096
 
 const emptyBytes = Buffer.alloc(0)
+const headEnd = Buffer.from('\r\n\r\n')
 
 export class TcpConnection implements Reader, Writer {
   private phase: Phase = Phase.Head
@@ -71,7 +74,10 @@ export class TcpConnection implements Reader, Writer {
   private isReading = true
   /** Writes that wait for room in the kernel. */
   private queued = 0
+  /** When the client last took something of them. */
   private queuedSinceMs = 0
+  /** Bytes of them, as far as the last sweep knows. */
+  private queuedBytes = 0
 
   constructor(
     private readonly app: TcpApp,
@@ -82,6 +88,11 @@ export class TcpConnection implements Reader, Writer {
   /** The client has not taken all that was written. */
   get isBehind(): boolean {
     return this.queued > 0
+  }
+
+  /** The client takes what was written, however slowly. */
+  get isTaking(): boolean {
+    return this.queued > 0 && recentMs() - this.queuedSinceMs < this.app.timeouts.sendMs
   }
 
   // ---------------------------------------------------------------- reading
@@ -115,8 +126,10 @@ export class TcpConnection implements Reader, Writer {
           }
           if (this.kept !== null) {
             const joined = Buffer.concat([this.kept, bytes.subarray(position, end)])
-            this.kept = null
-            this.consume(joined, 0, joined.length)
+            if (this.isWorthReading(joined, this.kept.length)) {
+              this.kept = null
+              this.consume(joined, 0, joined.length)
+            } else this.kept = joined
             return
           }
           position = this.readHead(bytes, position, end)
@@ -137,11 +150,17 @@ export class TcpConnection implements Reader, Writer {
     }
   }
 
+  /** A long head that comes in drops is not read anew with each: only behind its end, or when it is too long. */
+  private isWorthReading(bytes: Buffer, keptBytes: number): boolean {
+    if (!this.hasBegun || keptBytes < EAGER_BYTES_MAX || bytes.length > this.app.maxHeadBytes) return true
+    return bytes.indexOf(headEnd, keptBytes - headEnd.length + 1) >= 0
+  }
+
   /** The index behind the head that was read, or `end`. */
   private readHead(bytes: Buffer, start: number, end: number): number {
     const { parser, maxHeadBytes } = this.app
-    const headEnd = parser.parse(bytes, start, end)
-    if (headEnd === INCOMPLETE) {
+    const next = parser.parse(bytes, start, end)
+    if (next === INCOMPLETE) {
       if (end - start > maxHeadBytes) this.refuse(failures.HEADERS_TOO_LARGE)
       else {
         // Counted from its first bytes, however many more come.
@@ -154,9 +173,9 @@ export class TcpConnection implements Reader, Writer {
     }
     this.hasBegun = false
     const { request } = parser
-    if (request.failure === null && headEnd - start > maxHeadBytes) this.refuse(failures.HEADERS_TOO_LARGE)
+    if (request.failure === null && next - start > maxHeadBytes) this.refuse(failures.HEADERS_TOO_LARGE)
     else this.start(request)
-    return headEnd
+    return next
   }
 
   private refuse(failure: Failure): void {
@@ -460,7 +479,11 @@ export class TcpConnection implements Reader, Writer {
   sweep(now: number): void {
     const { timeouts } = this.app
     if (this.queued > 0) {
-      if (now - this.queuedSinceMs >= timeouts.sendMs) this.destroy()
+      const left = this.handle.writeQueueSize
+      if (left !== this.queuedBytes) {
+        this.queuedBytes = left
+        this.queuedSinceMs = now
+      } else if (now - this.queuedSinceMs >= timeouts.sendMs) this.destroy()
       return
     }
     const waited = now - this.sinceMs

@@ -45,6 +45,8 @@ export interface StreamHandle {
   readStart(): number
   readStop(): number
   close(): void
+  /** Bytes that wait for room in the kernel. */
+  readonly writeQueueSize: number
 }
 
 export interface TcpHandle extends StreamHandle {

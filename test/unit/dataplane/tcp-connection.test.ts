@@ -1,5 +1,5 @@
 /** Client connections of a `tcp` listener on fake sockets: what the kernel takes, and when, is decided here. */
-import { expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { nowMs } from '../../../src/base/clock.js'
 import { connectionOf, FakeListener, ok, readBody, turns } from '../../support/fake-listener.js'
 import { ECONNRESET, FakeTcp } from '../../support/fake-natives.js'
@@ -168,4 +168,111 @@ test('a client whose address cannot be told any more is not served', () => {
   link.peer = { address: 'fe80::1%eth0', port: 1 }
   for (const handle of [mapped, link]) listener.connect(handle).send(get())
   expect(listener.asked.map(({ client }) => client.peerAddress?.())).toEqual(['192.0.2.9', 'fe80::1'])
+})
+
+test('a client that takes a large answer slowly is not cut off, one that takes nothing is', () => {
+  const listener = new FakeListener(({ client }) => void client.writeStatus('200 OK').end('x'.repeat(1_000_000)))
+  const client = listener.connect()
+  client.isFull = true
+  client.send(get())
+  const { sendMs } = listener.app.timeouts
+  let now = nowMs()
+  const connection = connectionOf(client)
+  connection.sweep(now)
+  for (let minute = 0; minute < 10; minute++) {
+    now += sendMs
+    client.take(1)
+    connection.sweep(now)
+  }
+  expect([client.closed, client.waiting]).toEqual(['', 2])
+  connection.sweep(now + sendMs - 1)
+  expect(client.closed).toBe('')
+  connection.sweep(now + sendMs)
+  expect(client.closed).toBe('close')
+})
+
+test('whoever waits for room can ask whether the client takes anything', () => {
+  const listener = new FakeListener(({ client }) => void client.writeStatus('200 OK').write('x'))
+  const client = listener.connect()
+  client.isFull = true
+  client.send(get())
+  const asked = listener.last().client
+  expect(asked.isTaking?.()).toBe(true)
+  client.drain()
+  expect(asked.isTaking?.()).toBe(false)
+})
+
+test('a long head that comes byte by byte is read a bounded number of times', () => {
+  const listener = new FakeListener()
+  const parse = vi.spyOn(listener.app.parser, 'parse')
+  const client = listener.connect()
+  const text = get('/drip', ...Array.from({ length: 40 }, (_, index) => `X-${index}: ${'v'.repeat(500)}`))
+  for (const byte of text) client.send(byte)
+  expect(bodies(client)).toEqual(['/drip'])
+  expect(parse.mock.calls.length).toBeLessThan(4200)
+  client.send(`${get('/next')}${get('/after')}`)
+  expect(bodies(client)).toEqual(['/drip', '/next', '/after'])
+})
+
+describe('the longest head', () => {
+  const listener = new FakeListener(ok, undefined, 10_000)
+  const most = listener.app.maxHeadBytes
+  const ofLength = (length: number): string => get('/', `X: ${'x'.repeat(length - get('/', 'X: ').length)}`)
+
+  test.each([1, 2, 1000, 100_000])('in pieces of %d bytes', (size) => {
+    for (const [length, said] of [
+      [most, 'GET /  '],
+      [most + 1, '-  HEADERS_TOO_LARGE '],
+    ] as const) {
+      const client = listener.connect()
+      const text = ofLength(length)
+      expect(text).toHaveLength(length)
+      for (let start = 0; start < length; start += size) client.send(text.slice(start, start + size))
+      expect(listener.last().said.trimEnd()).toBe(said.trimEnd())
+    }
+  })
+
+  test('one that never ends is refused as soon as it is too long', () => {
+    const client = listener.connect()
+    const before = listener.asked.length
+    client.send(ofLength(most + 100).slice(0, most))
+    expect(listener.asked.length).toBe(before)
+    client.send('x')
+    expect(listener.last().failure).toBe('HEADERS_TOO_LARGE')
+  })
+})
+
+test('a head that stalls is 408, whenever its last byte came; an idle connection is closed without a word', async () => {
+  const listener = new FakeListener(({ client, failure }) => void client.writeStatus('400 x').end(failure, true))
+  const { headMs, keepAliveMs } = listener.app.timeouts
+  const stalled = listener.connect()
+  const beganMs = nowMs()
+  stalled.send('GET / HTTP/1.1\r\n')
+  await later()
+  stalled.send('Host: a.test\r\n')
+  connectionOf(stalled).sweep(beganMs + headMs - 1)
+  expect(listener.asked).toEqual([])
+  connectionOf(stalled).sweep(beganMs + headMs)
+  expect(stalled.text).toContain('REQUEST_TIMEOUT')
+  expect(stalled.hasShutDown).toBe(true)
+  // What comes too late is read and dropped.
+  stalled.send('\r\nGET / HTTP/1.1\r\n')
+  expect(listener.asked).toHaveLength(1)
+
+  const silent = listener.connect()
+  connectionOf(silent).sweep(nowMs() + headMs)
+  expect([silent.closed, silent.text]).toEqual(['close', ''])
+
+  listener.answer = ok
+  const idle = listener.connect()
+  idle.send(get())
+  connectionOf(idle).sweep(nowMs() + keepAliveMs - 1000)
+  expect(idle.closed).toBe('')
+  // The second head has its own time.
+  idle.send('GET /second')
+  connectionOf(idle).sweep(nowMs() + headMs - 100)
+  expect(idle.closed).toBe('')
+  idle.send(' HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  connectionOf(idle).sweep(nowMs() + keepAliveMs)
+  expect([idle.closed, bodies(idle)]).toEqual(['close', ['/', '/second']])
 })
