@@ -141,8 +141,9 @@ export class TcpConnection implements Reader, Writer {
           this.keep(bytes, position, end)
           return
         case Phase.Lingering:
+          // To close now would reset the connection, perhaps in front of an answer that is still on its way.
           this.lingered += end - position
-          if (this.lingered > LINGER_BYTES_MAX) this.destroy()
+          if (this.lingered > LINGER_BYTES_MAX) this.updateReading()
           return
         default:
           return
@@ -295,7 +296,7 @@ export class TcpConnection implements Reader, Writer {
   /** Reads, or does not: neither what is ahead nor what nobody takes may pile up. */
   private updateReading(): void {
     if (this.phase === Phase.Closed) return
-    const wanted = !this.isPaused && (this.kept === null || this.kept.length <= AHEAD_BYTES_MAX || this.phase === Phase.Lingering)
+    const wanted = !this.isPaused && this.lingered <= LINGER_BYTES_MAX && (this.kept === null || this.kept.length <= AHEAD_BYTES_MAX)
     if (wanted === this.isReading) return
     this.isReading = wanted
     if (wanted) this.handle.readStart()

@@ -42,43 +42,49 @@ test('requests that are sent ahead wait while the client takes no answers, and m
   expect(bodies(client).slice(0, 1001)).toEqual(Array.from({ length: 1001 }, (_, index) => `/${index}`))
 })
 
-test('an answer that fails to leave in the middle of its head writes nothing into the answer of another', () => {
-  const shared = new FakeListener().shared
-  const listener = new FakeListener(() => undefined, shared)
+test('an answer that fails to leave in the middle of its head writes nothing into the answer of another', async () => {
+  const listener = new FakeListener(() => undefined)
   const [broken, other] = [listener.connect(), listener.connect()]
   broken.send(get('/broken'))
   other.send(get('/other'))
   const [first, second] = listener.asked
-  // Whoever hears of the end answers somebody else meanwhile.
-  first?.client.onAborted(() => {
-    second?.client.cork(() => {
-      second.client.writeStatus('200 OK').write('one')
-    })
-  })
   broken.error = ECONNRESET
-  // A head that does not fit behind what is there leaves by itself.
-  first?.client.writeStatus(Buffer.from(`200 OK\r\nx-big: ${'b'.repeat(70_000)}`)).end('lost')
+  second?.client.cork(() => {
+    second.client.writeStatus('200 OK').write('one')
+    // A head that does not fit behind what is there leaves by itself.
+    first?.client.writeStatus(Buffer.from(`200 OK\r\nx-big: ${'b'.repeat(70_000)}`)).end('lost')
+  })
   second?.client.end()
+  await turns()
   expect(other.text.replace(/Date: [^\r]+/, 'Date: now')).toBe(
     'HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n',
   )
+  expect([broken.text, broken.closed]).toEqual(['', 'close'])
 })
 
-test('what is written while another connection makes room is not lost', () => {
+test('connections that write in turn, one of which fails, keep their answers apart', async () => {
   const listener = new FakeListener(() => undefined)
   const [broken, third, last] = [listener.connect(), listener.connect(), listener.connect()]
   for (const handle of [broken, third, last]) handle.send(get('/x'))
   const [first, second, another] = listener.asked
-  first?.client.onAborted(() => void second?.client.writeStatus('200 OK').end('second'))
+  let heard = 0
+  first?.client.onAborted(() => {
+    heard++
+    second?.client.writeStatus('200 OK').end('second')
+  })
   broken.error = ECONNRESET
   second?.client.cork(() => {
     first?.client.cork(() => {
       first.client.writeStatus('200 OK').write('first')
-      // Turns to another connection while the first has something in the output, which fails to leave.
-      another?.client.writeStatus('200 OK').end('third')
+      another?.client.writeStatus('200 OK').write('third')
+      // Told in a turn of its own, not to whoever writes at the moment.
+      expect(heard).toBe(0)
+      another?.client.end()
     })
   })
-  expect([bodies(third), bodies(last)]).toEqual([['second'], ['third']])
+  await turns()
+  expect(heard).toBe(1)
+  expect([bodies(third), bodies(last)]).toEqual([['second'], ['5\r\nthird\r\n0\r\n\r\n']])
 })
 
 test('lingering is counted from when the end is out, not from when it was put behind what waits', async () => {
@@ -275,4 +281,24 @@ test('a head that stalls is 408, whenever its last byte came; an idle connection
   idle.send(' HTTP/1.1\r\nHost: a.test\r\n\r\n')
   connectionOf(idle).sweep(nowMs() + keepAliveMs)
   expect([idle.closed, bodies(idle)]).toEqual(['close', ['/', '/second']])
+})
+
+test('who goes on sending behind its last answer is not read for ever, and gets the answer nevertheless', async () => {
+  const listener = new FakeListener()
+  const client = listener.connect()
+  client.isFull = true
+  client.send(get('/last', 'Connection: close'))
+  let sent = 0
+  while (client.isReading && sent < 10_000_000) {
+    client.send('x'.repeat(100_000))
+    sent += 100_000
+  }
+  expect(sent).toBeLessThan(1_000_000)
+  expect(client.closed).toBe('')
+  client.drain()
+  await turns()
+  expect(bodies(client)).toEqual(['/last'])
+  expect(client.hasShutDown).toBe(true)
+  connectionOf(client).sweep(nowMs() + listener.app.timeouts.lingerMs)
+  expect(client.closed).toBe('close')
 })
