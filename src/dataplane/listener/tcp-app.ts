@@ -45,7 +45,7 @@ export interface TcpShared {
 }
 
 export function shareAmongListeners(sockets: RawSockets): TcpShared {
-  return { sockets, readBuffer: Buffer.allocUnsafeSlow(READ_BYTES), output: new TcpOutput(sockets) }
+  return { sockets, readBuffer: Buffer.allocUnsafeSlow(READ_BYTES), output: new TcpOutput() }
 }
 
 export class TcpApp implements UwsApp, Acceptor {
@@ -159,7 +159,6 @@ export class TcpApp implements UwsApp, Acceptor {
   }
 
   forget(connection: TcpConnection): void {
-    this.output.leave(connection)
     this.connections.delete(connection)
   }
 

@@ -17,7 +17,7 @@ import { ParsedRequest } from './parsed-request.js'
 import { INCOMPLETE } from './request-parser.js'
 import type { TcpApp } from './tcp-app.js'
 import { TcpClient } from './tcp-client.js'
-import { OUTPUT_BYTES } from './tcp-output.js'
+import { OUTPUT_BYTES, type OutputSlot, type WaitingForTurn } from './tcp-output.js'
 
 /** What is read ahead of an answer; beyond, the connection is not read. */
 const AHEAD_BYTES_MAX = 65_536
@@ -42,7 +42,7 @@ const EAGER_BYTES_MAX = 4_096
 const emptyBytes = Buffer.alloc(0)
 const headEnd = Buffer.from('\r\n\r\n')
 
-export class TcpConnection implements Reader, Writer {
+export class TcpConnection implements Reader, Writer, WaitingForTurn {
   private phase: Phase = Phase.Head
   private active: TcpClient | null = null
   /** Bytes of a head that is not complete, or read ahead. */
@@ -72,8 +72,15 @@ export class TcpConnection implements Reader, Writer {
   private isPaused = false
   private isCorked = false
   private isReading = true
+  /** What is to be written; null = nothing. */
+  private slot: OutputSlot | null = null
+  /** More than whole answers is in it: it is not to wait for the end of the turn. */
+  private isUrgent = false
+  isWaiting = false
   /** Writes that wait for room in the kernel. */
   private queued = 0
+  /** Their memory, in their order; null = it was made for the one write. */
+  private readonly queuedSlots: (OutputSlot | null)[] = []
   /** When the client last took something of them. */
   private queuedSinceMs = 0
   /** Bytes of them, as far as the last sweep knows. */
@@ -102,6 +109,8 @@ export class TcpConnection implements Reader, Writer {
   }
 
   onReadEnd(error: number): void {
+    if (error < 0) this.isBroken = true
+    else this.flush()
     // Who has ended its half may still take what is on its way to it; who waits for an answer counts as gone.
     if (error < 0 || this.active !== null || this.queued === 0) {
       this.destroy()
@@ -204,7 +213,7 @@ export class TcpConnection implements Reader, Writer {
     this.isCorked = true
     this.app.handle(client, request)
     this.isCorked = false
-    this.flush()
+    this.leave()
   }
 
   private readLength(bytes: Buffer, start: number, end: number): number {
@@ -309,54 +318,52 @@ export class TcpConnection implements Reader, Writer {
   appendHead(block: Bytes, extra: string, framing: string, persistence: string): void {
     this.append('HTTP/1.1 ')
     this.append(block)
-    const { output } = this.app
-    if (!output.fits(256)) this.flush()
-    // What failed to leave has ended the connection, and somebody else may write by now.
-    if (this.phase === Phase.Closed) return
-    output.date()
+    this.room(HEAD_LINES_BYTES)?.date()
     if (extra !== '') this.append(extra)
     if (persistence !== '') this.append(persistence)
     this.append(`${framing}\r\n\r\n`)
   }
 
-  /** A whole answer: the head as `TcpOutput.head` has it, and [start, end) of `source`. */
+  /** A whole answer: the head as `OutputSlot.head` has it, and [start, end) of `source`. */
   appendAnswer(block: Bytes, isLasting: boolean, persistence: string, source: Bytes, start: number, end: number): void {
-    if (this.phase === Phase.Closed) return
-    const { output } = this.app
-    if (output.owner !== this) output.turnTo(this)
     const length = end - start
     const most = (typeof block === 'string' ? block.length * 3 : block.byteLength) + HEAD_LINES_BYTES + length
-    if (most > OUTPUT_BYTES || source instanceof ArrayBuffer) {
+    const slot = most > OUTPUT_BYTES || source instanceof ArrayBuffer ? null : this.room(most)
+    if (slot === null) {
       this.appendHead(block, '', `\r\nContent-Length: ${length}`, persistence)
       this.append(typeof source === 'string' || source instanceof ArrayBuffer ? source : source.subarray(start, end))
       return
     }
-    if (!output.fits(most)) this.flush()
-    output.head(block, isLasting, length, persistence)
-    if (typeof source !== 'string') output.copy(source, start, end)
-    else if (source.length === length) output.ascii(source)
-    else output.put(source, length)
+    slot.head(block, isLasting, length, persistence)
+    if (typeof source !== 'string') slot.put(this.app.output.body(source as Uint8Array, start, end))
+    else if (source.length === length) slot.ascii(source)
+    else slot.text(source, length)
   }
 
   append(piece: Bytes): void {
     if (this.phase === Phase.Closed) return
-    const { output } = this.app
-    if (output.owner !== this) output.turnTo(this)
+    this.isUrgent = true
     const most = typeof piece === 'string' ? piece.length * 3 : piece.byteLength
-    if (!output.fits(most)) {
-      this.flush()
-      if (!output.fits(most)) {
-        this.writeOwn(Buffer.from(typeof piece === 'string' ? piece : new Uint8Array(piece)))
-        return
-      }
-    }
-    if (typeof piece === 'string' && piece.length <= 64 && isAscii(piece)) output.ascii(piece)
-    else output.put(piece)
+    const slot = this.room(most)
+    if (slot === null) this.writeOwn(Buffer.from(typeof piece === 'string' ? piece : new Uint8Array(piece)))
+    else if (typeof piece !== 'string') slot.put(piece instanceof ArrayBuffer ? new Uint8Array(piece) : piece)
+    else if (piece.length <= 64 && isAscii(piece)) slot.ascii(piece)
+    else slot.text(piece, most)
   }
 
-  /** A piece was appended outside of a cork: it goes now. */
+  /** Where so many bytes can be put; null = nowhere, but what was put before is written. */
+  private room(length: number): OutputSlot | null {
+    const { slot } = this
+    if (slot?.fits(length)) return slot
+    if (slot !== null) this.writeSlot(slot)
+    if (length > OUTPUT_BYTES || this.phase === Phase.Closed) return null
+    this.slot = this.app.output.take(length)
+    return this.slot
+  }
+
+  /** A piece was appended outside of a cork. */
   wrote(): void {
-    if (!this.isCorked) this.flush()
+    if (!this.isCorked) this.leave()
   }
 
   cork(callback: () => void): void {
@@ -367,21 +374,37 @@ export class TcpConnection implements Reader, Writer {
     this.isCorked = true
     callback()
     this.isCorked = false
-    this.flush()
+    this.leave()
+  }
+
+  /** Whole short answers leave with those of others at the end of this turn, everything else now. */
+  private leave(): void {
+    const { slot } = this
+    if (slot === null ? this.isEnding : this.isUrgent || slot.isLarge) this.flush()
+    else if (slot !== null) this.app.output.later(this)
   }
 
   flush(): void {
-    const { output } = this.app
     if (this.phase === Phase.Closed) return
-    if (output.owner === this && !output.isEmpty) {
-      if (this.isBroken) output.leave(this)
-      else this.wroteTo(output.flush(this.handle, this))
-    }
+    if (this.slot !== null) this.writeSlot(this.slot)
     if (this.isEnding && !this.hasShutDown && !this.isBroken) this.shutDown()
   }
 
+  private writeSlot(slot: OutputSlot): void {
+    const { output, sockets } = this.app
+    this.slot = null
+    this.isUrgent = false
+    const result = slot.used === 0 || this.isBroken ? 0 : sockets.writeBytes(this.handle, slot.view(), this)
+    if (result > 0) this.queuedSlots.push(slot)
+    else output.give(slot)
+    this.wroteTo(result)
+  }
+
   private writeOwn(bytes: Uint8Array): void {
-    if (this.phase !== Phase.Closed && !this.isBroken) this.wroteTo(this.app.sockets.writeBytes(this.handle, bytes, this))
+    if (this.phase === Phase.Closed || this.isBroken) return
+    const result = this.app.sockets.writeBytes(this.handle, bytes, this)
+    if (result > 0) this.queuedSlots.push(null)
+    this.wroteTo(result)
   }
 
   private wroteTo(result: number): void {
@@ -395,8 +418,9 @@ export class TcpConnection implements Reader, Writer {
     if (this.queued++ === 0) this.queuedSinceMs = recentMs()
   }
 
-  written(status: number, bytes: Uint8Array | null): void {
-    this.app.output.released(bytes)
+  written(status: number): void {
+    const slot = this.queuedSlots.shift()
+    if (slot !== undefined && slot !== null) this.app.output.give(slot)
     this.queued--
     this.queuedSinceMs = recentMs()
     if (this.phase === Phase.Closed) return
@@ -468,6 +492,8 @@ export class TcpConnection implements Reader, Writer {
   }
 
   private end(): void {
+    // What is answered is answered.
+    if (this.slot !== null) this.writeSlot(this.slot)
     this.phase = Phase.Closed
     this.kept = null
     this.app.forget(this)

@@ -1,18 +1,24 @@
 /**
- * Where the answers of a thread's `tcp` listeners are put together before they are written: one piece of memory for all, because an
- * answer is put together and written without a break. What the kernel does not take at once stays where it is until it does, and the
- * next answer gets other memory.
+ * Memory in which the answers of a thread's `tcp` listeners are put together, and the moment at which they leave.
+ *
+ * Short answers wait for the end of the turn of the event loop, then all of them are written: whoever reads them on another core is woken
+ * once instead of once per answer, which is what a write on a local or a busy network costs most. A connection has a slot of the
+ * memory while something of it waits. What the kernel does not take at once stays in its slot until it does.
  */
 import { Buffer } from 'node:buffer'
 import { recentMs, wallMs } from '../../base/clock.js'
-import type { RawSockets, StreamHandle, Writer } from '../tcp/handle.js'
 import type { Bytes } from './binding.js'
 
-/** What fits in at once. */
+/** What short answers fit in. */
+const SLOT_BYTES = 2_048
+/** What fits in at all. */
 export const OUTPUT_BYTES = 65_536
-/** Views up to this length are kept: making one costs as much as a small copy. */
-const VIEWS = 4_096
-const SPARE_MAX = 4
+/** Slots that are made at once, next to each other: memory of few pages. */
+const SLOTS_PER_BLOCK = 64
+const SPARE_SLOTS_MAX = 1_024
+const SPARE_LARGE_MAX = 4
+/** So many connections wait for the end of the turn at most. */
+const WAITING_MAX = 64
 const PROTOCOL = 'HTTP/1.1 '
 const DIGITS_MAX = 16
 /** A call of the engine costs more than so many bytes by hand. */
@@ -20,57 +26,59 @@ const BY_HAND = 64
 /** How old the text of the date may be. */
 const DATE_MS = 100
 
-class Slab {
-  readonly bytes = Buffer.allocUnsafeSlow(OUTPUT_BYTES)
-  // The head that the memory begins with, if it is one that may be wanted again.
-  headBlock: Bytes | null = null
-  headLength = 0
-  headPersistence = ''
-  headDate = ''
-  headEnd = 0
-  /** It begins as every head does. */
-  isBegun = false
-  private readonly views: (Uint8Array | undefined)[] = new Array<Uint8Array | undefined>(VIEWS).fill(undefined)
+/** The Date field of answers, as text and as bytes. */
+class DateField {
+  /** CR LF and the field. */
+  line = ''
+  /** The same, and how Content-Length begins. */
+  bytes: Uint8Array = new Uint8Array(0)
+  private readMs = Number.NEGATIVE_INFINITY
+  private second = 0
 
-  /** The first `length` bytes. */
-  view(length: number): Uint8Array {
-    if (length >= VIEWS) return this.bytes.subarray(0, length)
-    let view = this.views[length]
-    if (view === undefined) {
-      view = this.bytes.subarray(0, length)
-      this.views[length] = view
-    }
-    return view
+  update(): void {
+    const now = recentMs()
+    if (now - this.readMs < DATE_MS) return
+    this.readMs = now
+    const second = Math.floor(wallMs() / 1000)
+    if (second === this.second) return
+    this.second = second
+    this.line = `\r\nDate: ${new Date(second * 1000).toUTCString()}`
+    this.bytes = Buffer.from(`${this.line}\r\nContent-Length: `)
   }
 }
 
-/** Whoever has something in the output. */
-export interface OutputOwner {
-  flush(): void
-}
+export class OutputSlot {
+  used = 0
+  // The head that it begins with, if it is one that may be wanted again.
+  private headBlock: Bytes | null = null
+  private headLength = 0
+  private headPersistence = ''
+  private headDate = ''
+  private headEnd = 0
+  /** It begins as every head does. */
+  private isBegun = false
+  private lastView: Uint8Array
 
-export class TcpOutput {
-  /** Whose answer is put together. */
-  owner: OutputOwner | null = null
-  private slab = new Slab()
-  private readonly spare: Slab[] = []
-  private used = 0
-  /** By the memory of the views that were queued. */
-  private readonly busy = new Map<ArrayBufferLike, Slab>()
-  private dateLine = ''
-  /** The same, and how the next field begins. */
-  private dateBytes: Uint8Array = new Uint8Array(0)
-  private lastSource: Uint8Array | null = null
-  private lastStart = 0
-  private lastEnd = 0
-  private lastView: Uint8Array = new Uint8Array(0)
-  private dateMs = Number.NEGATIVE_INFINITY
-  private dateSecond = 0
+  constructor(
+    private readonly bytes: Buffer,
+    private readonly dates: DateField,
+  ) {
+    this.lastView = bytes
+  }
 
-  constructor(private readonly sockets: RawSockets) {}
+  get isLarge(): boolean {
+    return this.bytes.length > SLOT_BYTES
+  }
 
-  get isEmpty(): boolean {
-    return this.used === 0
+  /** Whether so many bytes fit behind what there is. */
+  fits(length: number): boolean {
+    return this.used + length <= this.bytes.length
+  }
+
+  /** What there is. The same view again, as long as its length is the same. */
+  view(): Uint8Array {
+    if (this.lastView.length !== this.used) this.lastView = this.bytes.subarray(0, this.used)
+    return this.lastView
   }
 
   /** Text that is ASCII. */
@@ -84,29 +92,19 @@ export class TcpOutput {
     } else this.used += bytes.write(text, this.used, 'latin1')
   }
 
-  /** Text, which leaves as UTF-8, or bytes. `size`: at least as many bytes as it has. */
-  put(piece: Bytes, size = piece instanceof ArrayBuffer || typeof piece !== 'string' ? piece.byteLength : piece.length * 3): void {
-    if (typeof piece === 'string') {
-      const bytes = this.room(size)
-      this.used += bytes.write(piece, this.used, 'utf8')
-      return
-    }
-    const view = piece instanceof ArrayBuffer ? new Uint8Array(piece) : piece
-    const bytes = this.room(view.length)
-    bytes.set(view, this.used)
-    this.used += view.length
+  /** Text, which leaves as UTF-8, of at most `size` bytes. */
+  text(text: string, size: number): void {
+    this.used += this.room(size).write(text, this.used, 'utf8')
   }
 
-  /** The bytes in [start, end). Answers of an upstream often lie at the same place of the same buffer. */
-  copy(source: Uint8Array, start: number, end: number): void {
-    if (source !== this.lastSource || start !== this.lastStart || end !== this.lastEnd) {
-      this.lastView = start === 0 && end === source.length ? source : source.subarray(start, end)
-      this.lastSource = source
-      this.lastStart = start
-      this.lastEnd = end
-    }
-    this.room(end - start).set(this.lastView, this.used)
-    this.used += end - start
+  put(piece: Uint8Array): void {
+    this.room(piece.length).set(piece, this.used)
+    this.used += piece.length
+  }
+
+  date(): void {
+    this.dates.update()
+    this.ascii(this.dates.line)
   }
 
   /**
@@ -115,43 +113,43 @@ export class TcpOutput {
    * as the last one, which is still there.
    */
   head(block: Bytes, isLasting: boolean, length: number, persistence: string): void {
-    this.updateDate()
-    const { slab, dateLine } = this
+    const { dates } = this
+    dates.update()
     const isFirst = this.used === 0
     if (
       isFirst &&
       isLasting &&
-      slab.headBlock === block &&
-      slab.headLength === length &&
-      slab.headDate === dateLine &&
-      slab.headPersistence === persistence
+      this.headBlock === block &&
+      this.headLength === length &&
+      this.headDate === dates.line &&
+      this.headPersistence === persistence
     ) {
-      this.used = slab.headEnd
+      this.used = this.headEnd
       return
     }
-    if (isFirst) slab.headBlock = null
-    if (isFirst && slab.isBegun) this.used = PROTOCOL.length
+    if (isFirst) this.headBlock = null
+    if (isFirst && this.isBegun) this.used = PROTOCOL.length
     else this.ascii(PROTOCOL)
-    this.put(block)
+    if (typeof block === 'string') this.text(block, block.length * 3)
+    else this.put(block instanceof ArrayBuffer ? new Uint8Array(block) : block)
     if (persistence !== '') this.ascii(persistence)
     this.lengthField(length)
     if (!isFirst) return
-    slab.isBegun = true
+    this.isBegun = true
     if (!isLasting) return
-    slab.headBlock = block
-    slab.headLength = length
-    slab.headDate = dateLine
-    slab.headPersistence = persistence
-    slab.headEnd = this.used
+    this.headBlock = block
+    this.headLength = length
+    this.headDate = dates.line
+    this.headPersistence = persistence
+    this.headEnd = this.used
   }
 
   /** The Date field, Content-Length and the end of the head. */
   private lengthField(length: number): void {
-    const { dateBytes } = this
-    const bytes = this.room(dateBytes.length + DIGITS_MAX + 4)
-    bytes.set(dateBytes, this.used)
-    let { used } = this
-    used += dateBytes.length
+    const date = this.dates.bytes
+    const bytes = this.room(date.length + DIGITS_MAX + 4)
+    bytes.set(date, this.used)
+    let used = this.used + date.length
     let digits = 1
     for (let rest = length; rest >= 10; rest = Math.floor(rest / 10)) digits++
     let rest = length
@@ -168,73 +166,91 @@ export class TcpOutput {
     this.used = used
   }
 
-  /** Whether so many bytes fit behind what there is. */
-  fits(length: number): boolean {
-    return this.used + length <= OUTPUT_BYTES
-  }
-
-  /** CR LF and the Date field. */
-  date(): void {
-    this.updateDate()
-    this.ascii(this.dateLine)
-  }
-
-  private updateDate(): void {
-    const now = recentMs()
-    if (now - this.dateMs < DATE_MS) return
-    this.dateMs = now
-    const second = Math.floor(wallMs() / 1000)
-    if (second === this.dateSecond) return
-    this.dateSecond = second
-    this.dateLine = `\r\nDate: ${new Date(second * 1000).toUTCString()}`
-    this.dateBytes = Buffer.from(`${this.dateLine}\r\nContent-Length: `)
-  }
-
-  /** Writes what there is, and begins anew: WRITTEN, QUEUED (`writer` is told) or an error. */
-  flush(handle: StreamHandle, writer: Writer): number {
-    const { slab, used } = this
-    this.used = 0
-    const view = slab.view(used)
-    const result = this.sockets.writeBytes(handle, view, writer)
-    if (result > 0) {
-      this.busy.set(view.buffer, slab)
-      this.slab = this.spare.pop() ?? new Slab()
-    }
-    return result
-  }
-
-  /** Another connection writes: what the one before has here leaves first. */
-  turnTo(owner: OutputOwner): void {
-    // To leave may end a connection, and whoever hears of that may write in turn.
-    while (this.used > 0 && this.owner !== null && this.owner !== owner) this.owner.flush()
-    if (this.owner === owner) return
-    this.used = 0
-    this.owner = owner
-  }
-
-  /** The connection is closed: what it has here goes nowhere. */
-  leave(owner: OutputOwner): void {
-    if (this.owner !== owner) return
-    this.owner = null
-    this.used = 0
-  }
-
-  /** To be told of each piece that was QUEUED and is out. */
-  released(bytes: Uint8Array | null): void {
-    if (bytes === null) return
-    const slab = this.busy.get(bytes.buffer)
-    if (slab === undefined) return
-    this.busy.delete(bytes.buffer)
-    if (this.spare.length < SPARE_MAX) this.spare.push(slab)
-  }
-
   private room(length: number): Buffer {
-    const { slab, used } = this
+    const { bytes, used } = this
     if (used === 0) {
-      slab.headBlock = null
-      slab.isBegun = false
+      this.headBlock = null
+      this.isBegun = false
     }
-    if (used + length > OUTPUT_BYTES) throw new RangeError(`${length} bytes do not fit behind ${used}`)
-    return slab.bytes
+    if (used + length > bytes.length) throw new RangeError(`${length} bytes do not fit behind ${used} of ${bytes.length}`)
+    return bytes
+  }
+}
+
+/** Whose answers wait for the end of the turn. */
+export interface WaitingForTurn {
+  /** It is in the list already. */
+  isWaiting: boolean
+  flush(): void
+}
+
+export class TcpOutput {
+  private readonly dates = new DateField()
+  private readonly spare: OutputSlot[] = []
+  private readonly spareLarge: OutputSlot[] = []
+  private waiting: WaitingForTurn[] = []
+  private isPlanned = false
+  private lastSource: Uint8Array | null = null
+  private lastStart = 0
+  private lastEnd = 0
+  private lastView: Uint8Array = new Uint8Array(0)
+
+  /** A slot with room for so many bytes, at most `OUTPUT_BYTES`: the caller's until `give`. */
+  take(length: number): OutputSlot {
+    if (length > SLOT_BYTES) return this.spareLarge.pop() ?? new OutputSlot(Buffer.allocUnsafeSlow(OUTPUT_BYTES), this.dates)
+    return this.spare.pop() ?? this.makeSlots()
+  }
+
+  give(slot: OutputSlot): void {
+    slot.used = 0
+    if (slot.isLarge ? this.spareLarge.length < SPARE_LARGE_MAX : this.spare.length < SPARE_SLOTS_MAX) {
+      if (slot.isLarge) this.spareLarge.push(slot)
+      else this.spare.push(slot)
+    }
+  }
+
+  private makeSlots(): OutputSlot {
+    const block = Buffer.allocUnsafeSlow(SLOTS_PER_BLOCK * SLOT_BYTES)
+    for (let index = 1; index < SLOTS_PER_BLOCK; index++) {
+      this.spare.push(new OutputSlot(block.subarray(index * SLOT_BYTES, (index + 1) * SLOT_BYTES), this.dates))
+    }
+    return new OutputSlot(block.subarray(0, SLOT_BYTES), this.dates)
+  }
+
+  /** [start, end) of `source`: answers of an upstream often lie at the same place of the same buffer. */
+  body(source: Uint8Array, start: number, end: number): Uint8Array {
+    if (source !== this.lastSource || start !== this.lastStart || end !== this.lastEnd) {
+      this.lastView = start === 0 && end === source.length ? source : source.subarray(start, end)
+      this.lastSource = source
+      this.lastStart = start
+      this.lastEnd = end
+    }
+    return this.lastView
+  }
+
+  /** Has it flushed at the end of this turn. */
+  later(connection: WaitingForTurn): void {
+    if (connection.isWaiting) return
+    connection.isWaiting = true
+    if (this.waiting.push(connection) >= WAITING_MAX) this.flushAll()
+    else if (!this.isPlanned) {
+      this.isPlanned = true
+      setImmediate(this.endTurn)
+    }
+  }
+
+  private readonly endTurn = (): void => {
+    this.isPlanned = false
+    this.flushAll()
+  }
+
+  private flushAll(): void {
+    const { waiting } = this
+    this.waiting = []
+    for (let index = 0; index < waiting.length; index++) {
+      const connection = waiting[index] as WaitingForTurn
+      connection.isWaiting = false
+      connection.flush()
+    }
   }
 }
