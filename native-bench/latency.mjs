@@ -55,9 +55,11 @@ async function main() {
   const rivals = values.against === undefined ? {} : { rivals: { sluice: sluiceOf(mainFile), other: sluiceOf(values.against) } }
   const found = await runLatency({ cores: corePair(), settings, only, ...rivals })
   const judged = judgeLatency(found)
-  const tables = [latencyRows(found), ...(judged.length > 0 ? [goalRows([], [], judged)] : [])]
-  for (const { head, rows } of tables) console.log(textTable(head, rows))
-  return 0
+  const { head, rows, hasFailed, notes } = latencyRows(found)
+  console.log([textTable(head, rows), ...notes].join('\n'))
+  const goals = goalRows([], [], judged)
+  if (judged.length > 0) console.log(textTable(goals.head, goals.rows))
+  return hasFailed ? 1 : 0
 }
 
 runProgram(main)

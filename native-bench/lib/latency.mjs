@@ -31,9 +31,9 @@ export const shownPercentiles = { p50: 'p50', p90: 'p90', p99: 'p99', p999: 'p99
 
 /**
  * @param options `cores`; `settings`: rounds, seconds, connections, `arrivals` (`even` or `poisson`), `share` of the maximum, or a fixed
- *   `rate` in its place; `only`: rivals that
- *   may take part; `rivals`: by name, in place of the known ones, each a build of ours.
- * @returns by gateway: `maximum` (null = not asked for) and `rate` (requests per second), `rounds`, `summary`.
+ *   `rate` in its place; `only`: rivals that may take part; `rivals`: by name, in place of the known ones, each a build of ours.
+ * @returns by gateway: `maximum` (null = not asked for) and `rate` (requests per second), `rounds`, and `summary`; or `failure`,
+ *   why there is none.
  */
 export async function runLatency({ cores, settings, only, rivals }) {
   const workshop = await new Workshop().open()
@@ -56,8 +56,8 @@ export async function runLatency({ cores, settings, only, rivals }) {
     }
     const used = [...new Set([cores.gateway, cores.load])].join(',')
     await runRounds({ workshop, cores: { ...cores, used }, upstream, settings }, gateways, found)
-    for (const gateway of gateways) await jobs.plain.check(gateway, jobs.plain.load)
-    for (const one of Object.values(found)) one.summary = summariseRounds(one.rounds, limits)
+    for (const gateway of gateways) await attempt(found[gateway.name], () => jobs.plain.check(gateway, jobs.plain.load))
+    for (const one of Object.values(found)) if (one.failure === undefined) one.summary = summariseRounds(one.rounds, limits)
     return found
   } finally {
     await workshop.close()
@@ -76,25 +76,42 @@ async function findMaxima(workshop, cores, gateways, settings) {
   return new Map([...rates].map(([name, values]) => [name, Math.max(...values)]))
 }
 
-/** Each round measures direct and through each gateway, one behind the other; who has enough undisturbed rounds is done. */
+/** Each round measures every gateway once; who has enough undisturbed rounds is done. */
 async function runRounds(bench, gateways, found) {
-  const { rounds, arrivals } = bench.settings
+  const { rounds } = bench.settings
   for (let round = 1; round <= rounds * patience; round++) {
     for (const gateway of gateways) {
       const one = found[gateway.name]
-      if (one.rounds.filter((measured) => !isDisturbed(measured, limits)).length >= rounds) continue
-      const due = scheduleOf(arrivals, one.rate, bench.settings.seconds, round)
-      const direct = await drive(bench, bench.upstream.port, due)
-      const cpuBefore = cpuSeconds(gateway.running.pid)
-      const through = await drive(bench, gateway.port, due)
-      const cpuShare = (cpuSeconds(gateway.running.pid) - cpuBefore) / (bench.settings.seconds + skippedSeconds)
-      const measured = { direct, through: { ...through, cpuShare } }
-      one.rounds.push(measured)
-      const added = percentNames.map((name) => Math.round(through.latency[name] - direct.latency[name]))
-      const note = isDisturbed(measured, limits) ? ` (disturbed: ${causesOf(measured)})` : ''
-      console.error(`latency round ${round} ${gateway.name} at ${one.rate}/s: adds ${added.join(', ')} µs${note}`)
+      if (one.rounds.filter((measured) => !isDisturbed(measured, limits)).length < rounds) {
+        await attempt(one, () => measureRound(bench, gateway, one, round))
+      }
     }
   }
+}
+
+/** A gateway that fails once is not asked again, and the others go on. */
+async function attempt(one, work) {
+  if (one.failure !== undefined) return
+  try {
+    await work()
+  } catch (error) {
+    one.failure = error.message
+    console.error(error.message)
+  }
+}
+
+/** Direct and through the gateway, one behind the other. */
+async function measureRound(bench, gateway, one, round) {
+  const due = scheduleOf(bench.settings.arrivals, one.rate, bench.settings.seconds, round)
+  const direct = await drive(bench, bench.upstream.port, due)
+  const cpuBefore = cpuSeconds(gateway.running.pid)
+  const through = await drive(bench, gateway.port, due)
+  const cpuShare = (cpuSeconds(gateway.running.pid) - cpuBefore) / (bench.settings.seconds + skippedSeconds)
+  const measured = { direct, through: { ...through, cpuShare } }
+  one.rounds.push(measured)
+  const added = percentNames.map((name) => Math.round(through.latency[name] - direct.latency[name]))
+  const note = isDisturbed(measured, limits) ? ` (disturbed: ${causesOf(measured)})` : ''
+  console.error(`latency round ${round} ${gateway.name} at ${one.rate}/s: adds ${added.join(', ')} µs${note}`)
 }
 
 function scheduleOf(arrivals, rate, seconds, seed) {
@@ -145,7 +162,8 @@ function shareOfOthers(before, after, cores) {
 
 export function latencyRows(found) {
   const head = ['µs', 'requests/s', 'CPU', ...Object.values(shownPercentiles), 'generator p99', 'others', 'rounds', 'disturbed']
-  const rows = Object.entries(found).flatMap(([name, { rate, summary }]) => {
+  const measured = Object.entries(found).filter(([, { summary }]) => summary !== undefined)
+  const rows = measured.flatMap(([name, { rate, summary }]) => {
     const one = (label, cpu, values, rest) => [
       label,
       rate.toLocaleString('en-US'),
@@ -165,7 +183,8 @@ export function latencyRows(found) {
       one('… direct', '', (percent) => summary.direct[percent], ['', '', '', '']),
     ]
   })
-  return { head, rows }
+  const failed = Object.entries(found).filter(([, { failure }]) => failure !== undefined)
+  return { head, rows, hasFailed: failed.length > 0, notes: failed.map(([name, { failure }]) => `${name} is left out: ${failure}`) }
 }
 
 function micros(value) {
