@@ -63,6 +63,8 @@ export class Exchange extends AddressedClient implements PluginExchange {
   isHead = false
   /** Close the client connection behind the answer. */
   closeClient = false
+  /** The client has said that it sends nothing more on this connection; the answer says so too (RFC 9112 §9.6). */
+  clientCloses = false
 
   // what goes upstream
   upstreamPath = ''
@@ -237,6 +239,7 @@ export class Exchange extends AddressedClient implements PluginExchange {
     this.clientPort = 0
     this.maxRequestBodyBytes = 0
     this.closeClient = false
+    this.clientCloses = false
     this.upstreamHost = ''
     this.upstreamIndex = -1
     this.linked = null

@@ -344,7 +344,8 @@ describe.each([1, 2, 4])('proxy with %i workers', (workers) => {
 
     test('Connection: close of the client is honoured', async () => {
       const connection = await client()
-      expect((await connection.request(request('GET', '/close', ['Connection: close']))).status).toBe(200)
+      const answer = await connection.request(request('GET', '/close', ['Connection: close']))
+      expect([answer.status, valuesOf(answer.fields, 'connection')]).toEqual([200, ['close']])
       expect(await connection.untilClosed()).toBe(true)
       expect(valuesOf(arrived('/close').fields, 'connection')).not.toContain('close')
     })

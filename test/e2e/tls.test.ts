@@ -132,6 +132,18 @@ describe.each([1, 2])('TLS with %i workers', (workers) => {
     expect(Buffer.concat(response.body).equals(body)).toBe(true)
   })
 
+  test.each([
+    ['a short answer', 'ok'],
+    ['an answer in pieces', 'a'.repeat(MEGABYTE)],
+  ])('a client that says Connection: close is told so, once, with %s', async (_name, body) => {
+    upstream.answer = () => lengthResponse(Buffer.from(body))
+    const client = await RawConnection.open({ port: tlsPort, tls: options('default.test') })
+    bed.later(() => client.destroy())
+    const response = await client.request('GET /closing HTTP/1.1\r\nHost: default.test\r\nConnection: close\r\n\r\n')
+    expect([response.status, textOf(response) === body, valuesOf(response.fields, 'connection')]).toEqual([200, true, ['close']])
+    expect(await client.untilClosed()).toBe(true)
+  })
+
   test('plain HTTP on the TLS port reaches nobody', async () => {
     const before = upstream.byteCount
     const client = await bed.client({ port: tlsPort })

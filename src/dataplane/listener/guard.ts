@@ -20,6 +20,8 @@ export class Guard {
   /** The client sent X-Forwarded-* or X-Real-IP: whether they are believed is decided by the listener. */
   sawForwarded = false
   expectsContinue = false
+  /** The client says that this is its last request on the connection: the answer has to say so too (RFC 9112 §9.6). */
+  closes = false
   upgrade = ''
   /** Lower-case names listed in Connection, or null. */
   private connectionNames: string[] | null = null
@@ -45,6 +47,7 @@ export class Guard {
     this.hostHeader = ''
     this.sawForwarded = false
     this.expectsContinue = false
+    this.closes = false
     this.upgrade = ''
     this.connectionNames = null
     this.hosts = 0
@@ -169,9 +172,10 @@ export class Guard {
   }
 
   private connection(value: string): void {
-    if (value === 'keep-alive' || value === 'close' || value === 'Keep-Alive') return
+    if (value === 'keep-alive' || value === 'Keep-Alive') return
     for (const item of value.split(',')) {
       const name = item.trim().toLowerCase()
+      if (name === 'close') this.closes = true
       if (name === '' || name === 'keep-alive' || name === 'close') continue
       this.connectionNames ??= []
       this.connectionNames.push(name)

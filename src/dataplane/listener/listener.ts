@@ -201,6 +201,7 @@ export class Listener {
     const framing = request.refusal?.() ?? guard.finish()
     // Set before any refusal: whether the connection can be kept depends on it.
     exchange.requestBodyLength = guard.bodyLength
+    exchange.clientCloses = guard.closes
     exchange.hostHeader = guard.hostHeader
     if (framing !== null) return framing
     if (!isKnownMethod(method)) return failures.METHOD_NOT_SUPPORTED

@@ -46,6 +46,8 @@ export class ResponseWriter {
   private block: string | Uint8Array = ''
   private bytes: string | Uint8Array = emptyBytes
   private close = false
+  /** The head says "close" by our hand: the uWebSockets.js build says it neither to a client that has said it first, nor with `tryEnd`. */
+  private saysClose = false
   private bodiless = false
   private length = -1
   /** A head that waits for the first body bytes of the same read, so that both leave in one write. */
@@ -111,6 +113,7 @@ export class ResponseWriter {
     this.block = block
     this.bytes = bytes
     this.close = exchange.closeClient
+    this.saysClose = exchange.clientCloses || (bodiless && this.close)
     this.bodiless = bodiless
     this.length = length
     exchange.bodyBytesSent = byteLength(bytes)
@@ -126,6 +129,7 @@ export class ResponseWriter {
     const client = this.client
     if (client === null) return
     client.writeStatus(this.block)
+    if (this.saysClose) client.writeHeader('connection', 'close')
     if (!this.bodiless) {
       client.end(this.bytes, this.close)
       return
@@ -133,7 +137,6 @@ export class ResponseWriter {
     // With arguments this call of the registry build writes a false length, or leaves the answer pending: the fields are written by
     // hand, and a client that is told to close does.
     if (this.length >= 0) client.writeHeader('content-length', `${this.length}`)
-    if (this.close) client.writeHeader('connection', 'close')
     client.endWithoutBody()
   }
 
@@ -182,6 +185,7 @@ export class ResponseWriter {
     this.block = this.heldBlock
     this.bytes = emptyBytes
     this.length = exchange.answerLength
+    this.saysClose = exchange.clientCloses || exchange.closeClient
     client.cork(this.corkedHead)
     this.client = null
   }
@@ -190,6 +194,7 @@ export class ResponseWriter {
     const client = this.client
     if (client === null) return
     client.writeStatus(this.block)
+    if (this.saysClose) client.writeHeader('connection', 'close')
     // An empty piece makes the binding send the head now.
     if (this.length >= 0) client.tryEnd(this.bytes, this.length)
     else client.write(this.bytes)
@@ -248,6 +253,7 @@ export class ResponseWriter {
     this.bytes = bytes
     this.length = exchange.answerLength
     this.close = exchange.closeClient
+    this.saysClose = hasHead && (exchange.clientCloses || this.close)
     this.isLast = isLast
     if (isLast || (exchange.answerLength >= 0 && exchange.bodyBytesSent + bytes.length >= exchange.answerLength)) {
       this.events?.ending(exchange)
@@ -280,6 +286,7 @@ export class ResponseWriter {
     const client = this.client
     if (client === null) return
     if (this.block.length > 0) client.writeStatus(this.block)
+    if (this.saysClose) client.writeHeader('connection', 'close')
     if (this.length >= 0) {
       const [taken, complete] = client.tryEnd(this.bytes, this.length, this.close)
       this.isTaken = taken

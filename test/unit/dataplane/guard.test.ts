@@ -21,6 +21,19 @@ function guardAfter(lines: Lines, trust = false) {
 
 const withHost = (...lines: Lines): Lines => [['host', 'a.test'], ...lines]
 
+test.each([
+  ['close', true],
+  ['Close', true],
+  ['x-one, close', true],
+  ['keep-alive', false],
+  ['closed', false],
+])('Connection: %s says that the client is through: %s', (value, closes) => {
+  const { guard } = guardAfter(withHost(['connection', value]))
+  expect(guard.closes).toBe(closes)
+  guard.begin(new HeaderList())
+  expect(guard.closes).toBe(false)
+})
+
 describe('framing', () => {
   const cases: readonly (readonly [string, Lines, string | null, number])[] = [
     ['nothing', [], null, 0],
