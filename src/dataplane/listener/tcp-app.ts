@@ -68,7 +68,7 @@ export class TcpApp implements UwsApp, Acceptor {
     this.sockets = shared.sockets
     this.readBuffer = shared.readBuffer
     this.output = shared.output
-    this.parser = new RequestParser(() => this.local)
+    this.parser = new RequestParser(() => this.local, shared.readBuffer)
     this.maxHeadBytes = limits.maxHeaderBytes + limits.maxTargetBytes + HEAD_MARGIN_BYTES
     this.timeouts = {
       headMs: HEADER_TIMEOUT_MS,

@@ -2,6 +2,7 @@
  * The last head that a node answered with, and what it parsed to: upstreams repeat themselves, within a second byte for byte. One per
  * pool.
  */
+import { sameWords, wordsOf } from '../../base/byte-words.js'
 import type { ResponseHead } from './response-head.js'
 
 /** Consecutive misses after which nothing is looked for until the next sweep. */
@@ -15,7 +16,7 @@ export class HeadMemo {
   private headWords: Int32Array | null = null
 
   constructor(private readonly readBuffer: Buffer) {
-    this.bufferWords = wordsOf(readBuffer)
+    this.bufferWords = wordsIn(readBuffer)
   }
 
   /** The head at `start`, if it is the one that is known. */
@@ -35,7 +36,7 @@ export class HeadMemo {
     const { bufferWords, headWords, readBuffer } = this
     if (bufferWords === null || headWords === null) return isAt(readBuffer, 0, raw)
     const count = headWords.length
-    for (let index = 0; index < count; index++) if (bufferWords[index] !== headWords[index]) return false
+    if (sameWords(bufferWords, headWords, count) < count) return false
     for (let index = count << 2; index < raw.length; index++) if (readBuffer[index] !== raw[index]) return false
     return true
   }
@@ -43,7 +44,7 @@ export class HeadMemo {
   remember(head: ResponseHead): void {
     if (this.misses > MISSES_MAX) return
     this.head = head
-    this.headWords = wordsOf(head.raw)
+    this.headWords = wordsIn(head.raw)
   }
 
   /** Looks for repetitions again. */
@@ -52,9 +53,8 @@ export class HeadMemo {
   }
 }
 
-function wordsOf(bytes: Uint8Array): Int32Array | null {
-  const { buffer, byteOffset, length } = bytes
-  return byteOffset % 4 === 0 ? new Int32Array(buffer, byteOffset, length >> 2) : null
+function wordsIn(bytes: Uint8Array): Int32Array | null {
+  return bytes.byteOffset % 4 === 0 ? wordsOf(bytes) : null
 }
 
 function isAt(bytes: Buffer, start: number, raw: Uint8Array): boolean {
