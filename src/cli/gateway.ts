@@ -333,6 +333,8 @@ export class Gateway {
       this.health.follow(assigned)
       this.concurrency.follow(assigned)
       const ports = await this.supervisor.start({ type: 'snapshot', ...packer.whole() })
+      // Before clients know where to connect.
+      await this.connections.begin()
       if (this.isEnding) return null
       this.announce(ports)
       return null
@@ -346,7 +348,6 @@ export class Gateway {
     if (config.pidFile !== null) writePidFile(config.pidFile, this.operatorPid)
     this.isServing = true
     this.configuration.begin()
-    void this.connections.begin()
     options.print(
       readyLine({
         version,
