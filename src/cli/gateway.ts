@@ -333,7 +333,6 @@ export class Gateway {
       this.health.follow(assigned)
       this.concurrency.follow(assigned)
       const ports = await this.supervisor.start({ type: 'snapshot', ...packer.whole() })
-      // Before clients know where to connect.
       await this.connections.begin()
       if (this.isEnding) return null
       this.announce(ports)

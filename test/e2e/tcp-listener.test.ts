@@ -289,7 +289,8 @@ describe('life of the process', () => {
     const one = await perTest.client({ port: small.port })
     expect((await one.request(get('/kept'))).status).toBe(200)
     let release: () => void = () => undefined
-    upstream.answer = (_request, { socket }) => {
+    upstream.answer = (request, { socket }) => {
+      if (request.target !== '/late') return lengthResponse('ok')
       release = () => socket.write(lengthResponse('late'))
       return undefined
     }

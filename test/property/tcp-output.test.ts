@@ -96,6 +96,8 @@ test(`every client gets its own answers, byte for byte (seed ${SEED})`, async ()
         for (let drain = 0; drain < drains; drain++) clients[(index + drain) % 3]?.drain(1)
       }
       for (const [index, handle] of clients.entries()) {
+        // Short answers wait for the end of the turn.
+        await turns(1)
         handle.drain()
         const reader = new StrictResponseReader()
         for (const _ of expected[index] ?? []) reader.expect('GET')
