@@ -34,6 +34,8 @@ export class FieldName {
   ) {}
 }
 
+export const hostName = new FieldName('host', Role.Host)
+
 /** A table that forgets: a name takes the place of another with the same hash. */
 export class FieldNames {
   private readonly known: (FieldName | undefined)[] = new Array<FieldName | undefined>(NAMES).fill(undefined)

@@ -38,6 +38,9 @@ export class Listener {
   private readonly path = new CanonicalPath()
   private socket: ListenSocket | null = null
   private readonly known = new KnownRequest()
+  /** What `path` is the reading of; empty = of nothing. */
+  private lastPath = ''
+  private lastPolicy: PathPolicy | null = null
   private lastHostHeader = ''
   private lastHost = ''
   private port: number
@@ -209,7 +212,12 @@ export class Listener {
     if (!isQuery(query)) return failures.BAD_TARGET
     // About the server, not about anything that has a route.
     if (exchange.rawTarget === '*' && method === 'OPTIONS') return null
-    if (!canonicalPath(raw, policy, this.path)) return failures.BAD_TARGET
+    if (raw !== this.lastPath || policy !== this.lastPolicy) {
+      this.lastPath = ''
+      if (!canonicalPath(raw, policy, this.path)) return failures.BAD_TARGET
+      this.lastPath = raw
+      this.lastPolicy = policy
+    }
     if (guard.upgrade !== '' && method === 'GET') return failures.UPGRADE_NOT_SUPPORTED
     exchange.path = this.path.match
     exchange.upstreamPath = this.path.forward

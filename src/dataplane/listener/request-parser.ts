@@ -10,10 +10,10 @@
  */
 import { isPlainByte, isPlainWord, sameWords, wordsOf } from '../../base/byte-words.js'
 import { type Failure, failures } from '../../base/errors.js'
-import { type FieldName, FieldNames, lowerToken, Role } from './field-names.js'
+import { type FieldName, FieldNames, hostName, lowerToken, Role } from './field-names.js'
 import { isChunked, lengthOf, Persistence, persistenceOf } from './field-values.js'
 import { splitAbsoluteTarget } from './node-request.js'
-import { ParsedRequest } from './parsed-request.js'
+import { HeadLines, ParsedRequest } from './parsed-request.js'
 
 const CR = 13
 const LF = 10
@@ -38,24 +38,28 @@ export class RequestParser {
   request = ParsedRequest.refused(failures.BAD_FRAMING)
   private readonly fieldNames = new FieldNames()
 
-  // The head before: its bytes, where each line ends, and what the lines said. The request line is number 0.
+  // The head before: its bytes, and what its lines said.
   private readonly lastBytes = Buffer.allocUnsafeSlow(REMEMBERED_BYTES)
   private lastLength = 0
   private lastRequest = this.request
-  private lastLineEnds: number[] = []
-  /** Where the values begin. */
-  private lastValueStarts: number[] = []
-  private lastNames: FieldName[] = []
-  private lastValues: string[] = []
+  private last = new HeadLines()
   private lastMethod = ''
   private lastTarget = ''
   private lastIsHttp10 = false
+  /** The next one's, until that has become the last. */
+  private lines = new HeadLines()
+  /** A target and its parts. */
+  private splitTarget = ''
+  private path = ''
+  private query = ''
 
   // The one at hand.
   private method = ''
   private target = ''
   private isHttp10 = false
   private failure: Failure | null = null
+  private name = hostName
+  private value = ''
   private valueStart = 0
   private hasHighBytes = false
 
@@ -95,30 +99,23 @@ export class RequestParser {
 
   /** A head that has `same` bytes in common with the one before. */
   private parseNew(bytes: Buffer, start: number, end: number, same: number): number {
-    const { lastBytes, lastLineEnds } = this
-    const known = lastLineEnds.length
+    const { lastBytes, last, lines } = this
+    const known = last.count
     let line = 0
-    while (line < known && (lastLineEnds[line] as number) <= same) line++
-    let position = start
-    let names: FieldName[] = []
-    let values: string[] = []
-    let lineEnds: number[] = []
-    let valueStarts: number[] = []
+    while (line < known && (last.ends[line] as number) <= same) line++
+    let position: number
     if (line > 0) {
       // The request line and so many fields behind it are those of before.
-      position = start + (lastLineEnds[line - 1] as number)
+      position = start + (last.ends[line - 1] as number)
       this.method = this.lastMethod
       this.target = this.lastTarget
       this.isHttp10 = this.lastIsHttp10
-      names = this.lastNames.slice(0, line - 1)
-      values = this.lastValues.slice(0, line - 1)
-      lineEnds = lastLineEnds.slice(0, line)
-      valueStarts = this.lastValueStarts.slice(0, line - 1)
+      lines.beginAs(last, line)
     } else {
       position = this.requestLine(bytes, start, end)
       if (position < 0) return this.stop(position)
-      lineEnds.push(position - start)
       line = 1
+      lines.begin(position - start)
     }
     for (;;) {
       if (position + 1 >= end) return this.lineBegins(bytes, position, end) ? INCOMPLETE : this.refuse()
@@ -127,45 +124,53 @@ export class RequestParser {
         position += 2
         break
       }
-      const lineStart = line < known ? (lastLineEnds[line - 1] as number) : 0
-      const lineEnd = line < known ? (lastLineEnds[line] as number) : 0
+      const lineStart = line < known ? (last.ends[line - 1] as number) : 0
+      const lineEnd = line < known ? (last.ends[line] as number) : 0
       if (lineEnd > 0 && startsAs(bytes, position, end, lastBytes, lineStart, lineEnd)) {
-        names.push(this.lastNames[line - 1] as FieldName)
-        values.push(this.lastValues[line - 1] as string)
-        valueStarts.push((this.lastValueStarts[line - 1] as number) - lineStart + position - start)
+        const valueStart = (last.valueStarts[line] as number) - lineStart + position - start
         position += lineEnd - lineStart
+        lines.add(last.names[line] as FieldName, last.values[line] as string, valueStart, position - start)
       } else {
-        const valueStart = lineEnd > 0 ? (this.lastValueStarts[line - 1] as number) : 0
+        const valueStart = lineEnd > 0 ? (last.valueStarts[line] as number) : 0
         let next: number
         // Up to where the value of before ends: its CRLF is looked at again.
         const from = Math.min(same, lineEnd - 2)
         if (lineStart <= same && valueStart > lineStart && valueStart < from) {
           // The same field, and its value begins in the same way: a token of the same issuer, as a rule.
-          names.push(this.lastNames[line - 1] as FieldName)
-          next = this.value(bytes, start + valueStart, start + from, end, values)
-        } else next = this.fieldLine(bytes, position, end, names, values)
+          this.name = last.names[line] as FieldName
+          next = this.readValue(bytes, start + valueStart, start + from, end)
+        } else next = this.fieldLine(bytes, position, end)
         if (next < 0) return this.stop(next)
-        valueStarts.push(this.valueStart - start)
         position = next
+        lines.add(this.name, this.value, this.valueStart - start, position - start)
       }
-      lineEnds.push(position - start)
       line++
     }
-    const request = this.assemble(names, values)
+    const request = this.assemble(lines)
     this.request = request
     if (request.failure === null && !this.hasHighBytes && position - start <= REMEMBERED_BYTES) {
-      bytes.copy(lastBytes, 0, start, position)
-      this.lastLength = position - start
-      this.lastLineEnds = lineEnds
-      this.lastValueStarts = valueStarts
-      this.lastNames = names
-      this.lastValues = values
+      this.remember(bytes, start, position, same)
+      this.lines = last
+      this.last = lines
       this.lastMethod = this.method
       this.lastTarget = this.target
       this.lastIsHttp10 = this.isHttp10
       this.lastRequest = request
     }
     return position
+  }
+
+  /** Keeps the bytes of a head, of which so many are there already. */
+  private remember(bytes: Buffer, start: number, end: number, same: number): void {
+    this.lastLength = end - start
+    if (start !== 0 || bytes !== this.readBuffer) {
+      bytes.copy(this.lastBytes, 0, start, end)
+      return
+    }
+    const { readWords, lastWords, lastBytes } = this
+    const whole = end >> 2
+    for (let index = same >> 2; index < whole; index++) lastWords[index] = readWords[index] as number
+    for (let index = whole << 2; index < end; index++) lastBytes[index] = bytes[index] as number
   }
 
   /** Whether the last byte there is, if there is one, can be the first of a field or of the end. */
@@ -207,8 +212,8 @@ export class RequestParser {
     return position + 11
   }
 
-  /** Reads one line into the lists; the index behind it, INCOMPLETE, or REFUSED with `failure`. */
-  private fieldLine(bytes: Buffer, start: number, end: number, names: FieldName[], values: string[]): number {
+  /** Reads one line; the index behind it, INCOMPLETE, or REFUSED with `failure`. */
+  private fieldLine(bytes: Buffer, start: number, end: number): number {
     let position = start
     let hash = 0
     let lower = 0
@@ -223,9 +228,8 @@ export class RequestParser {
     if (nameEnd === start || bytes[position] !== COLON) return this.fail(failures.BAD_HEADER)
     position++
     while (position < end && (bytes[position] === SPACE || bytes[position] === TAB)) position++
-    const valueStart = position
-    const next = this.value(bytes, valueStart, valueStart, end, values)
-    if (next >= 0) names.push(this.fieldNames.at(bytes, start, nameEnd, hash))
+    const next = this.readValue(bytes, position, position, end)
+    if (next >= 0) this.name = this.fieldNames.at(bytes, start, nameEnd, hash)
     return next
   }
 
@@ -244,8 +248,8 @@ export class RequestParser {
     return index << 2
   }
 
-  /** Runs over a value, of which [start, from) is known to have nothing unusual, up to its CRLF, and puts it into the list. */
-  private value(bytes: Buffer, start: number, from: number, end: number, values: string[]): number {
+  /** Runs over a value, of which [start, from) is known to have nothing unusual, up to its CRLF. */
+  private readValue(bytes: Buffer, start: number, from: number, end: number): number {
     let position = this.skipPlain(bytes, from, end)
     let bits = 0
     let byte = 0
@@ -264,26 +268,25 @@ export class RequestParser {
     // Bytes that are not ASCII leave no head behind that others are compared with.
     if (bits > 127) this.hasHighBytes = true
     this.valueStart = start
-    values.push(last === start ? '' : bytes.toString(bits > 127 ? 'utf8' : 'latin1', start, last))
+    this.value = last === start ? '' : bytes.toString(bits > 127 ? 'utf8' : 'latin1', start, last)
     return position + 2
   }
 
   /** Judges what decides framing, and makes the request. */
-  private assemble(fields: readonly FieldName[], values: string[]): ParsedRequest {
-    const names: string[] = []
+  private assemble(lines: HeadLines): ParsedRequest {
+    const { names, values, count } = lines
     let lengths = 0
     let codings = 0
     let bodyLength = 0
     let persistence = Persistence.Default
-    let host = -1
+    let host = 0
     let expectsContinue = false
     let failure: Failure | null = null
-    for (let index = 0; index < fields.length; index++) {
-      const field = fields[index] as FieldName
-      names.push(field.text)
-      if (field.role === Role.None) continue
-      const value = values[index] as string
-      switch (field.role) {
+    for (let line = 1; line < count; line++) {
+      const { role } = names[line] as FieldName
+      if (role === Role.None) continue
+      const value = values[line] as string
+      switch (role) {
         case Role.ContentLength:
           lengths++
           bodyLength = lengthOf(value)
@@ -297,7 +300,7 @@ export class RequestParser {
           persistence = Math.max(persistence, value === 'keep-alive' ? Persistence.KeepAlive : persistenceOf(value))
           break
         case Role.Host:
-          host = index
+          host = line
           break
         case Role.Expect:
           expectsContinue = !this.isHttp10
@@ -306,27 +309,35 @@ export class RequestParser {
     }
     if (lengths + codings > 1) failure = failures.BAD_FRAMING
     if (codings === 1) bodyLength = -1
-    let { target } = this
-    let standIn = ''
-    if (target.charCodeAt(0) !== SLASH) {
-      const absolute = splitAbsoluteTarget(this.method, target)
-      if (absolute !== null) {
-        target = absolute.target
-        standIn = absolute.authority
-        // RFC 9112 §3.2.2: the authority decides. A Host that says something else is an attempt to be read in two ways.
-        if (host >= 0 && values[host]?.toLowerCase() !== absolute.authority.toLowerCase()) failure ??= failures.BAD_HOST
-      }
+    let authority = ''
+    if (this.target.charCodeAt(0) === SLASH) this.split(this.target)
+    else {
+      const absolute = splitAbsoluteTarget(this.method, this.target)
+      authority = absolute?.authority ?? ''
+      // RFC 9112 §3.2.2: the authority decides. A Host that says something else is an attempt to be read in two ways.
+      if (absolute !== null && host > 0 && values[host]?.toLowerCase() !== authority.toLowerCase()) failure ??= failures.BAD_HOST
+      this.split(absolute?.target ?? this.target)
     }
-    if (this.isHttp10 && host < 0) {
-      names.push('host')
-      values = [...values, standIn === '' ? this.local() : standIn]
+    let fieldLines = count
+    if (this.isHttp10 && host === 0) {
+      // Not a line of the head: nothing is compared with it.
+      names[count] = hostName
+      values[count] = authority === '' ? this.local() : authority
+      fieldLines++
     }
-    const mark = target.indexOf('?')
-    const path = mark < 0 ? target : target.slice(0, mark)
-    const query = mark < 0 ? '' : target.slice(mark + 1)
-    const body = failure === null ? bodyLength : 0
     const keepsAlive = persistence === Persistence.Default ? !this.isHttp10 : persistence === Persistence.KeepAlive
-    return new ParsedRequest(this.method, path, query, names, values, failure, body, keepsAlive, this.isHttp10, expectsContinue)
+    const body = failure === null ? bodyLength : 0
+    const { method, path, query, isHttp10 } = this
+    return new ParsedRequest(method, path, query, lines, fieldLines, failure, body, keepsAlive, isHttp10, expectsContinue)
+  }
+
+  /** Divides a target into path and query; most often it is the one before. */
+  private split(target: string): void {
+    if (target === this.splitTarget) return
+    this.splitTarget = target
+    const mark = target.indexOf('?')
+    this.path = mark < 0 ? target : target.slice(0, mark)
+    this.query = mark < 0 ? '' : target.slice(mark + 1)
   }
 
   private fail(failure: Failure): number {

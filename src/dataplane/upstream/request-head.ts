@@ -177,9 +177,32 @@ function framing(exchange: Exchange): string {
   return length > 0 ? `content-length: ${length}\r\n\r\n` : 'transfer-encoding: chunked\r\n\r\n'
 }
 
+/** The last request line, and Host: other clients often ask for the same with other fields. */
+let lastStart = ''
+let lastStartMethod = ''
+let lastStartPath = ''
+let lastStartQuery = ''
+let lastStartHost = ''
+
 function plainStart(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
-  const target = exchange.upstreamQuery === '' ? exchange.upstreamPath : `${exchange.upstreamPath}?${exchange.upstreamQuery}`
-  return `${exchange.upstreamMethod} ${target} HTTP/1.1\r\nhost: ${hostFor(exchange, upstream, node)}\r\n`
+  const { upstreamMethod, upstreamPath, upstreamQuery } = exchange
+  const host = hostFor(exchange, upstream, node)
+  if (
+    upstreamPath === lastStartPath &&
+    upstreamQuery === lastStartQuery &&
+    host === lastStartHost &&
+    upstreamMethod === lastStartMethod &&
+    lastStart !== ''
+  ) {
+    return lastStart
+  }
+  const target = upstreamQuery === '' ? upstreamPath : `${upstreamPath}?${upstreamQuery}`
+  lastStartMethod = upstreamMethod
+  lastStartPath = upstreamPath
+  lastStartQuery = upstreamQuery
+  lastStartHost = host
+  lastStart = `${upstreamMethod} ${target} HTTP/1.1\r\nhost: ${host}\r\n`
+  return lastStart
 }
 
 function checkedStart(exchange: Exchange, upstream: CompiledUpstream, node: CompiledNode): string {
