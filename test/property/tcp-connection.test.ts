@@ -28,6 +28,7 @@ const request = fc.constantFrom(
   `POST /body HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n${chunked()}`,
   `POST /body HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nTrailer: x\r\n\r\n`,
   `POST /early HTTP/1.1\r\n${fields}Content-Length: 20\r\n\r\nGET /smuggled HTTP/1`,
+  `POST /early HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n${chunked('GET /smuggled HTTP/1.1\r\n\r\n', LONG)}`,
   `GET /old HTTP/1.0\r\nConnection: keep-alive\r\n\r\n`,
 )
 /** These end the connection. */
@@ -41,6 +42,9 @@ const last = fc.constantFrom(
   `POST /body HTTP/1.1\r\n${fields}Expect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello`,
   `POST /body HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n3\r\nabcX\r\n0\r\n\r\n`,
   `POST /body HTTP/1.1\r\n${fields}Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello`,
+  // More than is dropped behind an answer.
+  `POST /early HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n${chunked(...Array.from({ length: 30 }, () => LONG))}GET /smuggled HTTP/1.1\r\n\r\n`,
+  `POST /early HTTP/1.1\r\n${fields}Transfer-Encoding: chunked\r\n\r\n3\r\nabcX`,
   'GET /never',
 )
 

@@ -260,7 +260,11 @@ export class TcpConnection implements Reader, Writer, WaitingForTurn {
   /** Behind its answer nobody wants the body; too much of it ends the connection. */
   private dropBody(length: number): void {
     this.dropped += length
-    if (this.dropped <= DROPPED_BYTES_MAX || this.phase !== Phase.Body) return
+    if (this.dropped > DROPPED_BYTES_MAX && this.phase === Phase.Body) this.lingerOn()
+  }
+
+  /** Whatever comes is behind the last answer. */
+  private lingerOn(): void {
     this.isEnding = true
     this.moveOn(Phase.Lingering)
     this.wrote()
@@ -275,13 +279,13 @@ export class TcpConnection implements Reader, Writer, WaitingForTurn {
   private bodyBroke(): void {
     const { active } = this
     this.active = null
-    if (active === null || active.hasAnswer) {
-      active?.gone()
-      this.destroy()
+    if (active === null) {
+      this.lingerOn()
       return
     }
     active.gone()
-    this.refuse(failures.BAD_FRAMING)
+    if (active.hasAnswer) this.destroy()
+    else this.refuse(failures.BAD_FRAMING)
   }
 
   /** Keeps what was sent ahead. */

@@ -302,3 +302,38 @@ test('who goes on sending behind its last answer is not read for ever, and gets 
   connectionOf(client).sweep(nowMs() + listener.app.timeouts.lingerMs)
   expect(client.closed).toBe('close')
 })
+
+describe('an answer that waits for the end of the turn leaves when', () => {
+  const chunks = 'POST /early HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n'
+
+  test.each<readonly [string, string, (client: FakeTcp, listener: FakeListener) => void]>([
+    ['its client ends its half', get('/early'), (client) => client.end()],
+    ['the listener closes', get('/early'), (_client, listener) => void listener.app.close()],
+    ['the body behind it breaks', `${chunks}3\r\nabcX`, () => undefined],
+    ['the answer behind it is cut off', get('/early') + get('/cut'), () => undefined],
+    ['the request behind it is refused', `${get('/early')}GET\r\n\r\n`, () => undefined],
+  ])('%s', async (_what, text, then) => {
+    const listener = new FakeListener((asked) => {
+      if (asked.target === '/cut') asked.client.close()
+      else if (asked.failure !== '') asked.client.writeStatus('400 Bad Request').end(asked.failure, true)
+      else ok(asked)
+    })
+    const client = listener.connect()
+    client.send(text)
+    then(client, listener)
+    await turns()
+    expect(client.text.split('\r\n\r\n')[1]?.slice(0, 6)).toBe('/early')
+    expect(client.closed !== '' || client.hasShutDown).toBe(true)
+  })
+})
+
+test('one connection that asks without end does not keep the others waiting for their answers', async () => {
+  const listener = new FakeListener()
+  const [greedy, other] = [listener.connect(), listener.connect()]
+  greedy.send(get('/greedy').repeat(3000))
+  other.send(get('/other'))
+  await turns(1)
+  expect(bodies(other)).toEqual(['/other'])
+  await turns()
+  expect(bodies(greedy)).toHaveLength(3000)
+})
