@@ -1,6 +1,7 @@
 /** Listeners of kind tcp over real sockets: two of them in one worker, on IPv4 and on IPv6. */
 import { Agent, request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { fieldOf, type RawConnection, textOf } from '../../src/doctor/raw-connection.js'
 import { lengthResponse, type RecordingUpstream } from '../../src/doctor/recording-upstream.js'
@@ -259,6 +260,20 @@ describe('addresses', () => {
       'kind tcp needs an IP address',
     )
   })
+})
+
+test('where Node has no raw sockets uWebSockets.js serves, and a listener that insists on kind tcp says what it needs', async () => {
+  const without = fileURLToPath(new URL('../support/without-raw-sockets.cjs', import.meta.url))
+  const env = { NODE_OPTIONS: `--require ${without}` }
+  const fallen = await perTest.gateway({ config: proxyTo(upstream.port), env })
+  const one = await perTest.client({ port: fallen.port })
+  expect((await one.request(get('/served'))).status).toBe(200)
+  // That one speaks HTTP/1.1 only.
+  const old = await perTest.client({ port: fallen.port })
+  expect((await old.request('GET / HTTP/1.0\r\nHost: a.test\r\n\r\n')).status).toBe(505)
+  const listeners = [{ listen: '127.0.0.1:0', kind: 'tcp' }]
+  const insisting = perTest.gateway({ config: proxyTo(upstream.port, {}, { listeners }), listen: null, env })
+  await expect(insisting).rejects.toThrow(/kind tcp needs .* take kind uws/)
 })
 
 describe('life of the process', () => {
