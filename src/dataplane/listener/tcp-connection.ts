@@ -470,14 +470,14 @@ export class TcpConnection implements Reader, Writer, WaitingForTurn {
   }
 
   /** From here on the client may take its time to end its half. */
-  private readonly onShutDown = (): void => {
+  private hasLeft(): void {
     if (this.hasEnded) this.destroy()
     else this.sinceMs = recentMs()
   }
 
   private shutDown(): void {
     this.hasShutDown = true
-    const error = this.app.sockets.shutdown(this.handle, this.onShutDown)
+    const error = this.app.sockets.shutdown(this.handle, () => this.hasLeft())
     if (error < 0) this.destroy()
   }
 
