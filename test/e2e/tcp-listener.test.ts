@@ -56,6 +56,19 @@ async function exchange(bytes: string, index = 0): Promise<RawConnection> {
 }
 const seen = (target: string) => upstream.requests.filter((request) => request.target === target)
 
+describe('targets', () => {
+  test('without a path are refused, also behind one that was good and one that was not', async () => {
+    const one = await client()
+    expect((await one.request(get('/of-somebody'))).status).toBe(200)
+    for (const target of ['?x=1', '?', '/%zz', '?x=1', '/%zz', '?x=1']) {
+      const { reader } = await exchange(get(target))
+      expect([target, reader.responses[0]?.status]).toEqual([target, 400])
+    }
+    expect((await one.request(get('/of-somebody'))).status).toBe(200)
+    expect([seen('/of-somebody').length, upstream.requests.filter(({ target }) => target.includes('?')).length]).toEqual([2, 0])
+  })
+})
+
 describe('HTTP/1.0', () => {
   test('is answered and closed, kept on request, and gets bodies of unknown length up to the close', async () => {
     const closed = await exchange('GET /old HTTP/1.0\r\n\r\n')

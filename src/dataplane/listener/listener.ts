@@ -38,7 +38,7 @@ export class Listener {
   private readonly path = new CanonicalPath()
   private socket: ListenSocket | null = null
   private readonly known = new KnownRequest()
-  /** What `path` is the reading of; empty = of nothing. */
+  /** What `path` is the reading of, and under which rules; null = of nothing. */
   private lastPath = ''
   private lastPolicy: PathPolicy | null = null
   private lastHostHeader = ''
@@ -213,7 +213,8 @@ export class Listener {
     // About the server, not about anything that has a route.
     if (exchange.rawTarget === '*' && method === 'OPTIONS') return null
     if (raw !== this.lastPath || policy !== this.lastPolicy) {
-      this.lastPath = ''
+      // Until it is read, and if it is refused, `path` says nothing about any target.
+      this.lastPolicy = null
       if (!canonicalPath(raw, policy, this.path)) return failures.BAD_TARGET
       this.lastPath = raw
       this.lastPolicy = policy

@@ -28,8 +28,6 @@ const REMEMBERED_BYTES = 8_192
 /** From this length on a value is looked at four bytes at a time. */
 const LONG_VALUE = 64
 
-const emptyBuffer = Buffer.alloc(0)
-
 /** What `parse` returns while the head is not complete. */
 export const INCOMPLETE = -1
 
@@ -73,7 +71,7 @@ export class RequestParser {
    */
   constructor(
     private readonly local: () => string,
-    private readonly readBuffer: Buffer = emptyBuffer,
+    private readonly readBuffer: Buffer,
   ) {
     this.readWords = wordsOf(readBuffer)
   }

@@ -78,16 +78,11 @@ export class TcpClient implements ClientResponse {
 
   answer(block: Bytes, isLasting: boolean, source: Bytes, start: number, end: number, closeConnection: boolean): void {
     if (this.isOver) return
-    const { connection, request } = this
-    // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
-    if (closeConnection || !this.isContinued) this.closes = true
+    if (closeConnection) this.closes = true
     this.hasHead = true
     this.written = end - start
-    const persistence = this.closes ? '\r\nConnection: close' : request.isHttp10 ? '\r\nConnection: keep-alive' : ''
-    connection.appendAnswer(block, isLasting, persistence, source, start, end)
-    this.isEnded = true
-    this.forget()
-    connection.answered(this)
+    this.connection.appendAnswer(block, isLasting, this.persistence(), source, start, end)
+    this.conclude()
   }
 
   endWithoutBody(reportedContentLength?: number, closeConnection = false): ClientResponse {
@@ -224,16 +219,20 @@ export class TcpClient implements ClientResponse {
     if (this.hasHead) return
     this.hasHead = true
     const { connection, request } = this
-    // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
-    if (!this.isContinued) this.closes = true
     if (length < 0 && !isWhole) {
       this.isChunked = !request.isHttp10
       // Without chunks the end of the connection is that of the body.
       if (request.isHttp10) this.closes = true
     }
     const framing = length >= 0 ? `\r\nContent-Length: ${length}` : this.isChunked ? '\r\nTransfer-Encoding: chunked' : ''
-    const persistence = this.closes ? '\r\nConnection: close' : request.isHttp10 ? '\r\nConnection: keep-alive' : ''
-    connection.appendHead(this.block, this.extra, framing, persistence)
+    connection.appendHead(this.block, this.extra, framing, this.persistence())
+  }
+
+  /** The line that says whether the connection goes on, where one is needed. */
+  private persistence(): string {
+    // Whether a client that waits for 100 sends its body after all cannot be known: the connection is not used again.
+    if (!this.isContinued) this.closes = true
+    return this.closes ? '\r\nConnection: close' : this.request.isHttp10 ? '\r\nConnection: keep-alive' : ''
   }
 
   private conclude(): void {
