@@ -1,8 +1,7 @@
 /** What gateways add to the latency of a request at half load; see README.md. Exit codes as `run`. */
-import { parseArgs } from 'node:util'
 import { contestants, judgeLatency, latencyRows, runLatency } from './lib/latency.mjs'
 import { corePair, describeMachine, mainFile, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { amount, count, list, runProgram } from './lib/options.mjs'
+import { amount, count, list, programValues, runProgram } from './lib/options.mjs'
 import { goalRows, machineLines, textTable } from './lib/report.mjs'
 import { sluiceOf } from './lib/rivals.mjs'
 
@@ -21,31 +20,14 @@ const usage = `node native-bench/latency.mjs: latency that gateways add at half 
   --force              run although there is one core only`
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string' },
-      seconds: { type: 'string' },
-      connections: { type: 'string' },
-      share: { type: 'string' },
-      rate: { type: 'string' },
-      arrivals: { type: 'string', default: 'even' },
-      only: { type: 'string' },
-      against: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  })
-  if (values.help) {
-    console.log(usage)
-    return 0
-  }
+  const values = programValues(usage, ['rounds', 'seconds', 'connections', 'share', 'rate', 'arrivals', 'only', 'against'])
   const settings = {
     rounds: count('--rounds', values.rounds, 5),
     seconds: count('--seconds', values.seconds, 4),
     connections: count('--connections', values.connections, 64),
     share: amount('--share', values.share, 0.5),
     ...(values.rate === undefined ? {} : { rate: count('--rate', values.rate) }),
-    arrivals: list('--arrivals', values.arrivals, schedules)[0],
+    arrivals: list('--arrivals', values.arrivals ?? 'even', schedules)[0],
   }
   const only = list('--only', values.only, contestants)
   requirePrograms(['wrk', 'nginx', 'taskset'])

@@ -1,11 +1,10 @@
 /** What running requests notice of a reload to 100,000 routes, or a million consumers; see README.md. Exit codes as `run`. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { clientOn, prefer, underLoad } from './lib/constant-rate.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { amount, count, runProgram } from './lib/options.mjs'
+import { amount, count, programValues, runProgram } from './lib/options.mjs'
 import { median, percentile } from './lib/parse.mjs'
 import { childrenOf, Workshop } from './lib/processes.mjs'
 import { reload } from './lib/reloads.mjs'
@@ -26,21 +25,7 @@ const warmUpSeconds = 2
 const settleSeconds = 1
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      routes: { type: 'string' },
-      consumers: { type: 'string' },
-      rate: { type: 'string' },
-      seconds: { type: 'string' },
-      reloads: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  })
-  if (values.help) {
-    console.log(usage)
-    return 0
-  }
+  const values = programValues(usage, ['routes', 'consumers', 'rate', 'seconds', 'reloads'])
   const settings = {
     routes: count('--routes', values.routes, 100_000),
     consumers: values.consumers === undefined ? 0 : count('--consumers', values.consumers, 0),

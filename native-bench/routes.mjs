@@ -1,7 +1,6 @@
 /** Throughput with 1, 1,000 and 100,000 routes, first and last route; see README.md. Exit codes as `run`. */
-import { parseArgs } from 'node:util'
 import { corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { count, runProgram } from './lib/options.mjs'
+import { count, programValues, runProgram } from './lib/options.mjs'
 import { machineLines, textTable } from './lib/report.mjs'
 import { measureSizes, sizeRows } from './lib/route-sizes.mjs'
 
@@ -14,20 +13,7 @@ const usage = `node native-bench/routes.mjs: throughput by number of routes
   --force           run although there is one core only`
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string' },
-      seconds: { type: 'string' },
-      connections: { type: 'string' },
-      most: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  })
-  if (values.help) {
-    console.log(usage)
-    return 0
-  }
+  const values = programValues(usage, ['rounds', 'seconds', 'connections', 'most'])
   const settings = {
     rounds: count('--rounds', values.rounds, 5),
     seconds: count('--seconds', values.seconds, 3),

@@ -1,12 +1,11 @@
 /** Side-by-side runs; see README.md in this folder. Exit codes: 0 fine, 1 a gateway failed requests or answers, 2 cannot run here. */
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { goals, jobs } from './jobs/index.mjs'
 import { barChart } from './lib/charts.mjs'
 import { idleRows, judgeIdle, runIdle } from './lib/idle.mjs'
 import { judgeLatency, latencyGoals, latencyRows, runLatency } from './lib/latency.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { count, list, runProgram } from './lib/options.mjs'
+import { count, list, programValues, runProgram } from './lib/options.mjs'
 import { goalRows, jobRows, machineLines, markdownTable, stamp, textTable, writeResults } from './lib/report.mjs'
 import { rivals } from './lib/rivals.mjs'
 import { judgeSizes, measureSizes, sizeRows } from './lib/route-sizes.mjs'
@@ -38,24 +37,7 @@ const usage = `native-bench/run: our gateway next to others, on this machine, in
   --force           run although there is one core only`
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string' },
-      seconds: { type: 'string' },
-      connections: { type: 'string' },
-      only: { type: 'string' },
-      jobs: { type: 'string' },
-      quick: { type: 'boolean', default: false },
-      check: { type: 'boolean', default: false },
-      out: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  })
-  if (values.help) {
-    console.log(usage)
-    return 0
-  }
+  const values = programValues(usage, ['rounds', 'seconds', 'connections', 'only', 'jobs', 'out'], ['quick', 'check'])
   const settings = {
     rounds: count('--rounds', values.rounds, values.quick ? 1 : 5),
     seconds: count('--seconds', values.seconds, values.quick ? 1 : 3),

@@ -1,11 +1,10 @@
 /** Full load with a reload every second; see README.md. Exit codes: 0 fine, 1 something was lost or grew, 2 cannot run here. */
 import { get } from 'node:http'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { curveChart } from './lib/charts.mjs'
 import { manyRoutes, replaceFile, routePath } from './lib/documents.mjs'
 import { benchFolder, corePair, describeMachine, requireBuild, requirePrograms, requireTwoCores } from './lib/machine.mjs'
-import { amount, count, runProgram } from './lib/options.mjs'
+import { amount, count, programValues, runProgram } from './lib/options.mjs'
 import { median, parseWrk } from './lib/parse.mjs'
 import { residentBytes, run, Workshop } from './lib/processes.mjs'
 import { reload } from './lib/reloads.mjs'
@@ -29,21 +28,7 @@ const flatRatio = 1.1
 const judgedSeconds = 110
 
 async function main() {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string' },
-      connections: { type: 'string' },
-      routes: { type: 'string' },
-      workers: { type: 'string' },
-      out: { type: 'string' },
-      force: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  })
-  if (values.help) {
-    console.log(usage)
-    return 0
-  }
+  const values = programValues(usage, ['minutes', 'connections', 'routes', 'workers', 'out'])
   const settings = {
     seconds: Math.round(amount('--minutes', values.minutes, 10) * 60),
     connections: count('--connections', values.connections, 64),

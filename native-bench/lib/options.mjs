@@ -1,5 +1,7 @@
 /** The frame of a program: command line values (a wrong one ends the program with exit code 2) and exit codes. */
 
+import { parseArgs } from 'node:util'
+
 function wrong(text) {
   console.error(text)
   process.exit(2)
@@ -27,6 +29,23 @@ export function list(name, text, known) {
     if (!known.includes(item)) wrong(`${name}: found "${item}"; expected one or more of ${known.join(', ')}`)
   }
   return items
+}
+
+/**
+ * What stands on the command line: `texts` are options with a value, `flags` those without, beside `--force`. `--help` prints the usage and
+ * ends the program. Throws for options that are not known.
+ */
+export function programValues(usage, texts, flags = []) {
+  const options = Object.fromEntries([
+    ...texts.map((name) => [name, { type: 'string' }]),
+    ...[...flags, 'force', 'help'].map((name) => [name, { type: 'boolean', default: false }]),
+  ])
+  const { values } = parseArgs({ options })
+  if (values.help) {
+    console.log(usage)
+    process.exit(0)
+  }
+  return values
 }
 
 /** Runs `main` and ends the process with the code it returns; 1 when it fails, the signal's code when it was interrupted. */
